@@ -1,0 +1,96 @@
+"""The first noun: a set of 3D Gaussians in its unconstrained parameters, the ones that are optimised and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+FIELD_NDIM = {"means": 2, "quats": 2, "log_scales": 2, "logit_opacities": 1, "sh": 3}
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """``n`` Gaussians. Any field may carry one more leading axis ``b``: a set of its own for each of ``b`` views.
+
+    Attributes:
+        means: centres, world space, object radius units.
+        quats: rotations, wxyz, need not be unit.
+        log_scales: natural logarithm of the standard deviations along the rotated axes, world units.
+        logit_opacities: logit of the opacity in (0, 1).
+        sh: spherical-harmonic coefficients, k = 1, 4, 9 or 16 (degree 0-3), RGB last; colour = 0.5 + basis . sh, >= 0.
+    """
+
+    means: Float[Tensor, "*b n 3"]
+    quats: Float[Tensor, "*b n 4"]
+    log_scales: Float[Tensor, "*b n 3"]
+    logit_opacities: Float[Tensor, "*b n"]
+    sh: Float[Tensor, "*b n k 3"]
+
+    def __post_init__(self) -> None:
+        n = self.count
+        want = {"means": (n, 3), "quats": (n, 4), "log_scales": (n, 3), "logit_opacities": (n,)}
+        batches = set()
+        for name, tensor in self.items():
+            tail = want.get(name) or (n, self.sh.shape[-2], 3)
+            lead = tensor.shape[: tensor.ndim - len(tail)]
+            if tensor.shape[len(lead) :] != tail or len(lead) > 1:
+                raise ValueError(f"Gaussians.{name} has shape {tuple(tensor.shape)}, wanted ([b,] {', '.join(map(str, tail))})")
+            batches.update(lead)
+        if self.sh.shape[-2] not in (1, 4, 9, 16):
+            raise ValueError(f"Gaussians.sh has {self.sh.shape[-2]} coefficients per channel, wanted 1, 4, 9 or 16")
+        if len(batches) > 1:
+            raise ValueError(f"Gaussians mixes view axes of lengths {sorted(batches)}, wanted one")
+
+    @property
+    def count(self) -> int:
+        """Number of Gaussians ``n``."""
+        return self.means.shape[-2]
+
+    @property
+    def views(self) -> int | None:
+        """Length of the view axis, or None when every field is shared by all views."""
+        return next((len(t) for name, t in self.items() if t.ndim > FIELD_NDIM[name]), None)
+
+    @property
+    def sh_degree(self) -> int:
+        """Spherical-harmonic degree 0-3."""
+        return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[-2]]
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Field names and tensors in declaration order."""
+        return ((f.name, getattr(self, f.name)) for f in fields(self))
+
+    def select(self, index: Tensor) -> Gaussians:
+        """The Gaussians at ``index`` (a mask or indices along ``n``)."""
+        axis = {"means": -2, "quats": -2, "log_scales": -2, "logit_opacities": -1, "sh": -3}
+        where = index.nonzero().squeeze(-1) if index.dtype == torch.bool else index
+        return Gaussians(**{name: tensor.index_select(axis[name], where) for name, tensor in self.items()})
+
+    def to(self, *args: torch.dtype | torch.device | str) -> Gaussians:
+        """As ``Tensor.to`` on every field."""
+        return Gaussians(**{name: tensor.to(*args) for name, tensor in self.items()})
+
+    def detach(self) -> Gaussians:
+        """The same values without history."""
+        return Gaussians(**{name: tensor.detach() for name, tensor in self.items()})
+
+    def replace(self, **changes: Tensor) -> Gaussians:
+        """A copy with some fields changed; shapes are checked again."""
+        return replace(self, **changes)
+
+    def at_view(self, view: int) -> Gaussians:
+        """The set that view ``view`` sees: fields with a view axis are indexed, shared ones kept."""
+        return Gaussians(**{name: t[view] if t.ndim > FIELD_NDIM[name] else t for name, t in self.items()})
+
+
+def stack_views(sets: list[Gaussians]) -> Gaussians:
+    """One batched set from one set per view; a field that is the same tensor everywhere stays shared."""
+    stacked = {}
+    for name, first in sets[0].items():
+        tensors = [getattr(s, name) for s in sets]
+        stacked[name] = first if all(t is first for t in tensors) else torch.stack(tensors)
+    return Gaussians(**stacked)
