@@ -23,6 +23,9 @@ from gs4d.geometry import morton_order
 from gs4d.render import Render, render
 
 
+Cell = tuple[tuple[int, int, int], int, str]  # (count, size, views), threads, instruction set
+
+
 def standard_scene(count: int, sh_degree: int, views: int | None = None, seed: int = 0) -> Gaussians:
     """A bumpy shell of ``count`` Gaussians in Morton order; with ``views``, each has its own means, quats and scales."""
     generator = torch.Generator().manual_seed(seed)
@@ -90,8 +93,8 @@ def main() -> None:
     args = parser.parse_args()
 
     scenes = {key: prepare(*key, args.sh_degree) for key in product(args.counts, args.sizes, args.views)}
-    cells = list(product(scenes, args.threads, args.isas))
-    times: dict[tuple, tuple[list[float], list[float]]] = {cell: ([], []) for cell in cells}
+    cells: list[Cell] = list(product(scenes, args.threads, args.isas))
+    times: dict[Cell, tuple[list[float], list[float]]] = {cell: ([], []) for cell in cells}
     gc.disable()
     for round_index in range(args.rounds + 1):
         for cell in cells:
