@@ -31,7 +31,9 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
                     raise UserError(
                         f"{path} is {picture.width}x{picture.height} pixels; scale it down to {MAX_PIXELS // 10**6} megapixels"
                     )
-                if need_alpha and not (picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info):
+                if need_alpha and not (
+                    picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
+                ):
                     raise UserError(
                         f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames in which the background is transparent"
                     )
@@ -67,7 +69,11 @@ def resize_rgba(image: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> U
     values = image.astype(np.float32)
     values[..., :3] *= values[..., 3:] / 255
     planes = [
-        np.asarray(Image.fromarray(values[..., c]).resize((width, height), Image.Resampling.BOX if width < image.shape[1] else Image.Resampling.BICUBIC))
+        np.asarray(
+            Image.fromarray(values[..., c]).resize(
+                (width, height), Image.Resampling.BOX if width < image.shape[1] else Image.Resampling.BICUBIC
+            )
+        )
         for c in range(4)
     ]
     resized = np.stack(planes, -1)

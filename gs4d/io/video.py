@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import imageio.v2 as imageio
 import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
@@ -20,14 +21,14 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: f
         UserError: there is no frame, or the file cannot be written.
     """
     with atomic_path(path) as part:
-        empty = True
-        with iio.imopen(part, "w", plugin="FFMPEG") as video:
+        options = {"fps": fps, "codec": "libx264", "quality": 8, "macro_block_size": 1, "ffmpeg_log_level": "error"}
+        count = 0
+        with imageio.get_writer(part, **options) as video:
             for frame in frames:
                 h, w = frame.shape[0] & ~1, frame.shape[1] & ~1
-                options = {"fps": fps, "codec": "libx264", "quality": 8, "macro_block_size": 1} if empty else {}
-                video.write(frame[None, : h or 1, : w or 1], is_batch=True, **options)
-                empty = False
-        if empty:
+                video.append_data(frame[:h, :w] if h and w else np.repeat(np.repeat(frame, 2, 0), 2, 1))
+                count += 1
+        if not count:
             raise UserError(f"{path} would have no frames; ask for at least one")
 
 
