@@ -108,17 +108,11 @@ def orbit_cameras(
     radii = radius if isinstance(radius, list) else [radius] * n
     fovs = fovy_deg if isinstance(fovy_deg, list) else [fovy_deg] * n
     if not n == len(elevations_deg) == len(radii) == len(fovs):
-        raise ValueError(
-            f"{n} azimuths, {len(elevations_deg)} elevations, {len(radii)} radii and {len(fovs)} fields of view"
-        )
+        raise ValueError(f"{n} azimuths, {len(elevations_deg)} elevations, {len(radii)} radii and {len(fovs)} fields of view")
     for r, fov in zip(radii, fovs, strict=True):
         if not r > 0 or not 0 < fov < 180:
-            raise ValueError(
-                f"a camera needs a radius above 0 and a field of view in (0, 180) degrees, not {r} and {fov}"
-            )
-    poses = [
-        look_at_origin(orbit_position(a, e, r)) for a, e, r in zip(azimuths_deg, elevations_deg, radii, strict=True)
-    ]
+            raise ValueError(f"a camera needs a radius above 0 and a field of view in (0, 180) degrees, not {r} and {fov}")
+    poses = [look_at_origin(orbit_position(a, e, r)) for a, e, r in zip(azimuths_deg, elevations_deg, radii, strict=True)]
     K = torch.zeros(n, 3, 3, dtype=torch.float64)
     K[:, 0, 0] = K[:, 1, 1] = torch.tensor([height / 2 / math.tan(math.radians(fov) / 2) for fov in fovs])
     K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = width / 2, height / 2, 1

@@ -38,9 +38,7 @@ class Gaussians:
             tail = want.get(name) or (n, self.sh.shape[-2], 3)
             lead = tensor.shape[: tensor.ndim - len(tail)]
             if tensor.shape[len(lead) :] != tail or len(lead) > 1:
-                raise ValueError(
-                    f"Gaussians.{name} has shape {tuple(tensor.shape)}, wanted ([b,] {', '.join(map(str, tail))})"
-                )
+                raise ValueError(f"Gaussians.{name} has shape {tuple(tensor.shape)}, wanted ([b,] {', '.join(map(str, tail))})")
             batches.update(lead)
         if self.sh.shape[-2] not in (1, 4, 9, 16):
             raise ValueError(f"Gaussians.sh has {self.sh.shape[-2]} coefficients per channel, wanted 1, 4, 9 or 16")

@@ -61,9 +61,7 @@ def _frame_numbers(folder: Path) -> dict[int, str]:
     step = int(gaps.min()) if len(numbers) > 2 else 1
     for a, b in zip(numbers, numbers[1:], strict=False):
         if b - a != step:
-            raise UserError(
-                f"{folder / f'{a + step}.png'} is missing: the frames go on at {found[b]}; restore it or renumber"
-            )
+            raise UserError(f"{folder / f'{a + step}.png'} is missing: the frames go on at {found[b]}; restore it or renumber")
     return {n: found[n] for n in numbers}
 
 
@@ -77,9 +75,7 @@ def _read_track(name: str, orbit: Orbit, paths: list[Path], resolution: int) -> 
 
     first_size, first = load(paths[0])
     if first.nbytes * len(paths) > MAX_CLIP_BYTES:
-        raise UserError(
-            f"{paths[0].parent} needs {first.nbytes * len(paths) >> 30} GB in memory; lower --fit.resolution"
-        )
+        raise UserError(f"{paths[0].parent} needs {first.nbytes * len(paths) >> 30} GB in memory; lower --fit.resolution")
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(load, paths))
     for path, (size, _) in zip(paths, loaded, strict=True):
@@ -100,9 +96,7 @@ def _input_orbit(data_dir: Path, name: str) -> Orbit:
     path = data_dir / f"{name}_rig.json"
     rig = read_json(path, "rig file") if path.exists() else {}
     if not isinstance(rig, dict):
-        raise UserError(
-            f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov"
-        )
+        raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
     return _orbit(rig.get("input", {}), path, Orbit())
 
 
@@ -140,9 +134,7 @@ def read_rig(path: Path) -> list[Orbit]:
     """
     rig = read_json(path, "rig file")
     if not isinstance(rig, dict):
-        raise UserError(
-            f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov"
-        )
+        raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
     rig = {key: value for key, value in rig.items() if key != "input"}
     if "views" in rig:
         if not isinstance(rig["views"], list) or len(rig) > 1:
@@ -150,13 +142,9 @@ def read_rig(path: Path) -> list[Orbit]:
         return [_orbit(entry, path, Orbit()) for entry in rig["views"]]
     lengths = {key: len(value) for key, value in rig.items() if isinstance(value, list)}
     if len(set(lengths.values())) > 1 or "azimuth" not in lengths:
-        raise UserError(
-            f"rig file {path} lists {lengths or 'no azimuths'}; give one azimuth per view, and other lists as long"
-        )
+        raise UserError(f"rig file {path} lists {lengths or 'no azimuths'}; give one azimuth per view, and other lists as long")
     count = lengths["azimuth"]
-    return [
-        _orbit({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path, Orbit()) for i in range(count)
-    ]
+    return [_orbit({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path, Orbit()) for i in range(count)]
 
 
 def _read_sync(folder: Path, numbers: list[int], rig_path: Path, resolution: int) -> list[Track]:
@@ -192,10 +180,7 @@ def _read_truth(data_dir: Path, name: str, numbers: list[int], resolution: int) 
     if not views:
         return []
     orbit_of = _truth_orbits(cameras_path, [p.name for p in views])
-    return [
-        _read_track(view.name, orbit_of(view.name), [_truth_frame(view, t) for t in numbers], resolution)
-        for view in views
-    ]
+    return [_read_track(view.name, orbit_of(view.name), [_truth_frame(view, t) for t in numbers], resolution) for view in views]
 
 
 def _truth_frame(view: Path, number: int) -> Path:
@@ -215,9 +200,7 @@ def _truth_orbits(path: Path, views: list[str]) -> Callable[[str], Orbit]:
     try:
         common = {"radius": float(cameras["radius"]), "fov": float(cameras["fovy_deg"])}
         entries = cameras["eval"]
-        orbits = {
-            v: Orbit(float(entries[v]["azimuth_deg"]), float(entries[v]["elevation_deg"]), **common) for v in views
-        }
+        orbits = {v: Orbit(float(entries[v]["azimuth_deg"]), float(entries[v]["elevation_deg"]), **common) for v in views}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"camera file {path} does not place every eval view ({error}); see the data layout in README.md"

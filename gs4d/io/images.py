@@ -31,9 +31,7 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
                     raise UserError(
                         f"{path} is {picture.width}x{picture.height} pixels; scale it down to {MAX_PIXELS // 10**6} megapixels"
                     )
-                if need_alpha and not (
-                    picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
-                ):
+                if need_alpha and not (picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info):
                     raise UserError(
                         f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames in which the background is transparent"
                     )

@@ -49,9 +49,7 @@ def read_ply(path: Path) -> Gaussians:
         rest = sum(name.startswith("f_rest_") for name in names)
         missing = [name for name in _columns(1 + rest // 3) if name not in names and name not in ("nx", "ny", "nz")]
         if missing or rest not in (0, 9, 24, 45):
-            lack = (
-                f"lacks the property '{missing[0]}'" if missing else f"has {rest} f_rest properties, not 0, 9, 24 or 45"
-            )
+            lack = f"lacks the property '{missing[0]}'" if missing else f"has {rest} f_rest properties, not 0, 9, 24 or 45"
             raise UserError(f"{path} {lack}; it is no 3D Gaussian splat in the standard layout")
         read = {name: torch.from_numpy(np.asarray(vertex[name], dtype=np.float32).copy()) for name in names}
     except OSError as error:

@@ -26,9 +26,7 @@ def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offse
         views.append(_draw_one(gaussians.at_view(view), camera, background[view], offsets))
     if not views:
         h, w, empty = cameras.height, cameras.width, gaussians.means.new_zeros
-        return Render(
-            empty(0, h, w, 3), empty(0, h, w), empty(0, h, w), torch.zeros(0, gaussians.count, dtype=torch.int32)
-        )
+        return Render(empty(0, h, w, 3), empty(0, h, w), empty(0, h, w), torch.zeros(0, gaussians.count, dtype=torch.int32))
     rgb, alpha, depth, radii = (torch.stack(parts) for parts in zip(*views, strict=True))
     return Render(rgb, alpha, depth, radii)
 
