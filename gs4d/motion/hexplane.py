@@ -45,9 +45,7 @@ class HexPlaneOptions:
             if (value := getattr(self, name)) is not None and value < 2:
                 raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted at least 2 texels")
         if not self.multires or min(self.multires) < 1:
-            raise ValueError(
-                f"HexPlaneOptions.multires is {self.multires}, wanted at least one factor, each at least 1"
-            )
+            raise ValueError(f"HexPlaneOptions.multires is {self.multires}, wanted at least one factor, each at least 1")
 
 
 class HexPlane(DeltaMotion):
