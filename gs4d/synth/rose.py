@@ -82,8 +82,8 @@ def _frames(sheets: list[Sheet]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n
 def _plant(t: float) -> list[Sheet]:
     """All parts at time ``t``, always in the same order and of the same size."""
     bloom, sway = t * t * (3 - 2 * t), math.sin(2 * math.pi * t)
-    tip = _vector(0.02 + 0.035 * sway, 0.05, -0.06 - 0.05 * bloom)
-    axis = torch.nn.functional.normalize(_vector(0.06 + 0.16 * sway, 1.0, 0.34 + 0.22 * bloom), dim=0)
+    tip = _vector(0.02 + 0.022 * sway, 0.05, -0.06 - 0.05 * bloom)
+    axis = torch.nn.functional.normalize(_vector(0.06 + 0.10 * sway, 1.0, 0.34 + 0.22 * bloom), dim=0)
     stand = _turn_to(axis) @ _turn_y(0.35 * bloom)
     flower = [_petal(i, bloom) for i in range(PETALS)] + [_sepal(k, bloom) for k in range(5)]
     parts = [Sheet(part.points @ stand.T + tip, part.albedo) for part in flower]
@@ -100,9 +100,7 @@ def _plant(t: float) -> list[Sheet]:
     return parts
 
 
-def _blade(
-    slope: Tensor, length: Tensor, arc: Tensor, radius: Tensor, lift: Tensor, base: float
-) -> Float[Tensor, "h w 3"]:
+def _blade(slope: Tensor, length: Tensor, arc: Tensor, radius: Tensor, lift: Tensor, base: float) -> Float[Tensor, "h w 3"]:
     """Bends a strip: along its length in the vertical plane, across its width around a circle.
 
     Args:
@@ -164,9 +162,7 @@ def _sepal(k: int, bloom: float) -> Sheet:
     slope = math.radians(_mix(76, 118, bloom)) + math.radians(_mix(-62, -10, bloom)) * v
     slope = slope + math.radians(_mix(75, 60, bloom)) * v**4 + 0 * u
     points = _blade(slope, torch.full((u.shape[1],), 0.2, dtype=v.dtype), half * u, 0.04 + 0.05 * v, 0 * slope, 0.03)
-    green = (
-        torch.tensor([0.30, 0.48, 0.18], dtype=v.dtype) * (0.75 + 0.35 * v[..., None]) * (1 - 0.15 * u[..., None] ** 2)
-    )
+    green = torch.tensor([0.30, 0.48, 0.18], dtype=v.dtype) * (0.75 + 0.35 * v[..., None]) * (1 - 0.15 * u[..., None] ** 2)
     turn = _turn_y(2 * math.pi * k / 5 + 0.3)
     return Sheet(_upright(points) @ turn.T, green)
 
@@ -215,9 +211,7 @@ def _leaflet(size: float, lean: float) -> Sheet:
 
 def _petal_albedo(v: Tensor, u: Tensor, f: float, generator: torch.Generator) -> Float[Tensor, "h w 3"]:
     """Crimson heart, rose-red body, pale rim; veins that fan out from the foot, and slight mottling."""
-    heart, body, rim = (
-        torch.tensor(c, dtype=v.dtype) for c in ((0.60, 0.01, 0.07), (0.93, 0.07, 0.20), (1.0, 0.60, 0.66))
-    )
+    heart, body, rim = (torch.tensor(c, dtype=v.dtype) for c in ((0.60, 0.01, 0.07), (0.93, 0.07, 0.20), (1.0, 0.60, 0.66)))
     v, u = torch.broadcast_tensors(v, u)
     inner = heart + (body - heart) * _smoothstep(0.0, 0.7, v * (0.45 + 0.55 * f))[..., None]
     edge = torch.maximum(_smoothstep(0.7, 1.0, v), _smoothstep(0.72, 1.0, u.abs()) * _smoothstep(0.35, 0.9, v))
@@ -266,7 +260,7 @@ def _baked_colours() -> Float[Tensor, "n 3"]:
     )
     light = (0.8 * sky[:, None] * cool + 0.62 * sun[:, None] * warm).clamp(0.04, 1)
     # Light that bounces between petals takes their colour: occluded places turn deep red, not grey.
-    return albedo * light / (1 - 0.8 * albedo * (1 - light))
+    return (albedo * light / (1 - 0.8 * albedo * (1 - light))).clamp(0, 1)
 
 
 # --- small helpers ---------------------------------------------------------------------------------------------------
@@ -307,9 +301,7 @@ def _turn_to(axis: Tensor) -> Float[Tensor, "3 3"]:
     """The rotation that takes +y to ``axis`` the short way."""
     x, y, z = (float(a) for a in axis)
     k = 1 / (1 + y)
-    return torch.tensor(
-        [[1 - k * x * x, x, -k * x * z], [-x, y, -z], [-k * x * z, z, 1 - k * z * z]], dtype=torch.float64
-    )
+    return torch.tensor([[1 - k * x * x, x, -k * x * z], [-x, y, -z], [-k * x * z, z, 1 - k * z * z]], dtype=torch.float64)
 
 
 def _sphere(n: int) -> Float[Tensor, "n 3"]:
