@@ -87,7 +87,7 @@ def test_views_that_repeat_a_time_get_the_same_set_and_all_gradients() -> None:
 def test_a_set_that_already_has_views_is_refused() -> None:
     field = HexPlane(SMALL, 6)
     moved = field.at_times(cloud(), torch.tensor([0.0, 1.0]))
-    with pytest.raises(ValueError, match="HexPlane.at_times got Gaussians of 2 views: pass one set"):
+    with pytest.raises(ValueError, match=r"HexPlane\.at_times got Gaussians of 2 views: pass one set"):
         field.at_times(moved, torch.tensor([0.0, 1.0]))
 
 

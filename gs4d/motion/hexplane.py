@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..native import can_run
 from .deltas import DeltaMotion, Heads
+from .fused import MAX_LEVELS, decode_fused
 
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))  # xy, xz, yz: the world axes along the rows and the columns of a spatial plane
 LANES = 16  # channels and hidden units come in multiples of this, so that the CPU kernel needs no remainder loops
@@ -45,9 +47,7 @@ class HexPlaneOptions:
             if (value := getattr(self, name)) is not None and value < 2:
                 raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted at least 2 texels")
         if not self.multires or min(self.multires) < 1:
-            raise ValueError(
-                f"HexPlaneOptions.multires is {self.multires}, wanted at least one factor, each at least 1"
-            )
+            raise ValueError(f"HexPlaneOptions.multires is {self.multires}, wanted at least one factor, each at least 1")
 
 
 class HexPlane(DeltaMotion):
@@ -102,7 +102,8 @@ class HexPlane(DeltaMotion):
         unit = ((means - self.low) / (self.high - self.low)).nan_to_num(0.5)
         rows = [time_rows(plane, times) for plane in self.time]
         weights = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
-        return decode_torch(unit, list(self.space), rows, *weights)
+        fused = len(rows) <= MAX_LEVELS and can_run(unit, *self.space, *weights)
+        return (decode_fused if fused else decode_torch)(unit, list(self.space), rows, *weights)
 
     def moves(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> dict[str, Tensor]:
         return self.heads.split(self.deltas(means, times))

@@ -64,9 +64,7 @@ class Trajectories(DeltaMotion):
     def moves(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> dict[str, Tensor]:
         n, k, d = self.coefficients.shape
         if n != len(means):
-            raise ValueError(
-                f"Trajectories hold {n} Gaussians, got {len(means)}: index the coefficients like the means"
-            )
+            raise ValueError(f"Trajectories hold {n} Gaussians, got {len(means)}: index the coefficients like the means")
         basis = self.basis(times).to(self.coefficients.dtype)
         deltas = (basis @ self.coefficients.transpose(0, 1).reshape(k, n * d)).view(-1, n, d)
         moves = self.base.moves(means, times) if self.base is not None else {}
