@@ -70,9 +70,9 @@ class Gaussians:
         where = index.nonzero().squeeze(-1) if index.dtype == torch.bool else index
         return Gaussians(**{name: tensor.index_select(axis[name], where) for name, tensor in self.items()})
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Gaussians:
+    def to(self, target: torch.dtype | torch.device) -> Gaussians:
         """As ``Tensor.to`` on every field."""
-        return Gaussians(**{name: tensor.to(*args) for name, tensor in self.items()})
+        return Gaussians(**{name: tensor.to(target) for name, tensor in self.items()})
 
     def detach(self) -> Gaussians:
         """The same values without history."""
