@@ -1,0 +1,33 @@
+# Thin: every recipe is a command that can be typed by hand.
+.PHONY: help demo test check lint native
+
+help:
+	@echo "make demo     install what is needed, then fit the built-in rose: videos, PLY files and a report in output/rose"
+	@echo "make test     the tests"
+	@echo "make check    what CI runs: ruff, pyright, the tests"
+	@echo "make native   build the native code again"
+
+demo: .venv/.native
+	.venv/bin/python train.py --configs arguments/i2v.py -e rose
+
+test: .venv/.native
+	.venv/bin/python -m pytest
+
+check: lint test
+
+lint: .venv/.native
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/pyright --pythonpath .venv/bin/python
+
+native: .venv/.installed
+	tools/install.sh native
+	@touch .venv/.native
+
+.venv/.installed: pyproject.toml constraints.txt tools/install.sh
+	tools/install.sh
+	@touch .venv/.installed .venv/.native
+
+.venv/.native: .venv/.installed $(wildcard submodules/native/*)
+	tools/install.sh native
+	@touch .venv/.native
