@@ -7,27 +7,23 @@ help:
 	@echo "make check    what CI runs: ruff, pyright, the tests"
 	@echo "make native   build the native code again"
 
-demo: .venv/.native
+demo: .venv/.installed
 	.venv/bin/python train.py --configs arguments/i2v.py -e rose
 
-test: .venv/.native
+test: .venv/.installed
 	.venv/bin/python -m pytest
 
 check: lint test
 
-lint: .venv/.native
+lint: .venv/.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
 native: .venv/.installed
 	tools/install.sh native
-	@touch .venv/.native
 
-.venv/.installed: pyproject.toml constraints.txt tools/install.sh
-	tools/install.sh
-	@touch .venv/.installed .venv/.native
-
-.venv/.native: .venv/.installed $(wildcard submodules/native/*)
-	tools/install.sh native
-	@touch .venv/.native
+# When only the native code changed, only that is built again.
+.venv/.installed: pyproject.toml constraints.txt tools/install.sh $(wildcard submodules/native/*)
+	tools/install.sh $(if $(filter-out submodules/native/%,$?),,native)
+	@touch $@
