@@ -66,9 +66,10 @@ install() {
     if [ "$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1 && [ -z "$links" ]; then want_cpu=true; fi
     if command -v uv >/dev/null; then
         # uv does not read pip's settings; with several indexes pip takes the best version of all, so uv is told to.
+        options+=(--index-strategy unsafe-best-match)
         for value in $links; do options+=(--find-links "$value"); done
         for value in $(pip_setting index-url); do options+=(--default-index "$value"); done
-        for value in $(pip_setting extra-index-url); do options+=(--index "$value" --index-strategy unsafe-best-match); done
+        for value in $(pip_setting extra-index-url); do options+=(--index "$value"); done
         if $want_cpu; then export UV_TORCH_BACKEND=cpu; fi
         uv pip install --python .venv/bin/python "${options[@]}" "$@"
     else
