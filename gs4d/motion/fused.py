@@ -22,14 +22,20 @@ def decode_fused(
     out_weight: Float[Tensor, "d w"],
     out_bias: Float[Tensor, " d"],
 ) -> Float[Tensor, "t n d"]:
-    """As ``hexplane.decode_torch``, for float32 on the CPU. The gradients are the same bits for any number of threads."""
+    """As ``hexplane.decode_torch``, for float32 on the CPU; the same bits for any number of threads."""
     return _Decode.apply(unit, hidden_weight, hidden_bias, out_weight, out_bias, *space, *rows)
 
 
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, unit: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, out_bias: Tensor, *planes: Tensor
+        ctx,
+        unit: Tensor,
+        hidden_weight: Tensor,
+        hidden_bias: Tensor,
+        out_weight: Tensor,
+        out_bias: Tensor,
+        *planes: Tensor,
     ) -> Tensor:
         inputs = [t.detach().contiguous() for t in (unit, hidden_weight, hidden_bias, out_weight, out_bias, *planes)]
         ctx.save_for_backward(*inputs)
