@@ -20,6 +20,7 @@ static nb::dict constants() {
 }  // namespace gs4d
 
 NB_MODULE(_native, m) {
+    nanobind::set_leak_warnings(false);  // a picture may outlive the interpreter, with its memory of the forward pass
     m.def("constants", gs4d::constants);
     gs4d::bind_dispatch(m);
     gs4d::bind_pool(m);

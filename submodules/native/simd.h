@@ -15,6 +15,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
 
 namespace gs4d {
 namespace GS4D_ISA {
@@ -247,19 +248,57 @@ INLINE vf rcp(vf x) {
     return fma(fnma(x, r, set1(1)), r, r);
 }
 
-// Lanes p[0], p[stride], p[2 * stride], ... of which only the first n are read; the others are zero.
-INLINE vf load_strided(const float* p, int64_t stride, int n) {
-    float t[W];
-    for (int i = 0; i < W; ++i) t[i] = i < n ? p[i * stride] : 0;
-    return load(t);
+// Adds the sums of the lanes of v[0] .. v[9] to p[SUM_LANE[0]] .. p[SUM_LANE[9]]; p has 16 floats. A tree: every step adds
+// the halves of two vectors and lays the results side by side.
+#if defined(GS4D_ISA_avx512)
+static constexpr int SUM_LANE[10] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6};
+INLINE void add_sums(float* p, const vf* v) {
+    auto halves = [](vf a, vf b) INLINE_LAMBDA {
+        return _mm512_mask_blend_ps(0xff00, a, b) + _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(1, 0, 3, 2));
+    };
+    auto quarters = [](vf a, vf b) INLINE_LAMBDA {
+        return _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(2, 0, 2, 0)) + _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(3, 1, 3, 1));
+    };
+    auto pairs = [](vf a, vf b) INLINE_LAMBDA {
+        return _mm512_mask_blend_ps(0xcccc, a, b) + _mm512_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 3, 2));
+    };
+    vf a = halves(v[0], v[1]), b = halves(v[2], v[3]), c = halves(v[4], v[5]), d = halves(v[6], v[7]), e = halves(v[8], v[9]);
+    a = pairs(quarters(a, b), quarters(c, d)), b = quarters(e, e), b = pairs(b, b);
+    store(p, load(p) + (_mm512_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)) + _mm512_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1))));
 }
-INLINE void store_strided(float* p, int64_t stride, int n, vf x) {
-    float t[W];
-    store(t, x);
-    for (int i = 0; i < n; ++i) p[i * stride] = t[i];
+#elif defined(GS4D_ISA_avx2)
+static constexpr int SUM_LANE[10] = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12};
+INLINE void add_sums(float* p, const vf* v) {
+    auto halves = [](vf a, vf b) INLINE_LAMBDA { return _mm256_blend_ps(a, b, 0xf0) + _mm256_permute2f128_ps(a, b, 0x21); };
+    auto pairs = [](vf a, vf b) INLINE_LAMBDA {
+        return _mm256_blend_ps(a, b, 0xcc) + _mm256_shuffle_ps(a, b, _MM_SHUFFLE(1, 0, 3, 2));
+    };
+    auto singles = [](vf a, vf b) INLINE_LAMBDA {
+        return _mm256_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)) + _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1));
+    };
+    vf a = halves(v[0], v[1]), b = halves(v[2], v[3]), c = halves(v[4], v[5]), d = halves(v[6], v[7]), e = halves(v[8], v[9]);
+    a = singles(pairs(a, b), pairs(c, d)), e = pairs(e, e), e = singles(e, e);
+    store(p, load(p) + a), store(p + 8, load(p + 8) + e);
+}
+#else
+static constexpr int SUM_LANE[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+INLINE void add_sums(float* p, const vf* v) {
+    for (int k = 0; k < 10; ++k) p[k] += sum(v[k]);
+}
+#endif
+
+// Between n <= W rows of `width` floats and `width` vectors of one float per row; lanes beyond n become zero.
+static __attribute__((noinline)) void rows_to_columns(const float* rows, int64_t width, int n, float* columns) {
+    for (int64_t f = 0; n < W && f < width; ++f) store(columns + f * W, zero());
+    for (int lane = 0; lane < n; ++lane, rows += width)
+        for (int64_t f = 0; f < width; ++f) columns[f * W + lane] = rows[f];
+}
+static __attribute__((noinline)) void columns_to_rows(const float* columns, int64_t width, int n, bool add, float* rows) {
+    for (int lane = 0; lane < n; ++lane, rows += width)
+        for (int64_t f = 0; f < width; ++f) rows[f] = columns[f * W + lane] + (add ? rows[f] : 0);
 }
 
-// 2^x, relative error below 3e-7 where the result is a normal float; x below -126 gives 2^-126, above 127 gives 2^127.
+// 2^x, relative error below 2e-7; x below -126 gives 2^-126, above 127 gives 2^127.
 INLINE vf exp2(vf x) {
     x = clamp(x, set1(-126), set1(127));
     vf whole = floor(x + set1(0.5f)), f = x - whole;
