@@ -33,7 +33,7 @@ require_tools() {
     find_python >/dev/null || command -v uv >/dev/null || missing+=(python3-venv python3-dev)
     ((${#missing[@]})) || return 0
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        apt-get update -qq && apt-get install -y -qq "${missing[@]}"
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
     elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then
         sudo apt-get update -qq && sudo apt-get install -y -qq "${missing[@]}"
     fi
@@ -57,23 +57,32 @@ pip_setting() {
     .venv/bin/python -m pip config list | sed -n "s/^.*\.$1='\(.*\)'\$/\1/p" | sed 's/\\n/ /g' | tr -s ' ' '\n' | sort -u
 }
 
+# PyPI's torch for Linux brings 3 GB of CUDA. Without an NVIDIA GPU the CPU build is taken: from the local folder that pip
+# is told to look into, else from PyTorch's own index. Whether that can be reached is asked once, because the installers
+# would wait for it again and again, or give up.
+cpu_index=
+choose_torch() {
+    local index=https://download.pytorch.org/whl/cpu
+    if [ "$(uname -s)" != Linux ] || [ -n "$(pip_setting find-links)" ] || nvidia-smi -L >/dev/null 2>&1; then return; fi
+    if .venv/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=10)' "$index/torch/" 2>/dev/null; then
+        cpu_index=$index
+    else
+        echo "gs4d: $index cannot be reached, so PyPI's build of torch is taken, which is a large download" >&2
+    fi
+}
+
 install() {
-    local options=(-c constraints.txt) links value
-    links=$(pip_setting find-links)
-    # PyPI's torch for Linux brings 3 GB of CUDA. Without an NVIDIA GPU the CPU build is taken: from the local folder
-    # that pip is told to look into, else from PyTorch's own index.
-    local want_cpu=false
-    if [ "$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1 && [ -z "$links" ]; then want_cpu=true; fi
+    local options=(-c constraints.txt) value
     if command -v uv >/dev/null; then
         # uv does not read pip's settings; with several indexes pip takes the best version of all, so uv is told to.
         options+=(--index-strategy unsafe-best-match)
-        for value in $links; do options+=(--find-links "$value"); done
+        for value in $(pip_setting find-links); do options+=(--find-links "$value"); done
         for value in $(pip_setting index-url); do options+=(--default-index "$value"); done
         for value in $(pip_setting extra-index-url); do options+=(--index "$value"); done
-        if $want_cpu; then export UV_TORCH_BACKEND=cpu; fi
+        if [ -n "$cpu_index" ]; then export UV_TORCH_BACKEND=cpu; fi
         uv pip install --python .venv/bin/python "${options[@]}" "$@"
     else
-        if $want_cpu; then options+=(--extra-index-url https://download.pytorch.org/whl/cpu); fi
+        if [ -n "$cpu_index" ]; then options+=(--extra-index-url "$cpu_index"); fi
         .venv/bin/python -m pip install "${options[@]}" "$@"
     fi
 }
@@ -84,5 +93,6 @@ if [ "${1:-}" = native ]; then
     install --no-deps --force-reinstall -e .
 else
     make_venv
+    choose_torch
     install -e '.[dev]'
 fi
