@@ -1,0 +1,40 @@
+"""The 4D asset: one canonical set of Gaussians and the motion that carries it through time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .clip import Orbit
+from .gaussians import Gaussians
+from .motion import DeltaMotion
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What a fit makes and what is drawn, exported and scored.
+
+    Attributes:
+        gaussians: the canonical set.
+        motion: moves it to any time in [0, 1].
+        frames: frames of the clip it was fitted to; frame i is time i / (frames - 1).
+        orbits: the cameras it was fitted to by name; "input" is the video's.
+    """
+
+    gaussians: Gaussians
+    motion: DeltaMotion
+    frames: int
+    orbits: dict[str, Orbit]
+
+    def times(self, count: int | None = None) -> Float[Tensor, "t"]:
+        """``count`` even times from 0 to 1 (None: one per frame of the clip); 0 alone for a single one."""
+        n = self.frames if count is None else count
+        return torch.arange(n) / max(n - 1, 1)
+
+    @torch.no_grad()
+    def at(self, t: float) -> Gaussians:
+        """The Gaussians at time ``t``: a plain static set."""
+        return self.motion(self.gaussians, t)

@@ -1,0 +1,121 @@
+"""Training state on disk: safetensors for numbers, JSON for the rest; nothing in it can run code.
+
+``checkpoint.json`` names its tensor file and holds its SHA-256. The tensor file is written first under a name of its own and
+the JSON is renamed into place last, so that at every moment one whole checkpoint is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .asset import Asset
+from .clip import Orbit
+from .errors import UserError
+from .gaussians import FIELD_NDIM, Gaussians
+from .io.files import atomic_path, read_json, write_json
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+
+FORMAT = 1
+INDEX = "checkpoint.json"
+
+
+def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
+    """Replaces the checkpoint in ``folder`` by this one, atomically.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; the earlier checkpoint is then still whole.
+    """
+    path = folder / f"checkpoint-{record['step']:07d}.safetensors"
+    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    with atomic_path(path) as part:
+        try:
+            save_file(whole, part)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+    body = {**record, "format": FORMAT, "tensors": path.name, "sha256": _sha256(path)}
+    write_json(folder / INDEX, {"record": body, "digest": _digest(body)})
+    for old in folder.glob("checkpoint-*.safetensors"):
+        if old != path:
+            old.unlink(missing_ok=True)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of the checkpoint in ``folder``.
+
+    Raises:
+        UserError: there is none, or it was cut short or changed since it was written.
+    """
+    if not (folder / INDEX).exists():
+        raise UserError(f"{folder} holds no {INDEX}; train it first: python train.py -e {folder.name}")
+    index = read_json(folder / INDEX, "checkpoint", max_bytes=256 << 20)
+    if (
+        not isinstance(index, dict)
+        or not isinstance(index.get("record"), dict)
+        or index.get("digest") != _digest(index["record"])
+    ):
+        raise UserError(f"checkpoint {folder / INDEX} was changed or cut short; train again without --resume")
+    record = index["record"]
+    if record.get("format") != FORMAT:
+        raise UserError(f"checkpoint {folder / INDEX} has format {record.get('format')}, this gs4d reads {FORMAT}; train again")
+    path = folder / Path(str(record["tensors"])).name
+    if not path.is_file() or _sha256(path) != record["sha256"]:
+        raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
+    try:
+        return load_file(path), record
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"checkpoint tensors {path} cannot be read ({error}); train again without --resume") from error
+
+
+def motion_record(motion: HexPlane | Trajectories, frames: int) -> dict[str, Any]:
+    """What is needed to build ``motion`` again, beside its tensors."""
+    base = motion.base if isinstance(motion, Trajectories) else motion
+    assert isinstance(base, HexPlane)
+    trajectories = asdict(motion.options) if isinstance(motion, Trajectories) else None
+    return {"frames": frames, "hexplane": asdict(base.options), "trajectories": trajectories}
+
+
+def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
+    """The motion of a :func:`motion_record`, at rest, for ``count`` Gaussians."""
+    options = HexPlaneOptions(**{**record["hexplane"], "multires": tuple(record["hexplane"]["multires"])})
+    base = HexPlane(options, record["frames"])
+    if record["trajectories"] is None:
+        return base
+    return Trajectories(TrajectoryOptions(**record["trajectories"]), record["frames"], count, base)
+
+
+def read_asset(folder: Path) -> Asset:
+    """The asset of a run folder, finished or not; needs no training data.
+
+    Raises:
+        UserError: as :func:`read_checkpoint`, or the tensors do not fit the record.
+    """
+    tensors, record = read_checkpoint(folder)
+    try:
+        gaussians = Gaussians(**{name: tensors[f"asset.{name}"] for name in FIELD_NDIM})
+        motion = build_motion(record["motion"], gaussians.count)
+        state = {k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")}
+        motion.load_state_dict(state)
+        orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
+    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,116 @@
+"""What leaves a run: one PLY per frame and videos. Time is continuous, so any number of frames will do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from .asset import Asset
+from .camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
+from .clip import Orbit, cameras_of
+from .errors import UserError
+from .io.files import atomic_path
+from .io.images import to_bytes, write_png
+from .io.ply import write_ply
+from .io.video import write_video
+from .render import render
+
+VIEWS_PER_CALL = 4
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written, and how the videos look."""
+
+    fps: float = 8.0
+    """Frames per second of the videos."""
+    frames: int | None = None
+    """Frames from first to last; None writes one per frame of the input."""
+    width: int = 256
+    """Pixels of the videos."""
+    height: int = 256
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """RGB in [0, 1]."""
+    turntable_frames: int = 64
+    """Frames of the turntable, once around while time runs from first to last."""
+    elevation: float = 15.0
+    """Of the turntable's camera, degrees."""
+    azimuth: float = 0.0
+    """Where the turntable starts, degrees."""
+    turns: float = 1.0
+    """Times around; 0 keeps the camera still."""
+    radius: float = DEFAULT_RADIUS
+    fov: float = DEFAULT_FOVY_DEG
+    """Vertical field of view, degrees."""
+    freeze: float | None = None
+    """Time in [0, 1] at which the turntable's object stands still; None lets it move."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("frames", self.frames), ("turntable_frames", self.turntable_frames)):
+            if value is not None and value < 1:
+                raise UserError(f"export.{name} is {value}; ask for at least 1")
+        if self.fps <= 0 or self.radius <= 0 or not 0 < self.fov < 180 or abs(self.elevation) > 90:
+            raise UserError(
+                f"export has fps {self.fps}, radius {self.radius}, fov {self.fov}, elevation {self.elevation}; "
+                "wanted fps > 0, radius > 0, 0 < fov < 180, -90 <= elevation <= 90"
+            )
+        if not 1 <= self.width <= 8192 or not 1 <= self.height <= 8192:
+            raise UserError(f"export asks for {self.width}x{self.height} pixels; each side can be 1 to 8192")
+        if min(self.background) < 0 or max(self.background) > 1:
+            raise UserError(f"export.background is {self.background}; each channel lies in 0 to 1")
+        if self.freeze is not None and not 0 <= self.freeze <= 1:
+            raise UserError(f"export.freeze is {self.freeze}; time runs from 0 to 1")
+
+
+def draw_frames(
+    asset: Asset, times: list[float], orbits: list[Orbit], options: ExportOptions, *, label: str
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Pictures of the asset, one per (time, orbit), a few at a time."""
+    with tqdm(total=len(times), desc=label, unit="frame", dynamic_ncols=True, leave=False) as bar, torch.no_grad():
+        for begin in range(0, len(times), VIEWS_PER_CALL):
+            some = slice(begin, begin + VIEWS_PER_CALL)
+            cameras = cameras_of(orbits[some], width=options.width, height=options.height)
+            moved = asset.motion.at_times(asset.gaussians, torch.tensor(times[some]))
+            pictures = to_bytes(render(moved, cameras, background=options.background).rgb)
+            bar.update(len(pictures))
+            yield from pictures
+
+
+def write_ply_sequence(folder: Path, asset: Asset, count: int | None = None) -> None:
+    """``0000.ply``, ``0001.ply``, ... at ``count`` even times (None: the input's frames); replaces ``folder`` as a whole."""
+    with atomic_path(folder) as part:
+        part.mkdir()
+        for i, t in enumerate(tqdm(asset.times(count).tolist(), desc="ply", unit="frame", dynamic_ncols=True, leave=False)):
+            write_ply(part / f"{i:04d}.ply", asset.at(t))
+
+
+def write_input_view(path: Path, asset: Asset, orbit: Orbit, options: ExportOptions) -> None:
+    """The asset from the input camera over time."""
+    times = asset.times(options.frames).tolist()
+    write_video(path, draw_frames(asset, times, [orbit] * len(times), options, label="input view"), options.fps)
+
+
+def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
+    """Once (or ``turns`` times) around the asset while time advances, or stands still at ``freeze``."""
+    n = options.turntable_frames
+    times = asset.times(n).tolist() if options.freeze is None else [options.freeze] * n
+    orbits = [
+        Orbit(options.azimuth + 360 * options.turns * i / n, options.elevation, options.radius, options.fov) for i in range(n)
+    ]
+    write_video(path, draw_frames(asset, times, orbits, options, label="turntable"), options.fps)
+
+
+def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: ExportOptions) -> None:
+    """``{view}/{t}.png`` over the background for every view and frame; replaces ``folder`` as a whole."""
+    times = asset.times(options.frames).tolist()
+    with atomic_path(folder) as part:
+        for view, orbit in orbits.items():
+            pictures = draw_frames(asset, times, [orbit] * len(times), options, label=view)
+            for t, picture in enumerate(pictures):
+                write_png(part / view / f"{t}.png", torch.from_numpy(picture) / 255)

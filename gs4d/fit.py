@@ -1,0 +1,388 @@
+"""The loop that fits moving Gaussians to a clip: three stages, one visible ``for``."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .asset import Asset
+from .camera import Camera
+from .checkpoint import motion_record, read_checkpoint, write_checkpoint
+from .clip import Clip, Orbit, cameras_of, premultiply
+from .densify import DensifyOptions, NeedMeter, densify
+from .errors import UserError
+from .gaussians import FIELD_NDIM, Gaussians
+from .hull import start_gaussians
+from .losses import l1, photometric
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .prior import ViewPrior
+from .render import render
+
+BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
+WHITE = (1.0, 1.0, 1.0)
+LOG_EVERY = 20  # steps between two rows of the history
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C, after its state was saved."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's rates; each decays exponentially to ``final`` times itself over the whole run."""
+
+    means: float = 8e-4
+    quats: float = 4e-3
+    log_scales: float = 8e-3
+    logit_opacities: float = 4e-2
+    sh_dc: float = 1e-2
+    sh_rest: float = 5e-4
+    trajectories: float = 1e-3
+    planes: float = 2e-2
+    decoder: float = 2e-3
+    final: float = 0.05
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What is added up; picture terms are means over pixels and channels."""
+
+    anchor: float = 2.0
+    """Weight of the input view's pictures, relative to a side view's."""
+    ssim: float = 0.2
+    """Share of 1 - SSIM in the colour loss, the rest is L1."""
+    alpha: float = 0.5
+    """L1 on coverage."""
+    plane_smoothness: float = 1e-4
+    """Total variation of the field over space."""
+    time_smoothness: float = 1e-3
+    """Acceleration of the field over time."""
+    distillation: float = 0.1
+    """Score of the prior, in the fine stage."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a clip is fitted: 4DGen's stages static (one frame), coarse (all frames and views), fine (adds a prior's score)."""
+
+    seed: int = 6666
+    resolution: int = 256
+    """Longer side of the pictures that are fitted, in pixels; larger files are scaled down."""
+    steps: int = 3000
+    """Optimizer steps of all stages together."""
+    static: float = 0.1
+    """Share of the steps in the static stage."""
+    fine: float = 0.2
+    """Share of the steps in the fine stage; the coarse stage has the rest."""
+    static_frame: int = 0
+    """Frame of the static stage."""
+    views_per_step: int = 4
+    """Pictures per step."""
+    times_per_step: int = 4
+    """Different frames among them."""
+    gaussians: int = 8000
+    """Gaussians at the start; densification adds more."""
+    start: Literal["hull", "ball"] = "hull"
+    """Start inside the visual hull of the masks, or in a random ball."""
+    sh_degree: Literal[0, 1, 2, 3] = 0
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    losses: LossWeights = field(default_factory=LossWeights)
+    densify: DensifyOptions = field(default_factory=DensifyOptions)
+    motion: HexPlaneOptions = field(default_factory=HexPlaneOptions)
+    free_paths: bool = False
+    """Also give every Gaussian a residual path of its own."""
+    trajectories: TrajectoryOptions = field(default_factory=TrajectoryOptions)
+    score_views: int = 4
+    """Random views per fine step that the prior scores."""
+    score_elevation: tuple[float, float] = (-30.0, 30.0)
+    """Where those views are taken from, degrees; azimuths are all around."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints."""
+    threads: int = 0
+    """CPU threads, 0 for all cores."""
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "steps", "views_per_step", "times_per_step", "gaussians", "score_views"):
+            if getattr(self, name) < 1:
+                raise UserError(f"fit.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.static < 0 or self.fine < 0 or self.static + self.fine > 1:
+            raise UserError(f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; together at most 1")
+
+    def stage(self, step: int) -> str:
+        """The stage that a step belongs to."""
+        if step < self.static * self.steps:
+            return "static"
+        return "coarse" if step < (1 - self.fine) * self.steps else "fine"
+
+
+class Fitter:
+    """Everything that a run needs to go on, and the step that takes it further."""
+
+    def __init__(self, clip: Clip, options: FitOptions, prior: ViewPrior | None = None) -> None:
+        """Starts inside the visual hull with a motion at rest."""
+        self.clip, self.options, self.prior = clip, options, prior
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not 0 <= options.static_frame < clip.frames:
+            raise UserError(f"fit.static_frame is {options.static_frame} but '{clip.name}' has {clip.frames} frames, from 0")
+        torch.manual_seed(options.seed)
+        self.generator = torch.Generator().manual_seed(options.seed)
+        start = start_gaussians(
+            clip, options.static_frame, options.gaussians, options.sh_degree, self.generator, kind=options.start
+        )
+        self.field = HexPlane(options.motion, clip.frames)
+        self.field.fit_box(start.means, margin=BOX_MARGIN)
+        self.motion: HexPlane | Trajectories = self.field
+        if options.free_paths:
+            self.motion = Trajectories(options.trajectories, clip.frames, start.count, self.field)
+        self.motion.to(self.device)
+        self._adopt(start.to(self.device))
+        self.need = NeedMeter(start.count)
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self.times = clip.times()
+        self.cameras = [track.camera() for track in clip.tracks]
+
+    def _adopt(self, gaussians: Gaussians) -> None:
+        """Makes ``gaussians`` the parameters, with a fresh optimizer."""
+        values = dict(gaussians.items())
+        sh = values.pop("sh")
+        values["sh_dc"], values["sh_rest"] = sh[:, :1].contiguous(), sh[:, 1:].contiguous()
+        self.parameters = nn.ParameterDict({k: nn.Parameter(v.clone()) for k, v in values.items() if v.numel() or not len(v)})
+        if isinstance(self.motion, Trajectories):
+            self.parameters["trajectories"] = self.motion.coefficients
+        rates = self.options.learning_rates
+        groups = [{"name": name, "params": [p], "rate": getattr(rates, name)} for name, p in self.parameters.items()]
+        decoder = [*self.field.hidden.parameters(), *self.field.out.parameters()]
+        groups.append({"name": "planes", "params": [*self.field.space, *self.field.time], "rate": rates.planes})
+        groups.append({"name": "decoder", "params": decoder, "rate": rates.decoder})
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, eps=1e-15, fused=True)
+
+    def gaussians(self) -> Gaussians:
+        """The canonical set, with history."""
+        p = self.parameters
+        sh = torch.cat([p["sh_dc"], p["sh_rest"]], 1) if "sh_rest" in p else p["sh_dc"]
+        return Gaussians(p["means"], p["quats"], p["log_scales"], p["logit_opacities"], sh)
+
+    def asset(self) -> Asset:
+        """What has been fitted so far."""
+        orbits = {track.name: track.orbit for track in self.clip.tracks}
+        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits)
+
+    def advance(self) -> dict[str, Any]:
+        """One optimizer step; returns its stage, loss, PSNR of the batch (dB) and number of Gaussians."""
+        o, stage, progress = self.options, self.options.stage(self.step), self.step / self.options.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * o.learning_rates.final**progress
+
+        canonical = self.gaussians()
+        loss, squared_error, values = self._regularizers(stage), 0.0, 0
+        observed = []
+        for frames, tracks in self._batches(stage):
+            moved = canonical if stage == "static" else self.motion.at_times(canonical, self.times[frames].to(self.device))
+            offsets = torch.zeros(len(frames), canonical.count, 2, device=self.device, requires_grad=True)
+            drawn = render(moved, self._cameras(tracks), background=WHITE, screen_offsets=offsets)
+            target = premultiply(torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)]))
+            weights = torch.tensor([self.clip.tracks[k].weight * (o.losses.anchor if k == 0 else 1.0) for k in tracks])
+            target, weights = target.to(self.device), weights.to(self.device)
+            picture = over_white(target)
+            share = len(frames) / o.views_per_step
+            loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
+            loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], target[..., 3:], weights)
+            squared_error += (drawn.rgb.detach() - picture).square().sum().item()
+            values += picture.numel()
+            observed.append((offsets, drawn.radii))
+        if stage == "fine" and self.prior is not None:
+            loss = loss + o.losses.distillation * self._score(canonical)
+        loss.backward()
+        for offsets, radii in observed:
+            self.need.observe(offsets.grad, radii)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._densify()
+        psnr = -10 * math.log10(max(squared_error / values, 1e-10))
+        return {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count}
+
+    def _batches(self, stage: str) -> list[tuple[list[int], list[int]]]:
+        """The (frame, track) pairs of this step, in groups whose pictures have one size."""
+        o, tracks, frames = self.options, self.clip.tracks, self.clip.frames
+        some = torch.randperm(frames, generator=self.generator)[: o.times_per_step].tolist()
+        views = torch.randperm(len(tracks), generator=self.generator).tolist()
+        groups: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
+        for i in range(o.views_per_step):
+            track = views[i % len(views)]
+            group = groups.setdefault(tracks[track].size, ([], []))
+            group[0].append(o.static_frame if stage == "static" else some[i % len(some)])
+            group[1].append(track)
+        return list(groups.values())
+
+    def _cameras(self, tracks: list[int]) -> Camera:
+        cameras = [self.cameras[k] for k in tracks]
+        T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])
+        return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
+
+    def _regularizers(self, stage: str) -> Float[Tensor, ""]:
+        weights = self.options.losses
+        if stage == "static":
+            return torch.zeros((), device=self.device)
+        return weights.plane_smoothness * self.field.plane_smoothness() + weights.time_smoothness * self.field.time_smoothness()
+
+    def _score(self, canonical: Gaussians) -> Float[Tensor, ""]:
+        """The prior's score of random views at random times, each conditioned on the input view of its own frame."""
+        o, source = self.options, self.clip.tracks[0]
+        assert self.prior is not None
+        draws = torch.rand(3, o.score_views, generator=self.generator)
+        frames = (draws[0] * self.clip.frames).long().clamp(max=self.clip.frames - 1)
+        low, high = o.score_elevation
+        orbits = [
+            Orbit(360 * float(a) - 180, low + (high - low) * float(e), source.orbit.radius, source.orbit.fov)
+            for a, e in zip(draws[1], draws[2], strict=True)
+        ]
+        cameras = cameras_of(orbits, width=source.size[1], height=source.size[0]).to(self.device)
+        moved = self.motion.at_times(canonical, self.times[frames].to(self.device))
+        images = render(moved, cameras, background=WHITE).rgb
+        condition = premultiply(source.images[frames]).to(self.device)
+        return self.prior.score(images, cameras, condition, 1 - (1 - self.step / o.steps) / o.fine)
+
+    def _densify(self) -> None:
+        o = self.options.densify
+        due = o.every and self.step % o.every == 0
+        if not due or not o.start <= self.step / self.options.steps <= o.stop:
+            return
+        densify(self.parameters, self.optimizer, self.need.need(), o, self.generator)
+        if isinstance(self.motion, Trajectories):
+            self.motion.coefficients = self.parameters["trajectories"]
+        self.need = NeedMeter(len(self.parameters["means"]))
+
+    def save(self, folder: Path) -> None:
+        """Writes the whole state; :meth:`restore` goes on from it as if nothing had happened."""
+        tensors = {f"asset.{name}": t for name, t in self.gaussians().items()}
+        tensors |= {f"motion.{name}": t for name, t in self.motion.state_dict().items()}
+        for name, slot, state in self._moments():
+            tensors |= {f"optimizer.{name}.{slot}.{key}": t for key, t in state.items()}
+        tensors |= {"need.total": self.need.total, "need.seen": self.need.seen, "random": self.generator.get_state()}
+        motion = motion_record(self.motion, self.clip.frames)
+        orbits = {track.name: asdict(track.orbit) for track in self.clip.tracks}
+        record = {"step": self.step, "seconds": self.seconds, "history": self.history, "motion": motion, "orbits": orbits}
+        write_checkpoint(folder, tensors, record)
+
+    def restore(self, folder: Path) -> None:
+        """Takes up the state that :meth:`save` wrote.
+
+        Raises:
+            UserError: the checkpoint is absent, damaged, or of another clip or configuration.
+        """
+        tensors, record = read_checkpoint(folder)
+        try:
+            if record["motion"] != json.loads(json.dumps(motion_record(self.motion, self.clip.frames))):
+                raise ValueError("the number of frames or the motion options changed")
+            if isinstance(self.motion, Trajectories):
+                self.motion.coefficients = nn.Parameter(tensors["motion.coefficients"].to(self.device))
+            self.motion.load_state_dict({k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")})
+            self._adopt(Gaussians(**{name: tensors[f"asset.{name}"].to(self.device) for name in FIELD_NDIM}))
+            for group in self.optimizer.param_groups:
+                for slot, parameter in enumerate(group["params"]):
+                    head = f"optimizer.{group['name']}.{slot}."
+                    state = {k.removeprefix(head): t for k, t in tensors.items() if k.startswith(head)}
+                    if state:
+                        self.optimizer.state[parameter] = {k: t.to(parameter.device) for k, t in state.items()}
+            self.need.total, self.need.seen = tensors["need.total"], tensors["need.seen"]
+            self.generator.set_state(tensors["random"])
+            self.step, self.seconds, self.history = record["step"], record["seconds"], record["history"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"the checkpoint in {folder} does not fit this run ({error}); train without --resume") from error
+
+    def _moments(self) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
+        for group in self.optimizer.param_groups:
+            for slot, parameter in enumerate(group["params"]):
+                if parameter in self.optimizer.state:
+                    yield group["name"], slot, self.optimizer.state[parameter]
+
+
+def fit(
+    clip: Clip,
+    options: FitOptions,
+    folder: Path,
+    *,
+    prior: ViewPrior | None = None,
+    resume: bool = False,
+    on_step: Callable[[Fitter], None] | None = None,
+) -> Fitter:
+    """Fits ``clip`` and leaves checkpoints in ``folder``.
+
+    Args:
+        clip: what was seen.
+        options: how to fit it.
+        folder: of the run; exists.
+        prior: its score is added in the fine stage.
+        resume: go on from the checkpoint in ``folder``; the result is that of an uncut run.
+        on_step: called after every step.
+
+    Raises:
+        UserError: the checkpoint cannot be resumed or written.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    fitter = Fitter(clip, options, prior)
+    if resume:
+        fitter.restore(folder)
+    began, saved = time.monotonic() - fitter.seconds, time.monotonic()
+    bar = tqdm(total=options.steps, initial=fitter.step, desc=options.stage(fitter.step), unit="step", dynamic_ncols=True)
+    with interruptible() as interrupted, bar:
+        for step in range(fitter.step, options.steps):
+            stats = fitter.advance()
+            fitter.seconds = time.monotonic() - began
+            bar.set_description_str(stats["stage"], refresh=False)
+            bar.set_postfix_str(
+                f"loss {stats['loss']:.4f}, {stats['psnr']:.1f} dB, {stats['gaussians']} Gaussians", refresh=False
+            )
+            bar.update()
+            if step % LOG_EVERY == 0 or fitter.step == options.steps:
+                fitter.history.append({"step": fitter.step, "seconds": round(fitter.seconds, 2), **stats})
+            if on_step is not None:
+                on_step(fitter)
+            if interrupted() or time.monotonic() - saved > options.checkpoint_seconds:
+                fitter.save(folder)
+                saved = time.monotonic()
+            if interrupted():
+                raise Interrupted
+    fitter.save(folder)
+    return fitter
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; a second one stops at once."""
+    pressed: list[int] = []
+
+    def remember(signum: int, _frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def over_white(premultiplied: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3"]:
+    """Premultiplied RGBA as it looks on white."""
+    return premultiplied[..., :3] + (1 - premultiplied[..., 3:])

@@ -1,0 +1,1 @@
+"""Scores of pictures and videos against their truth: pure functions on tensors, each with its paper."""

@@ -1,0 +1,27 @@
+"""The first verb: move Gaussians through time. Every motion is the identity until it has been trained."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..gaussians import Gaussians
+from .deltas import DeltaMotion, Heads, apply_deltas
+from .hexplane import HexPlane, HexPlaneOptions
+from .trajectories import Trajectories, TrajectoryOptions
+
+__all__ = [
+    "DeltaMotion",
+    "Heads",
+    "HexPlane",
+    "HexPlaneOptions",
+    "Motion",
+    "Trajectories",
+    "TrajectoryOptions",
+    "apply_deltas",
+]
+
+
+class Motion(Protocol):
+    """Anything that says where the Gaussians are at time ``t`` in [0, 1]: first frame 0, last frame 1."""
+
+    def __call__(self, gaussians: Gaussians, t: float) -> Gaussians: ...

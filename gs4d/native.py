@@ -1,0 +1,17 @@
+"""The compiled kernels, or None where the package was installed without them: callers then take their torch path."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+kernels: Any = import_module("gs4d._native") if find_spec("gs4d._native") else None
+
+
+def can_run(*tensors: Tensor) -> bool:
+    """Whether the kernels are there and take these tensors: float32 on the CPU."""
+    return kernels is not None and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)

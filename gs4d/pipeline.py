@@ -1,0 +1,208 @@
+"""The recipe: clip -> fit -> asset -> files -> report."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .asset import Asset
+from .checkpoint import read_asset
+from .clip import Clip, Track, premultiply
+from .config import Config, changes, save_config, to_record
+from .demo import write_rose
+from .errors import UserError
+from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
+from .fit import fit, over_white
+from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip
+from .io.files import read_json, write_json
+from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
+from .render import render
+
+
+def run(config: Config) -> Path:
+    """Does everything that a run does and returns its folder.
+
+    Raises:
+        UserError: the input or the settings are wrong; the sentence says what to do.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    # 1. The input: the built-in rose is made when it is asked for and not there.
+    if config.clip == "rose" and not (config.data_dir / "rose_pose0").exists():
+        write_rose(config.data_dir)
+    clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution)
+    if len(clip.tracks) == 1:
+        print(
+            f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view is fitted: "
+            "the other sides are not seen by any picture, and will look like nothing in particular."
+        )
+
+    # 2. The folder: the effective config beside the results.
+    folder = config.folder
+    if config.resume:
+        _check_unchanged(folder, config)
+    else:
+        _prepare(folder, config)
+    set_threads(config.fit.threads)
+
+    # 3. The fit.
+    fitter = fit(clip, config.fit, folder, resume=config.resume)
+
+    # 4. The asset leaves in the formats that others read.
+    asset = read_asset(folder)
+    write_ply_sequence(folder / "ply", asset, config.export.frames)
+    write_input_view(folder / "input_view.mp4", asset, clip.tracks[0].orbit, config.export)
+    write_turntable(folder / "turntable.mp4", asset, config.export)
+
+    # 5. The report.
+    report = {
+        "name": config.name,
+        "clip": config.clip,
+        "scores": score_asset(asset, clip),
+        "fit_seconds": round(fitter.seconds, 2),
+        "steps": fitter.step,
+        "gaussians": asset.gaussians.count,
+        "peak_memory_mb": peak_memory_mb(),
+        "history": fitter.history,
+        "versions": versions(),
+    }
+    write_json(folder / "report.json", report)
+    return folder
+
+
+def _prepare(folder: Path, config: Config) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the output folder {folder}: {error.strerror}; choose another with --output_dir"
+        ) from error
+    save_config(folder / "config.json", config)
+
+
+def _check_unchanged(folder: Path, config: Config) -> None:
+    """A resumed run must have the settings it began with, or its result would be that of no config at all."""
+    if not (folder / "config.json").exists():
+        raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
+    before, now = read_json(folder / "config.json", "config file"), to_record(config)
+    free = ("resume", "data_dir", "output_dir", "export")
+    before, now = ({k: v for k, v in record.items() if k not in free} for record in (before, now))
+    rows = changes(before, now)
+    if rows:
+        raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
+
+
+def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
+    """Scores of the renders against the training views, the input view alone, and the views kept for scoring if there are any.
+
+    Every group has the means over its pictures of psnr and psnr_inside (dB), ssim, and iou of the masks; "views" lists them.
+    """
+    groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
+    scores: dict[str, Any] = {}
+    per_view = {track.name: _score_track(asset, track, clip) for track in (*clip.tracks, *clip.truth)}
+    for group, tracks in groups.items():
+        if tracks:
+            rows = [per_view[track.name] for track in tracks]
+            scores[group] = {key: mean_of_defined([row[key] for row in rows]) for key in rows[0]}
+    return {**scores, "views": per_view}
+
+
+def _score_track(asset: Asset, track: Track, clip: Clip) -> dict[str, float | None]:
+    rows: dict[str, list[float]] = {"psnr": [], "psnr_inside": [], "iou": [], "ssim": []}
+    for frame, t in enumerate(clip.times().tolist()):
+        drawn = render(asset.at(t), track.camera())
+        truth = premultiply(track.images[frame])
+        picture, alpha, seen = drawn.rgb[0].clamp(0, 1), drawn.alpha[0], over_white(truth)
+        rows["psnr"].append(psnr(picture, seen).item())
+        rows["psnr_inside"].append(psnr_inside(picture, seen, inside(alpha, truth[..., 3])).item())
+        rows["iou"].append(mask_iou(alpha, truth[..., 3]).item())
+        if min(track.size) >= SSIM_WINDOW:
+            rows["ssim"].append(ssim(picture, seen).item())
+    return {key: mean_of_defined(values) for key, values in rows.items()}
+
+
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
+    """Mean without the undefined (NaN) ones, each at most 100 (dB); None when none is defined."""
+    defined = [min(v, 100.0) for v in values if v is not None and not math.isnan(v)]
+    return sum(defined) / len(defined) if defined else None
+
+
+@dataclass(frozen=True)
+class RenderOptions(ExportOptions):
+    """What to render of a fitted run, and from where."""
+
+    model_path: Path = Path("output/rose")
+    """Folder of the run."""
+    out: Path | None = None
+    """Where pictures and videos go; None: {model_path}/video."""
+    skip_train: bool = False
+    """Do not render the training views as pictures."""
+    skip_test: bool = False
+    """Do not render the views at Consistent4D's evaluation azimuths as pictures."""
+    skip_video: bool = False
+    """Do not make the input view's video and the turntable."""
+    ply: bool = False
+    """Also write the PLY sequence again, at --frames frames."""
+
+
+def rerender(options: RenderOptions) -> list[Path]:
+    """Renders a fitted run without its training data; returns what was written.
+
+    Raises:
+        UserError: the run's checkpoint is absent or damaged, or the output cannot be written.
+    """
+    asset = read_asset(options.model_path)
+    out = options.out or options.model_path / "video"
+    set_threads(0)
+    written = []
+    if not options.skip_video:
+        write_input_view(out / "input_view.mp4", asset, asset.orbits["input"], options)
+        write_turntable(out / "turntable.mp4", asset, options)
+        written += [out / "input_view.mp4", out / "turntable.mp4"]
+    if not options.skip_train:
+        write_views(out / "train", asset, asset.orbits, options)
+        written.append(out / "train")
+    if not options.skip_test:
+        source = asset.orbits["input"]
+        orbits = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
+        write_views(out / "eval", asset, orbits, options)
+        written.append(out / "eval")
+    if options.ply:
+        write_ply_sequence(options.model_path / "ply", asset, options.frames)
+        written.append(options.model_path / "ply")
+    return written
+
+
+def set_threads(threads: int) -> None:
+    """Uses ``threads`` CPU threads, 0 for all cores, in torch and in the native kernels."""
+    count = threads or os.cpu_count() or 1
+    torch.set_num_threads(count)
+    from . import _native
+
+    _native.set_num_threads(count)
+
+
+def peak_memory_mb() -> int:
+    """Most memory that this process has held so far, MB."""
+    kilo = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kilo / 1e6 if sys.platform == "darwin" else kilo / 1e3)
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    return {
+        "gs4d": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in ("torch", "numpy", "scipy", "pillow", "safetensors")},
+    }

@@ -1,0 +1,272 @@
+"""From pairs of pictures to numbers: every object is read once, frame by frame, all its views side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..metrics.clip import ClipEmbedder, cosine, spherical_distance
+from ..metrics.frechet import c4d_fvd, frechet_distance, grid_videos
+from ..metrics.i3d import I3D, i3d_frame, video_logits
+from ..metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
+from ..metrics.lpips import LPIPS, SMALLEST_SIDE
+from ..metrics.temporal import frame_pair, janus
+from .pairs import FramePair, Picture, ViewPair
+from .tables import Scores, ScoreTable, summarise
+
+
+class Metric(NamedTuple):
+    """What a reader of a column has to know."""
+
+    better: str  # "higher", "lower", "near one" or "neither"
+    weights: str = ""  # the option that names its weights, and what they are
+
+
+I3D_FILE = "--i3d FILE with the I3D weights i3d_pretrained_400.pt"
+CLIP_FILE = "--clip FOLDER (or hub id, openai/clip-vit-base-patch32) with a CLIP model"
+METRICS: dict[str, Metric] = {
+    "psnr": Metric("higher"),
+    "ssim": Metric("higher"),
+    "psnr_inside": Metric("higher"),
+    "iou": Metric("higher"),
+    "lpips_alex": Metric("lower", "--lpips-alex FILE FILE: torchvision's alexnet and richzhang's weights/v0.1/alex.pth"),
+    "lpips_vgg": Metric("lower", "--lpips-vgg FILE FILE: torchvision's vgg16 and richzhang's weights/v0.1/vgg.pth"),
+    "clip_i": Metric("higher", CLIP_FILE),
+    "clip_t_4dgen": Metric("lower", CLIP_FILE),
+    "clip_t_cosine": Metric("higher", CLIP_FILE),
+    "flicker": Metric("lower"),
+    "silhouette": Metric("higher"),
+    "motion": Metric("neither"),
+    "janus": Metric("lower"),
+    "c4d_fvd": Metric("lower", I3D_FILE),
+    "fvd_f": Metric("lower", I3D_FILE),
+    "fvd_v": Metric("lower", I3D_FILE),
+    "fvd_diag": Metric("lower", I3D_FILE),
+    "fv4d": Metric("lower", I3D_FILE),
+}
+WITH_TRUTH = ("flicker", "silhouette", "motion", "janus")  # blind metrics: shown beside the same number of the truth
+GRID = ("fvd_f", "fvd_v", "fvd_diag", "fv4d")
+FROZEN = 0.5  # a result that moves less than this share of the truth earns a warning
+NAN = float("nan")
+NOTHING = {
+    "janus": "it needs views from opposite sides with alpha; name their azimuths with --azimuths",
+    "silhouette": "it needs alpha, and two frames of one view",
+    "psnr_inside": "no frame shows an object",
+}
+
+
+def columns(metrics: Iterable[str]) -> dict[str, str]:
+    """The table's columns for some metrics, each with the direction in which it is better."""
+    found: dict[str, str] = {}
+    for name in metrics:
+        found[name] = METRICS[name].better
+        if name in WITH_TRUTH:
+            found[f"{name}_truth"] = "neither"
+        if name == "motion":
+            found["motion_ratio"] = "near one"
+    return found
+
+
+@dataclass
+class Networks:
+    """The frozen networks that are there."""
+
+    lpips: dict[str, LPIPS] = field(default_factory=dict)  # "alex", "vgg"
+    clip: ClipEmbedder | None = None
+    i3d: I3D | None = None
+
+
+@dataclass
+class _Film:
+    """What is kept of a view while it is read: the last frame, and for I3D all of them, small."""
+
+    last: FramePair | None = None
+    embedding: Tensor | None = None  # CLIP's, of the last render
+    pred: list[Tensor] = field(default_factory=list)
+    truth: list[Tensor] = field(default_factory=list)
+
+
+class Scorer:
+    """Fills a :class:`ScoreTable`, one object at a time."""
+
+    def __init__(
+        self, table: ScoreTable, metrics: Iterable[str], networks: Networks, azimuths: dict[str, float], device: str
+    ) -> None:
+        """Takes the metrics that can be measured, with the networks they need.
+
+        Args:
+            table: where the numbers go.
+            metrics: names in ``METRICS``.
+            networks: already on ``device``.
+            azimuths: degrees, by the name of the view; views that are not there take no part in the Janus score.
+            device: where pictures are compared.
+        """
+        self.table, self.wanted, self.networks, self.device = table, set(metrics), networks, device
+        self.azimuths = azimuths
+        self.temporal = bool(self.wanted & {"flicker", "silhouette", "motion"})
+        self.sets: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in GRID}
+
+    @torch.inference_mode()
+    def add_object(self, views: list[ViewPair], background: Float[Tensor, "3"], side: int | None) -> None:
+        """Reads and scores every frame of all views of one object, time by time."""
+        films = {view.view: _Film() for view in views}
+        name = views[0].object
+        for row in zip_longest(*(view.read(background, side) for view in views)):
+            pairs = {view.view: self._to_device(pair) for view, pair in zip(views, row, strict=True) if pair is not None}
+            for view, pair in pairs.items():
+                scores = self._frame(pair) | self._step(films[view], pair)
+                self.table.frames[name, view, pair.frame] = scores
+            if "janus" in self.wanted:
+                for view, scores in self._janus(pairs):
+                    self.table.frames[name, view, pairs[view].frame].update(scores)
+        for view in views:
+            self.table.whole_views[name, view.view] = self._motion_ratio(name, view.view)
+        if self.networks.i3d is not None:
+            self._score_videos(self.networks.i3d, films, name)
+
+    @torch.inference_mode()
+    def finish(self) -> None:
+        """Computes what needs all objects, and writes down what is absent and what deserves a warning."""
+        for name in GRID:
+            pred, truth = self.sets[name]
+            if name in self.wanted and name not in self.table.absent and pred:
+                self.table.whole_set[name] = frechet_distance(torch.stack(pred), torch.stack(truth)).item()
+                if len(pred) < 2:
+                    self.table.notes.append(f"{name} of a single video is the distance of two vectors, not of distributions")
+        overall = self.table.overall()
+        for name in [name for name in self.table.absent if name in overall]:
+            self.table.notes.append(f"{name} is undefined for some frames: {self.table.absent.pop(name)}")
+        for name in self.wanted:
+            if name not in overall:
+                self.table.absent.setdefault(name, NOTHING.get(name, "it needs two frames of one view"))
+        for (name, view), scores in self.table.whole_views.items():
+            if scores.get("motion_ratio", 1.0) < FROZEN:
+                self.table.notes.append(
+                    f"{f'{name} {view}'.strip() or 'the result'} moves {scores['motion_ratio']:.0%} as much as the truth: "
+                    "flicker, silhouette and CLIP-T flatter what stands still"
+                )
+
+    def _to_device(self, pair: FramePair) -> FramePair:
+        if self.device == "cpu":
+            return pair
+        pred, truth = (
+            Picture(p.rgb.to(self.device), None if p.alpha is None else p.alpha.to(self.device), p.label)
+            for p in (pair.pred, pair.truth)
+        )
+        return FramePair(pair.frame, pred, truth)
+
+    def _undefined(self, name: str, reason: str) -> float:
+        self.table.absent.setdefault(name, reason)
+        return NAN
+
+    def _frame(self, pair: FramePair) -> Scores:
+        """Render against truth, this frame alone."""
+        pred, truth, wanted = pair.pred.rgb, pair.truth.rgb, self.wanted
+        size = f"{pred.shape[1]}x{pred.shape[0]} pixels"
+        scores: Scores = {}
+        if "psnr" in wanted:
+            scores["psnr"] = psnr(pred, truth).item()
+        if "ssim" in wanted:
+            small = min(pred.shape[:2]) < SSIM_WINDOW
+            scores["ssim"] = (
+                self._undefined("ssim", f"its window of 11x11 does not fit into {size}") if small else ssim(pred, truth).item()
+            )
+        masks = [p.alpha for p in (pair.pred, pair.truth) if p.alpha is not None]
+        if "psnr_inside" in wanted:
+            scores["psnr_inside"] = (
+                psnr_inside(pred, truth, inside(masks[0], masks[-1])).item()
+                if masks
+                else self._undefined("psnr_inside", f"neither {pair.pred.label} nor {pair.truth.label} has alpha")
+            )
+        if "iou" in wanted:
+            without = next((p.label for p in (pair.pred, pair.truth) if p.alpha is None), None)
+            scores["iou"] = (
+                mask_iou(masks[0], masks[1]).item() if without is None else self._undefined("iou", f"{without} has no alpha")
+            )
+        for backbone, network in self.networks.lpips.items():
+            name = f"lpips_{backbone}"
+            if min(pred.shape[:2]) < SMALLEST_SIDE[backbone]:
+                scores[name] = self._undefined(name, f"its network needs {SMALLEST_SIDE[backbone]} pixels a side, not {size}")
+            else:
+                scores[name] = network(pred, truth).item()
+        return scores
+
+    def _step(self, film: _Film, pair: FramePair) -> Scores:
+        """This frame after the last one of its view; also keeps what later frames need."""
+        scores: Scores = {}
+        if self.networks.clip is not None:
+            embedding, true_embedding = self.networks.clip(torch.stack([pair.pred.rgb, pair.truth.rgb]))
+            scores["clip_i"] = cosine(embedding, true_embedding).item()
+            if film.embedding is not None:
+                scores["clip_t_4dgen"] = spherical_distance(film.embedding, embedding).item()
+                scores["clip_t_cosine"] = cosine(film.embedding, embedding).item()
+            film.embedding = embedding
+        if self.temporal and film.last is not None:
+            for suffix, before, after in (("", film.last.pred, pair.pred), ("_truth", film.last.truth, pair.truth)):
+                measured = frame_pair(before.rgb, after.rgb, _alpha(before), _alpha(after))
+                scores[f"flicker{suffix}"] = measured.flicker
+                scores[f"motion{suffix}"] = measured.motion
+                scores[f"silhouette{suffix}"] = NAN if before.alpha is None or after.alpha is None else measured.silhouette
+        film.last = pair
+        if self.networks.i3d is not None:
+            film.pred.append(i3d_frame(pair.pred.rgb).cpu())
+            film.truth.append(i3d_frame(pair.truth.rgb).cpu())
+        return {name: value for name, value in scores.items() if name.removesuffix("_truth") in self.wanted}
+
+    def _janus(self, pairs: dict[str, FramePair]) -> Iterator[tuple[str, Scores]]:
+        """Every two views from opposite sides, at one time; the row of the first gets the score."""
+        placed = [view for view in pairs if view in self.azimuths]
+        for i, front in enumerate(placed):
+            for back in placed[i + 1 :]:
+                if abs((self.azimuths[front] - self.azimuths[back]) % 360 - 180) > 1:
+                    continue
+                a, b = pairs[front], pairs[back]
+                yield (
+                    front,
+                    {
+                        f"janus{suffix}": janus(x.rgb, y.rgb, _alpha(x), _alpha(y))
+                        for suffix, x, y in (("", a.pred, b.pred), ("_truth", a.truth, b.truth))
+                        if x.alpha is not None and y.alpha is not None
+                    },
+                )
+
+    def _motion_ratio(self, name: str, view: str) -> Scores:
+        rows = [s for (o, v, _), s in self.table.frames.items() if (o, v) == (name, view)]
+        moved, true = (summarise(row.get(key, NAN) for row in rows) for key in ("motion", "motion_truth"))
+        return {"motion_ratio": moved.mean / true.mean} if moved and true and true.mean > 0 else {}
+
+    def _score_videos(self, network: I3D, films: dict[str, _Film], name: str) -> None:
+        """Every view's C4D-FVD, and the features of all videos in the object's grid of views and times."""
+        kept = list(films.items())
+        lengths = {len(film.pred) for film in films.values()}
+        videos = grid_videos(len(kept), max(lengths))
+        if len(lengths) > 1:
+            for metric in self.wanted & set(GRID):
+                self._undefined(metric, f"the views of '{name}' have different numbers of frames")
+            videos = {"fvd_f": [[(v, t) for t in range(len(film.pred))] for v, (_, film) in enumerate(kept)]}
+        for metric, cells_of in videos.items():
+            if metric not in self.wanted and (metric != "fvd_f" or "c4d_fvd" not in self.wanted):
+                continue
+            if metric != "fvd_f" and len(kept) < 2:
+                self._undefined(metric, f"'{name}' has a single view")
+                continue
+            for v, cells in enumerate(cells_of):
+                pred, truth = (
+                    video_logits(network, torch.stack([film[i][t] for i, t in cells]).to(self.device)).cpu()
+                    for film in ([f.pred for _, f in kept], [f.truth for _, f in kept])
+                )
+                if metric == "fvd_f" and "c4d_fvd" in self.wanted:
+                    self.table.whole_views[name, kept[v][0]]["c4d_fvd"] = c4d_fvd(pred, truth).item()
+                self.sets[metric][0].append(pred)
+                self.sets[metric][1].append(truth)
+
+
+def _alpha(picture: Picture) -> Float[Tensor, "h w"]:
+    """Without alpha the whole picture counts as the object."""
+    return torch.ones_like(picture.rgb[..., 0]) if picture.alpha is None else picture.alpha

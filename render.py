@@ -1,0 +1,22 @@
+"""Renders a fitted run: python render.py --model_path output/rose"""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
+
+from gs4d.cli import guarded
+from gs4d.config import parse, split_config_flag
+from gs4d.pipeline import RenderOptions, rerender
+
+
+def main(arguments: list[str]) -> None:
+    """Parses, renders, and says where the results are."""
+    _, rest = split_config_flag(arguments)  # 4DGen's users pass one; a run remembers its own
+    options = parse(RenderOptions, rest, default=RenderOptions(), program="render.py", description="Renders a fitted run.")
+    for path in rerender(options):
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""Fits a clip: python train.py --configs arguments/i2v.py -e rose"""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
+
+from gs4d.cli import guarded
+from gs4d.config import Config, load_config, parse, split_config_flag
+from gs4d.pipeline import run
+
+
+def main(arguments: list[str]) -> None:
+    """Parses, runs, and says where the results are."""
+    path, rest = split_config_flag(arguments)
+    default = load_config(path) if path else Config()
+    config = parse(Config, rest, default=default, program="train.py", description="Fits moving Gaussians to a clip.")
+    folder = run(config)
+    print(f"\nFinished. Look at:\n  {folder / 'turntable.mp4'}\n  {folder / 'input_view.mp4'}")
+    print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))
