@@ -22,7 +22,6 @@ from gs4d.gaussians import Gaussians
 from gs4d.geometry import morton_order
 from gs4d.render import Render, render
 
-
 Cell = tuple[tuple[int, int, int], int, str]  # (count, size, views), threads, instruction set
 
 
@@ -76,12 +75,8 @@ def milliseconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Times the native rasterizer; milliseconds per call, all views together."
-    )
-    parser.add_argument(
-        "--counts", type=int, nargs="+", default=[5000, 20000, 50000, 100000], help="numbers of Gaussians"
-    )
+    parser = argparse.ArgumentParser(description="Times the native rasterizer; milliseconds per call, all views together.")
+    parser.add_argument("--counts", type=int, nargs="+", default=[5000, 20000, 50000, 100000], help="numbers of Gaussians")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512], help="image sizes in pixels")
     parser.add_argument(
         "--views", type=int, nargs="+", default=[1], help="views per call; above 1 each moves its own Gaussians"

@@ -68,9 +68,7 @@ def scene(
 
 
 def cameras_for(views: int, width: int, height: int) -> Camera:
-    return orbit_cameras(
-        [20.0 * i + 7 for i in range(views)], [13.0 * i - 5 for i in range(views)], width=width, height=height
-    )
+    return orbit_cameras([20.0 * i + 7 for i in range(views)], [13.0 * i - 5 for i in range(views)], width=width, height=height)
 
 
 @dataclass
@@ -101,9 +99,7 @@ def differentiate(
     colour = torch.full((3,), 0.25, dtype=dtype) if background is None else background.to(device, dtype)
     picture = render(Gaussians(**leaves), cameras, background=colour, backend=backend, screen_offsets=shifts)
     generator = torch.Generator().manual_seed(9)
-    cotangents = [
-        torch.randn(*shape, generator=generator).to(device, dtype) for shape in ((b, h, w, 3), (b, h, w), (b, h, w))
-    ]
+    cotangents = [torch.randn(*shape, generator=generator).to(device, dtype) for shape in ((b, h, w, 3), (b, h, w), (b, h, w))]
     outputs = [picture.rgb, picture.alpha, picture.depth][: 3 if depth else 2]
     inputs = leaves | ({} if shifts is None else {"screen_offsets": shifts})
     grads = torch.autograd.grad(outputs, list(inputs.values()), cotangents[: len(outputs)])
@@ -167,13 +163,8 @@ def test_gradient_of_one_output_alone(outputs: str, backend: str) -> None:
     grads = []
     for name in ("reference", backend):
         device = "cuda" if name == "cuda" else "cpu"
-        means = (
-            gaussians.means.detach()
-            .clone()
-            .to(device, torch.float32 if name == "cuda" else torch.float64)
-            .requires_grad_()
-        )
-        moved = gaussians.to(device).to(means.dtype).replace(means=means)
+        means = gaussians.means.detach().clone().to(device, torch.float32 if name == "cuda" else torch.float64).requires_grad_()
+        moved = gaussians.to(torch.device(device)).to(means.dtype).replace(means=means)
         loss = getattr(render(moved, cameras, backend=name), outputs).square().sum()
         grads.append(torch.autograd.grad(loss, means)[0].cpu())
     assert relative_error(grads[1], grads[0]) <= (1e-5 if backend == "cpu" else 1e-3)
@@ -188,7 +179,7 @@ def test_backward_agrees_with_finite_differences(backend: str) -> None:
     weights = torch.stack([torch.sin(x + y), torch.cos(x), torch.sin(y)], -1).double()
 
     def loss(g: Gaussians) -> Tensor:
-        picture = render(g.to("cuda").to(torch.float32) if backend == "cuda" else g, cameras, backend=backend)
+        picture = render(g.to(torch.device("cuda")).to(torch.float32) if backend == "cuda" else g, cameras, backend=backend)
         return (picture.rgb.cpu().double() * weights).sum() + (picture.alpha.cpu().double() * weights[..., 0]).sum()
 
     step = 4e-3
@@ -234,9 +225,7 @@ def test_two_forwards_before_their_backwards() -> None:
     cameras = cameras_for(1, 50, 40)
     leaves = [g.means.requires_grad_() for g in sets]
     losses = [render(g, cameras, backend="cpu").rgb.square().sum() for g in sets]
-    together = [
-        torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss, leaf in zip(losses, leaves, strict=True)
-    ]
+    together = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss, leaf in zip(losses, leaves, strict=True)]
     again = [torch.autograd.grad(loss, leaf)[0] for loss, leaf in zip(losses, leaves, strict=True)]
     alone = [torch.autograd.grad(render(g, cameras, backend="cpu").rgb.square().sum(), g.means)[0] for g in sets]
     for a, b, c in zip(together, again, alone, strict=True):
@@ -317,7 +306,7 @@ def test_small_extremes(n: int, views: int, width: int, height: int, backend: st
 
 def test_zero_views(backend: str) -> None:
     device = "cuda" if backend == "cuda" else "cpu"
-    gaussians = scene(5).to(device).to(torch.float32)
+    gaussians = scene(5).to(torch.device(device)).to(torch.float32)
     means = gaussians.means.requires_grad_()
     picture = render(gaussians, cameras_for(0, 20, 10), backend=backend)
     assert picture.rgb.shape == (0, 10, 20, 3)

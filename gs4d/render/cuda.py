@@ -26,7 +26,7 @@ def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offse
     gsplat = _gsplat()
     device = gaussians.means.device
     if device.type != "cuda":
-        raise ValueError(f"the cuda renderer got Gaussians on '{device}': move them with gaussians.to('cuda')")
+        raise ValueError(f"the cuda renderer got Gaussians on '{device}': move them with gaussians.to(torch.device('cuda'))")
     b, n, width, height = len(cameras), gaussians.count, cameras.width, cameras.height
     if b == 0 or n == 0:
         rgb = background.view(b, 1, 1, 3).expand(b, height, width, 3)
