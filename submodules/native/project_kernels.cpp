@@ -259,7 +259,7 @@ void forward(const ProjectArgs& args, int64_t begin, int64_t end) {
 }
 
 // Adds up a block's moments over the bands of its view, in the order of the bands.
-INLINE void gather(const ProjectBackwardArgs& args, int64_t begin, float* sums) {
+__attribute__((noinline)) void gather(const ProjectBackwardArgs& args, int64_t begin, float* sums) {
     memset(sums, 0, sizeof(float) * SUMS * BLOCK);
     for (int b = 0; b < args.view->bands; ++b) {
         const Band& band = args.bands[b];
