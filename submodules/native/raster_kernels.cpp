@@ -259,23 +259,39 @@ __attribute__((noinline)) int64_t blend(const Record* slab, const uint16_t* list
     return n;
 }
 
-__attribute__((noinline)) void finish(const BandArgs& args, const Grid& grid, const TileState* states) {
+// The part of a tile that lies inside the image.
+struct Window {
+    int64_t first;  // pixel of the image
+    int wide, high;
+};
+
+INLINE Window window_of(const BandArgs& args, const Grid& grid, int tile) {
+    int x = tile % grid.columns * TILE, y = (grid.first_row + tile / grid.columns) * TILE;
+    int wide = args.view->width - x, high = args.view->height - y;
+    return {int64_t(y) * args.view->width + x, wide < TILE ? wide : TILE, high < TILE ? high : TILE};
+}
+
+__attribute__((noinline)) void finish(const BandArgs& args, const Grid& grid, TileState* states) {
     const View& view = *args.view;
-    float* left = room<float>(&args.band->left, int64_t(grid.tiles) * PIXELS);
+    float* all_left = room<float>(&args.band->left, int64_t(grid.tiles) * PIXELS);
     for (int t = 0; t < grid.tiles; ++t) {
-        const TileState& s = states[t];
-        for (int p = 0; p < PIXELS; p += W) store(left + int64_t(t) * PIXELS + p, abs(load(s.left + p)));
-        int x0 = t % grid.columns * TILE, y0 = (grid.first_row + t / grid.columns) * TILE;
-        for (int p = 0; p < PIXELS; ++p) {
-            int x = x0 + p % TILE, y = y0 + p / TILE;
-            if (x >= view.width || y >= view.height) continue;
-            int64_t at = int64_t(y) * view.width + x;
-            float alpha = s.covered[p];
-            args.rgb[3 * at] = s.red[p] + left[int64_t(t) * PIXELS + p] * view.background[0];
-            args.rgb[3 * at + 1] = s.green[p] + left[int64_t(t) * PIXELS + p] * view.background[1];
-            args.rgb[3 * at + 2] = s.blue[p] + left[int64_t(t) * PIXELS + p] * view.background[2];
-            args.alpha[at] = alpha;
-            args.depth[at] = s.depth[p] / (alpha > 1e-10f ? alpha : 1e-10f);
+        TileState& s = states[t];
+        for (int p = 0; p < PIXELS; p += W) {
+            vf left = abs(load(s.left + p));
+            store(all_left + int64_t(t) * PIXELS + p, left);
+            store(s.red + p, fma(left, set1(view.background[0]), load(s.red + p)));
+            store(s.green + p, fma(left, set1(view.background[1]), load(s.green + p)));
+            store(s.blue + p, fma(left, set1(view.background[2]), load(s.blue + p)));
+            store(s.depth + p, load(s.depth + p) / max(load(s.covered + p), set1(1e-10f)));
+        }
+        const Window window = window_of(args, grid, t);
+        for (int y = 0; y < window.high; ++y) {
+            int64_t at = window.first + int64_t(y) * view.width;
+            for (int x = 0, p = y * TILE; x < window.wide; ++x, ++p) {
+                args.rgb[3 * (at + x)] = s.red[p], args.rgb[3 * (at + x) + 1] = s.green[p], args.rgb[3 * (at + x) + 2] = s.blue[p];
+                args.alpha[at + x] = s.covered[p];
+                args.depth[at + x] = s.depth[p];
+            }
         }
     }
 }
@@ -289,10 +305,8 @@ void forward(const BandArgs& args) {
     Open* open = room<Open>(&args.scratch->open, grid.tiles);
     for (int t = 0; t < grid.tiles; ++t) {
         memset(&states[t], 0, sizeof(TileState));
-        int wide = args.view->width - t % grid.columns * TILE, high = args.view->height - (grid.first_row + t / grid.columns) * TILE;
-        for (int p = 0; p < PIXELS; ++p) {
-            states[t].left[p] = p % TILE < wide && p / TILE < high ? 1 : -1;
-        }
+        const Window window = window_of(args, grid, t);
+        for (int p = 0; p < PIXELS; ++p) states[t].left[p] = p % TILE < window.wide && p / TILE < window.high ? 1 : -1;
         states[t].open = true;
         open[t] = {int16_t(t % grid.columns), int16_t(t % grid.columns)};
     }
@@ -342,20 +356,30 @@ __attribute__((noinline)) void begin_backward(const BandArgs& args, const Grid& 
     const float* left = (const float*)args.band->left.data;
     for (int t = 0; t < grid.tiles; ++t) {
         GradState& s = states[t];
-        memset(&s, 0, sizeof s);
-        memcpy(s.left, left + int64_t(t) * PIXELS, sizeof s.left);
-        int x0 = t % grid.columns * TILE, y0 = (grid.first_row + t / grid.columns) * TILE;
-        for (int p = 0; p < PIXELS; ++p) {
-            int x = x0 + p % TILE, y = y0 + p / TILE;
-            if (x >= view.width || y >= view.height) continue;
-            int64_t at = int64_t(y) * view.width + x;
-            if (args.grad_rgb) s.red[p] = args.grad_rgb[3 * at], s.green[p] = args.grad_rgb[3 * at + 1], s.blue[p] = args.grad_rgb[3 * at + 2];
-            if (args.grad_alpha) s.alpha[p] = args.grad_alpha[at];
-            s.alpha[p] -= s.red[p] * view.background[0] + s.green[p] * view.background[1] + s.blue[p] * view.background[2];
-            if (args.grad_depth && args.alpha[at] > 1e-10f) {
-                s.depth[p] = args.grad_depth[at] / args.alpha[at];
-                s.mean_z[p] = args.depth[at];
+        const Window window = window_of(args, grid, t);
+        if (window.wide < TILE || window.high < TILE || !args.grad_rgb || !args.grad_alpha || !args.grad_depth) memset(&s, 0, sizeof s);
+        for (int y = 0; y < window.high; ++y) {
+            int64_t at = window.first + int64_t(y) * view.width;
+            for (int x = 0, p = y * TILE; x < window.wide; ++x, ++p) {
+                if (args.grad_rgb) {
+                    const float* grad = args.grad_rgb + 3 * (at + x);
+                    s.red[p] = grad[0], s.green[p] = grad[1], s.blue[p] = grad[2];
+                }
+                if (args.grad_alpha) s.alpha[p] = args.grad_alpha[at + x];
+                if (args.grad_depth) {
+                    float alpha = args.alpha[at + x];
+                    s.depth[p] = alpha > 1e-10f ? args.grad_depth[at + x] / alpha : 0;
+                    s.mean_z[p] = args.depth[at + x];
+                }
             }
+        }
+        for (int p = 0; p < PIXELS; p += W) {
+            vf behind = load(s.red + p) * set1(view.background[0]);
+            behind = fma(load(s.green + p), set1(view.background[1]), behind);
+            behind = fma(load(s.blue + p), set1(view.background[2]), behind);
+            store(s.alpha + p, load(s.alpha + p) - behind);
+            store(s.left + p, load(left + int64_t(t) * PIXELS + p));
+            store(s.behind + p, zero());
         }
     }
 }
