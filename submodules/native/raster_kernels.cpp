@@ -32,7 +32,7 @@ INLINE T* room(Buffer* buffer, int64_t count, int64_t keep = 0) {
 }
 
 // Which Gaussians touch the band, ascending, and where each block's begin.
-__attribute__((noinline)) void choose(const BandArgs& args, const Grid& grid) {
+NOINLINE void choose(const BandArgs& args, const Grid& grid) {
     Band* band = args.band;
     int32_t* ids = room<int32_t>(&band->ids, args.n + 1);
     int64_t* starts = room<int64_t>(&band->starts, (args.n + BLOCK - 1) / BLOCK + 1);
@@ -48,7 +48,7 @@ __attribute__((noinline)) void choose(const BandArgs& args, const Grid& grid) {
 }
 
 // Radix sort of the band's Gaussians by depth, stable. Positive floats sort as their bits do.
-__attribute__((noinline)) void sort(const BandArgs& args) {
+NOINLINE void sort(const BandArgs& args) {
     struct Key {
         uint32_t depth;
         int32_t position;
@@ -86,7 +86,7 @@ __attribute__((noinline)) void sort(const BandArgs& args) {
 }
 
 // Copies the records of a slab, in order.
-__attribute__((noinline)) Record* copy_slab(const BandArgs& args, int64_t begin, int64_t end) {
+NOINLINE Record* copy_slab(const BandArgs& args, int64_t begin, int64_t end) {
     const int32_t *ids = (const int32_t*)args.band->ids.data, *order = (const int32_t*)args.band->order.data;
     Record* slab = room<Record>(&args.scratch->slab, SLAB);
     for (int64_t i = begin; i < end; ++i) {
@@ -108,7 +108,7 @@ struct Open {
     int16_t next, previous;
 };
 
-__attribute__((noinline)) Lists bin(const BandArgs& args, const Grid& grid, const Record* slab, int count, const Open* open) {
+NOINLINE Lists bin(const BandArgs& args, const Grid& grid, const Record* slab, int count, const Open* open) {
     Scratch* scratch = args.scratch;
     const int columns = grid.columns;
     uint32_t* pairs = room<uint32_t>(&scratch->pairs, int64_t(SLAB) * grid.tiles + 2 * W);
@@ -213,7 +213,8 @@ INLINE Axes axes(int column, int row) {
 }
 
 // Blends one tile's list; writes the Gaussians that cover a pixel and the pixels they cover, and returns their number.
-__attribute__((noinline)) int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axes& at, TileState* state, uint16_t* entries, uint64_t* hits) {
+NOINLINE int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axes& at, TileState* state,
+                       uint16_t* entries, uint64_t* hits) {
     vf left[GROUPS], covered[GROUPS], red[GROUPS], green[GROUPS], blue[GROUPS], depth[GROUPS];
     for (int g = 0; g < GROUPS; ++g) {
         left[g] = load(state->left + g * W), covered[g] = load(state->covered + g * W), depth[g] = load(state->depth + g * W);
@@ -271,7 +272,7 @@ INLINE Window window_of(const BandArgs& args, const Grid& grid, int tile) {
     return {int64_t(y) * args.view->width + x, wide < TILE ? wide : TILE, high < TILE ? high : TILE};
 }
 
-__attribute__((noinline)) void finish(const BandArgs& args, const Grid& grid, TileState* states) {
+NOINLINE void finish(const BandArgs& args, const Grid& grid, TileState* states) {
     const View& view = *args.view;
     float* all_left = room<float>(&args.band->left, int64_t(grid.tiles) * PIXELS);
     for (int t = 0; t < grid.tiles; ++t) {
@@ -288,7 +289,8 @@ __attribute__((noinline)) void finish(const BandArgs& args, const Grid& grid, Ti
         for (int y = 0; y < window.high; ++y) {
             int64_t at = window.first + int64_t(y) * view.width;
             for (int x = 0, p = y * TILE; x < window.wide; ++x, ++p) {
-                args.rgb[3 * (at + x)] = s.red[p], args.rgb[3 * (at + x) + 1] = s.green[p], args.rgb[3 * (at + x) + 2] = s.blue[p];
+                float* rgb = args.rgb + 3 * (at + x);
+                rgb[0] = s.red[p], rgb[1] = s.green[p], rgb[2] = s.blue[p];
                 args.alpha[at + x] = s.covered[p];
                 args.depth[at + x] = s.depth[p];
             }
@@ -317,7 +319,8 @@ void forward(const BandArgs& args) {
         int count = int(band->count - begin < SLAB ? band->count - begin : SLAB);
         const Record* slab = copy_slab(args, begin, begin + count);
         Lists lists = bin(args, grid, slab, count, open);
-        int64_t* ends = room<int64_t>(&band->ends, (band->slabs + 1) * grid.tiles, band->slabs * grid.tiles) + band->slabs * grid.tiles;
+        int64_t before = band->slabs * grid.tiles;
+        int64_t* ends = room<int64_t>(&band->ends, before + grid.tiles, before) + before;
         for (int t = 0; t < grid.tiles; ++t) {
             int64_t length = lists.starts[t + 1] - lists.starts[t];
             if (length) {
@@ -326,8 +329,9 @@ void forward(const BandArgs& args) {
                     room<uint16_t>(&band->entries, capacity, kept);
                     room<uint64_t>(&band->hits, capacity, kept);
                 }
-                int64_t n = blend(slab, lists.sorted + lists.starts[t], length, axes(t % grid.columns, grid.first_row + t / grid.columns),
-                                  &states[t], (uint16_t*)band->entries.data + kept, (uint64_t*)band->hits.data + kept);
+                Axes at = axes(t % grid.columns, grid.first_row + t / grid.columns);
+                int64_t n = blend(slab, lists.sorted + lists.starts[t], length, at, &states[t],
+                                  (uint16_t*)band->entries.data + kept, (uint64_t*)band->hits.data + kept);
                 if (args.keep) kept += n;
             }
             ends[t] = kept;
@@ -351,13 +355,13 @@ struct GradState {  // backward: transmittance, what the Gaussians behind add to
     float left[PIXELS], behind[PIXELS], red[PIXELS], green[PIXELS], blue[PIXELS], alpha[PIXELS], depth[PIXELS], mean_z[PIXELS];
 };
 
-__attribute__((noinline)) void begin_backward(const BandArgs& args, const Grid& grid, GradState* states) {
+NOINLINE void begin_backward(const BandArgs& args, const Grid& grid, GradState* states) {
     const View& view = *args.view;
     const float* left = (const float*)args.band->left.data;
     for (int t = 0; t < grid.tiles; ++t) {
         GradState& s = states[t];
         const Window window = window_of(args, grid, t);
-        if (window.wide < TILE || window.high < TILE || !args.grad_rgb || !args.grad_alpha || !args.grad_depth) memset(&s, 0, sizeof s);
+        memset(&s, 0, sizeof s);
         for (int y = 0; y < window.high; ++y) {
             int64_t at = window.first + int64_t(y) * view.width;
             for (int x = 0, p = y * TILE; x < window.wide; ++x, ++p) {
@@ -379,13 +383,13 @@ __attribute__((noinline)) void begin_backward(const BandArgs& args, const Grid& 
             behind = fma(load(s.blue + p), set1(view.background[2]), behind);
             store(s.alpha + p, load(s.alpha + p) - behind);
             store(s.left + p, load(left + int64_t(t) * PIXELS + p));
-            store(s.behind + p, zero());
         }
     }
 }
 
 template <bool DEPTH>
-__attribute__((noinline)) void blend_backward(const Record* slab, const uint16_t* entries, const uint64_t* hits, int64_t count, const Axes& at, GradState* state, float* sums) {
+NOINLINE void blend_backward(const Record* slab, const uint16_t* entries, const uint64_t* hits, int64_t count, const Axes& at,
+                             GradState* state, float* sums) {
     vf left[GROUPS], behind[GROUPS];
     for (int g = 0; g < GROUPS; ++g) left[g] = load(state->left + g * W), behind[g] = load(state->behind + g * W);
     for (int64_t i = count - 1; i >= 0; --i) {
@@ -412,7 +416,7 @@ __attribute__((noinline)) void blend_backward(const Record* slab, const uint16_t
             red = fma(weight, gred, red), green = fma(weight, ggreen, green), blue = fma(weight, gblue, blue);
             if (DEPTH) {
                 vf gdepth = load(state->depth + g * W);
-                value = fma(gdepth, set1(r.z) - load(state->mean_z + g * W), value);  // depth is a mean: sum of w (z - mean) = 0
+                value = fma(gdepth, set1(r.z) - load(state->mean_z + g * W), value);  // depth is the mean of z
                 depth = fma(weight, gdepth, depth);
             }
             vf galpha = fnma(behind[g], inverse, left[g] * value);

@@ -16,6 +16,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline, unused))  // a stage that a profiler should show
 
 namespace gs4d {
 namespace GS4D_ISA {
@@ -220,9 +221,8 @@ INLINE vf floor(vf x) {  // beyond 2^23 a float has no fraction
 }
 INLINE vf ceil(vf x) { return -floor(-x); }
 INLINE uint32_t to_bits(vm m) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 4; ++i) bits |= (m.a[i] & 1u) << i | (m.b[i] & 16u) << i;
-    return bits;
+    v4i bits = (m.a & v4i{1, 2, 4, 8}) | (m.b & v4i{16, 32, 64, 128});
+    return uint32_t(bits[0] | bits[1] | bits[2] | bits[3]);
 }
 INLINE uint32_t sign_bits(vf x) { return to_bits({(v4i)x.a < 0, (v4i)x.b < 0}); }
 INLINE vm from_bits(uint32_t bits) {
@@ -300,12 +300,12 @@ INLINE void add_sums(float* p, const vf* v) {
 #endif
 
 // Between n <= W rows of `width` floats and `width` vectors of one float per row; lanes beyond n become zero.
-static __attribute__((noinline)) void rows_to_columns(const float* rows, int64_t width, int n, float* columns) {
+NOINLINE void rows_to_columns(const float* rows, int64_t width, int n, float* columns) {
     for (int64_t f = 0; n < W && f < width; ++f) store(columns + f * W, zero());
     for (int lane = 0; lane < n; ++lane, rows += width)
         for (int64_t f = 0; f < width; ++f) columns[f * W + lane] = rows[f];
 }
-static __attribute__((noinline)) void columns_to_rows(const float* columns, int64_t width, int n, bool add, float* rows) {
+NOINLINE void columns_to_rows(const float* columns, int64_t width, int n, bool add, float* rows) {
     for (int lane = 0; lane < n; ++lane, rows += width)
         for (int64_t f = 0; f < width; ++f) rows[f] = columns[f * W + lane] + (add ? rows[f] : 0);
 }
