@@ -54,9 +54,9 @@ class Camera:
         """The cameras at ``index``."""
         return Camera(self.T_camera_world[index], self.K[index], self.width, self.height)
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Camera:
+    def to(self, target: torch.dtype | torch.device) -> Camera:
         """As ``Tensor.to`` on the matrices."""
-        return Camera(self.T_camera_world.to(*args), self.K.to(*args), self.width, self.height)
+        return Camera(self.T_camera_world.to(target), self.K.to(target), self.width, self.height)
 
     def resized(self, width: int, height: int) -> Camera:
         """The same cameras with another pixel grid over the same image plane."""

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -85,8 +84,8 @@ def motion_record(motion: HexPlane | Trajectories, frames: int) -> dict[str, Any
 
 def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
     """The motion of a :func:`motion_record`, at rest, for ``count`` Gaussians."""
-    options = {key: tuple(v) if isinstance(v, list) else v for key, v in record["hexplane"].items()}
-    base = HexPlane(HexPlaneOptions(**options), record["frames"])
+    options = HexPlaneOptions(**{**record["hexplane"], "multires": tuple(record["hexplane"]["multires"])})
+    base = HexPlane(options, record["frames"])
     if record["trajectories"] is None:
         return base
     return Trajectories(TrajectoryOptions(**record["trajectories"]), record["frames"], count, base)

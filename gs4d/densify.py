@@ -54,7 +54,7 @@ class NeedMeter:
 def regather(parameters: nn.ParameterDict, optimizer: torch.optim.Optimizer, rows: Int[Tensor, "m"], is_new: Tensor) -> None:
     """Rebuilds every per-Gaussian parameter as its ``rows``, and Adam's moments with it; new rows start without moments."""
     for group in optimizer.param_groups:
-        name = group.get("name")
+        name = str(group.get("name"))
         if name not in parameters:
             continue
         old = parameters[name]

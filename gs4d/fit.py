@@ -114,6 +114,13 @@ class FitOptions:
     threads: int = 0
     """CPU threads, 0 for all cores."""
 
+    def __post_init__(self) -> None:
+        for name in ("resolution", "steps", "views_per_step", "times_per_step", "gaussians", "score_views"):
+            if getattr(self, name) < 1:
+                raise UserError(f"fit.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.static < 0 or self.fine < 0 or self.static + self.fine > 1:
+            raise UserError(f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; together at most 1")
+
     def stage(self, step: int) -> str:
         """The stage that a step belongs to."""
         if step < self.static * self.steps:
@@ -264,7 +271,6 @@ class Fitter:
     def save(self, folder: Path) -> None:
         """Writes the whole state; :meth:`restore` goes on from it as if nothing had happened."""
         tensors = {f"asset.{name}": t for name, t in self.gaussians().items()}
-        tensors |= {f"parameters.{name}": p for name, p in self.parameters.items()}
         tensors |= {f"motion.{name}": t for name, t in self.motion.state_dict().items()}
         for name, slot, state in self._moments():
             tensors |= {f"optimizer.{name}.{slot}.{key}": t for key, t in state.items()}

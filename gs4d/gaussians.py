@@ -24,11 +24,11 @@ class Gaussians:
         sh: spherical-harmonic coefficients, k = 1, 4, 9 or 16 (degree 0-3), RGB last; colour = 0.5 + basis . sh, >= 0.
     """
 
-    means: Float[Tensor, "*b n 3"]
-    quats: Float[Tensor, "*b n 4"]
-    log_scales: Float[Tensor, "*b n 3"]
-    logit_opacities: Float[Tensor, "*b n"]
-    sh: Float[Tensor, "*b n k 3"]
+    means: Float[Tensor, "... n 3"]
+    quats: Float[Tensor, "... n 4"]
+    log_scales: Float[Tensor, "... n 3"]
+    logit_opacities: Float[Tensor, "... n"]
+    sh: Float[Tensor, "... n k 3"]
 
     def __post_init__(self) -> None:
         n = self.count
@@ -70,9 +70,9 @@ class Gaussians:
         where = index.nonzero().squeeze(-1) if index.dtype == torch.bool else index
         return Gaussians(**{name: tensor.index_select(axis[name], where) for name, tensor in self.items()})
 
-    def to(self, *args: torch.dtype | torch.device | str) -> Gaussians:
+    def to(self, target: torch.dtype | torch.device) -> Gaussians:
         """As ``Tensor.to`` on every field."""
-        return Gaussians(**{name: tensor.to(*args) for name, tensor in self.items()})
+        return Gaussians(**{name: tensor.to(target) for name, tensor in self.items()})
 
     def detach(self) -> Gaussians:
         """The same values without history."""

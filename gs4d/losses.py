@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from .native import can_run, kernels
 
 SSIM_TAPS = 11  # pixels across the Gaussian window
 SSIM_SIGMA = 1.5  # pixels
@@ -27,22 +30,27 @@ def ssim_map(prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w 
     Gaussian splatting does, so that every pixel counts; the outermost 5 pixels differ from scikit-image, which
     reflects. Plain torch, any device and float dtype: the specification of the fused kernel in ``photometric``.
     """
-    b, h, w, c = prediction.shape
-    x, y = (image.permute(0, 3, 1, 2).reshape(b * c, 1, h, w) for image in (prediction, target))
-    offsets = torch.arange(SSIM_TAPS, dtype=x.dtype, device=x.device) - SSIM_TAPS // 2
+    x, y = prediction.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2)
+    means = _window_means(torch.cat([x, y, x * x + y * y, x * y], 1))
+    mean_x, mean_y, squares, product = means.split(x.shape[1], 1)
+    mean_squares, mean_product = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
+    luminance = (2 * mean_product + SSIM_C1) / (mean_squares + SSIM_C1)
+    structure = (2 * (product - mean_product) + SSIM_C2) / (squares - mean_squares + SSIM_C2)
+    return (luminance * structure).permute(0, 2, 3, 1)
+
+
+def ssim(prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"]) -> Float[Tensor, ""]:
+    """Mean structural similarity, in [-1, 1]: the mean of ``ssim_map``."""
+    return ssim_map(prediction, target).mean()
+
+
+def _window_means(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    channels, reach = images.shape[1], SSIM_TAPS // 2
+    offsets = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     taps = torch.exp(-offsets.square() / (2 * SSIM_SIGMA**2))
-    taps = taps / taps.sum()
-
-    def blur(images: Tensor) -> Tensor:
-        columns = F.conv2d(images, taps.view(1, 1, -1, 1), padding=(SSIM_TAPS // 2, 0))
-        return F.conv2d(columns, taps.view(1, 1, 1, -1), padding=(0, SSIM_TAPS // 2))
-
-    mean_x, mean_y, xx, yy, xy = blur(torch.cat([x, y, x * x, y * y, x * y])).split(b * c)
-    variances = xx - mean_x * mean_x + yy - mean_y * mean_y
-    covariance = xy - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x * mean_x + mean_y * mean_y + SSIM_C1)
-    similarity = luminance * (2 * covariance + SSIM_C2) / (variances + SSIM_C2)
-    return similarity.view(b, c, h, w).permute(0, 2, 3, 1)
+    taps = (taps / taps.sum()).expand(channels, 1, SSIM_TAPS)
+    columns = F.conv2d(images, taps.unsqueeze(3), padding=(reach, 0), groups=channels)
+    return F.conv2d(columns, taps.unsqueeze(2), padding=(0, reach), groups=channels)
 
 
 def photometric(
@@ -52,13 +60,13 @@ def photometric(
     ssim_weight: float = 0.2,
     weights: Float[Tensor, " b"] | Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of ``weights * ((1 - ssim_weight) |prediction - target| + ssim_weight (1 - SSIM))`` (Kerbl et al. 2023, eq. 7).
+    """Mean of ``weights * ((1 - s) |prediction - target| + s (1 - SSIM))``, s = ``ssim_weight``: 3DGS (2023), eq. 7.
 
     Args:
         prediction: carries the gradient.
         target: constant, same shape; no gradient flows to it on any backend.
         ssim_weight: in [0, 1].
-        weights: constant factors per picture or per pixel; the mean is over all pixels, so a weight of 10 counts tenfold.
+        weights: constant factors per picture or per pixel. The mean is over all pixels: a weight of 10 counts tenfold.
 
     Raises:
         ValueError: shapes do not fit together.
@@ -68,6 +76,8 @@ def photometric(
         raise ValueError(f"photometric got pictures of shapes {shapes}: wanted twice the same (b, h, w, c)")
     if weights is not None and weights.shape not in (prediction.shape[:1], prediction.shape[:3]):
         raise ValueError(f"photometric got weights of shape {tuple(weights.shape)}: wanted (b,) or (b, h, w)")
+    if can_run(prediction, target, *([] if weights is None else [weights])):
+        return _Photometric.apply(prediction, target, ssim_weight, weights)
     return photometric_torch(prediction, target, ssim_weight, weights)
 
 
@@ -76,6 +86,26 @@ def photometric_torch(prediction: Tensor, target: Tensor, ssim_weight: float, we
     target = target.detach()
     error = (1 - ssim_weight) * (prediction - target).abs()
     return _weighted_mean(error + ssim_weight * (1 - ssim_map(prediction, target)), weights)
+
+
+class _Photometric(torch.autograd.Function):
+    """``photometric`` on the compiled kernel, which finds loss and gradient in one pass."""
+
+    @staticmethod
+    def forward(ctx, prediction: Tensor, target: Tensor, ssim_weight: float, weights: Tensor | None) -> Tensor:
+        x, y = prediction.detach().contiguous(), target.detach().contiguous()
+        constant = None if weights is None else weights.detach().contiguous()
+        grad = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        loss = kernels.photometric(x, y, constant, ssim_weight, SSIM_SIGMA, SSIM_C1, SSIM_C2, grad)
+        if grad is not None:
+            ctx.save_for_backward(grad)
+        return prediction.new_tensor(loss)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad,) = ctx.saved_tensors
+        return grad * upstream[0], None, None, None
 
 
 def _weighted_mean(values: Float[Tensor, "b h w c"], weights: Tensor | None) -> Float[Tensor, ""]:

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -95,7 +96,8 @@ def _check_unchanged(folder: Path, config: Config) -> None:
         raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
     before, now = read_json(folder / "config.json", "config file"), to_record(config)
     free = ("resume", "data_dir", "output_dir", "export")
-    rows = changes(*({k: v for k, v in record.items() if k not in free} for record in (before, now)))
+    before, now = ({k: v for k, v in record.items() if k not in free} for record in (before, now))
+    rows = changes(before, now)
     if rows:
         raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
 
@@ -111,7 +113,7 @@ def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
     for group, tracks in groups.items():
         if tracks:
             rows = [per_view[track.name] for track in tracks]
-            scores[group] = {key: mean_of_defined([r[key] for r in rows if r[key] is not None]) for key in rows[0]}
+            scores[group] = {key: mean_of_defined([row[key] for row in rows]) for key in rows[0]}
     return {**scores, "views": per_view}
 
 
@@ -129,9 +131,9 @@ def _score_track(asset: Asset, track: Track, clip: Clip) -> dict[str, float | No
     return {key: mean_of_defined(values) for key, values in rows.items()}
 
 
-def mean_of_defined(values: list[float]) -> float | None:
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
     """Mean without the undefined (NaN) ones, each at most 100 (dB); None when none is defined."""
-    defined = [min(v, 100.0) for v in values if not math.isnan(v)]
+    defined = [min(v, 100.0) for v in values if v is not None and not math.isnan(v)]
     return sum(defined) / len(defined) if defined else None
 
 

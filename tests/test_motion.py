@@ -9,7 +9,9 @@ from torch import Tensor
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0, quats_to_rotations
 from gs4d.motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions, apply_deltas
-from gs4d.motion.hexplane import mean_squared_difference
+from gs4d.motion.fused import MAX_LEVELS, OUTPUTS, decode_fused
+from gs4d.motion.hexplane import decode_torch, mean_squared_difference
+from gs4d.native import kernels
 
 SMALL = HexPlaneOptions(resolution=5, multires=(1, 2), width=16)
 EVERYTHING = HexPlaneOptions(resolution=5, multires=(1,), width=16, opacity=True, color=True)
@@ -158,9 +160,12 @@ def test_poisoned_points_do_not_poison_the_field(poison: float) -> None:
     assert means.grad.isfinite().all()
 
 
-def test_no_gaussians_and_no_views_are_fine() -> None:
+def test_no_gaussians_are_fine() -> None:
     field = HexPlane(SMALL, 6)
-    assert field.deltas(torch.zeros(0, 3), torch.tensor([0.5])).shape == (1, 0, 9)
+    nowhere = field.deltas(torch.zeros(0, 3), torch.tensor([0.5]))
+    assert nowhere.shape == (1, 0, 9)
+    nowhere.sum().backward()
+    assert all((parameter.grad == 0).all() for parameter in field.parameters())
 
 
 def test_fit_box_leaves_room_on_every_side() -> None:
@@ -237,3 +242,92 @@ def test_trajectories_add_to_what_they_move() -> None:
 def test_impossible_options_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=f"HexPlaneOptions.{next(iter(options))} is"):
         HexPlaneOptions(**options)
+
+
+needs_native = pytest.mark.skipif(kernels is None, reason="the package was installed without its native code")
+ISAS = kernels.isas() if kernels is not None else []
+TWINS = [  # options, points, times: ragged blocks, several column tiles, every head
+    (SMALL, 1, 1),
+    (HexPlaneOptions(resolution=7, multires=(1, 2), width=64), 333, 3),
+    (HexPlaneOptions(resolution=4, multires=(1, 3, 2), channels=32, width=80, opacity=True, color=True), 97, 2),
+]
+
+
+@pytest.fixture
+def native_state():
+    isa, threads = kernels.isa(), kernels.num_threads()
+    yield
+    kernels.set_isa(isa)
+    kernels.set_num_threads(threads)
+
+
+def field_inputs(options: HexPlaneOptions, n: int, t: int) -> list[Tensor]:
+    """Flat inputs of both decoders: points (some outside), four layers, planes, rows."""
+    field = trained(options)
+    random = torch.Generator().manual_seed(n)
+    unit = 1.2 * torch.rand(n, 3, generator=random) - 0.1
+    rows = [torch.rand(3, t, p.shape[2], options.channels, generator=random) + 0.5 for p in field.time]
+    layers = (field.hidden.weight, field.hidden.bias, field.out.weight, field.out.bias)
+    return [tensor.detach() for tensor in (unit, *layers, *field.space, *rows)]
+
+
+def outputs_and_gradients(decoder, flat: list[Tensor], seed: int = 5) -> list[Tensor]:
+    flat = [tensor.requires_grad_() for tensor in flat]
+    levels = (len(flat) - 5) // 2
+    deltas = decoder(flat[0], flat[5 : 5 + levels], flat[5 + levels :], *flat[1:5])
+    cotangent = torch.randn(deltas.shape, generator=torch.Generator().manual_seed(seed)).to(deltas.dtype)
+    return [deltas.detach(), *torch.autograd.grad(deltas, flat, cotangent)]
+
+
+@needs_native
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("options", "n", "t"), TWINS)
+def test_the_kernel_equals_its_float64_twin(options, n: int, t: int, isa: str, native_state) -> None:
+    kernels.set_isa(isa)
+    inputs = field_inputs(options, n, t)
+    fused = outputs_and_gradients(decode_fused, [tensor.clone() for tensor in inputs])
+    twin = outputs_and_gradients(decode_torch, [tensor.double() for tensor in inputs])
+    for place, (value, truth) in enumerate(zip(fused, twin, strict=True)):
+        assert value.shape == truth.shape
+        assert relative(value, truth) < 1e-5, place
+
+
+@needs_native
+def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) -> None:
+    inputs = field_inputs(SMALL, 2500, 2)
+    results = []
+    for threads in (1, 2, 5, 2):
+        kernels.set_num_threads(threads)
+        results.append(outputs_and_gradients(decode_fused, [tensor.clone() for tensor in inputs]))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@needs_native
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_kernel_survives_poisoned_points(isa: str, native_state) -> None:
+    kernels.set_isa(isa)
+    inputs = field_inputs(SMALL, 40, 2)
+    for i, poison in enumerate([float("nan"), float("inf"), -float("inf"), 1e38, -1e38]):
+        inputs[0][i, i % 3] = poison
+    assert all(tensor.isfinite().all() for tensor in outputs_and_gradients(decode_fused, inputs))
+
+
+@needs_native
+def test_the_kernel_refuses_what_does_not_fit() -> None:
+    unit, *layers, plane, rows = field_inputs(EVERYTHING, 8, 2)
+    with pytest.raises(ValueError, match=r"deformation field: time rows must be \(3, times, r, channels\)"):
+        decode_fused(unit, [plane], [rows[:, :, 1:]], *layers)
+    with pytest.raises(ValueError, match="deformation field: the hidden layer does not fit the planes"):
+        decode_fused(unit, [plane, plane], [rows, rows], *layers)
+    with pytest.raises(ValueError, match="deformation field: wanted 1 to 8 levels"):
+        decode_fused(unit, [plane] * (MAX_LEVELS + 1), [rows] * (MAX_LEVELS + 1), *layers)
+    assert HexPlane(EVERYTHING, 2).heads.count() <= OUTPUTS
+
+
+@needs_native
+def test_a_field_in_float32_uses_the_kernel(monkeypatch) -> None:
+    field, means, times = trained(SMALL), cloud().means, torch.tensor([0.5])
+    monkeypatch.setattr("gs4d.motion.hexplane.decode_fused", lambda *_: "fused")
+    assert field.deltas(means, times) == "fused"
+    assert isinstance(field.double().deltas(means.double(), times.double()), Tensor)

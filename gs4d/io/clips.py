@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _frame_numbers(folder: Path) -> dict[int, str]:
     numbers = sorted(found)
     gaps = np.diff(numbers)
     step = int(gaps.min()) if len(numbers) > 2 else 1
-    for a, b in zip(numbers, numbers[1:], strict=False):
+    for a, b in pairwise(numbers):
         if b - a != step:
             raise UserError(f"{folder / f'{a + step}.png'} is missing: the frames go on at {found[b]}; restore it or renumber")
     return {n: found[n] for n in numbers}
@@ -168,9 +169,8 @@ def _read_sync(folder: Path, numbers: list[int], rig_path: Path, resolution: int
     for t in numbers:
         for v in range(views):
             if (t, v) not in found:
-                raise UserError(
-                    f"{folder / f'{t}_0_{v}_rgba.png'} is missing: every frame needs all {views} views; make it or remove {folder.name}"
-                )
+                path = folder / f"{t}_0_{v}_rgba.png"
+                raise UserError(f"{path} is missing: every frame needs all {views} views; make it or remove {folder.name}")
     return [_read_track(f"sync_{v}", orbits[v], [found[t, v] for t in numbers], resolution) for v in range(views)]
 
 

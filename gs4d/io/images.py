@@ -33,7 +33,7 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
                     )
                 if need_alpha and not (picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info):
                     raise UserError(
-                        f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames in which the background is transparent"
+                        f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background"
                     )
                 return np.asarray(picture.convert("RGBA"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""3D Gaussian Splatting PLY, the layout that every viewer reads (Kerbl et al. 2023). plyfile is imported here and nowhere else."""
+"""3D Gaussian Splatting PLY, the layout that every viewer reads (Kerbl et al. 2023). plyfile (GPL) is imported only here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _columns(coefficients: int) -> list[str]:
 
 def write_ply(path: Path, gaussians: Gaussians) -> None:
     """Writes one set: raw parameters as float32, wxyz rotations, f_rest channel by channel; reads back bit for bit."""
-    g = gaussians.detach().to("cpu").to(torch.float32)
+    g = gaussians.detach().to(torch.device("cpu")).to(torch.float32)
     n, k = g.count, g.sh.shape[-2]
     parts: list[Tensor] = [
         g.means, torch.zeros(n, 3), g.sh[:, 0], g.sh[:, 1:].transpose(1, 2).reshape(n, -1),
@@ -43,15 +43,14 @@ def read_ply(path: Path) -> Gaussians:
         UserError: the file is absent, is not a PLY, lies about its length, or lacks a Gaussian property.
     """
     try:
-        data = PlyData.read(str(path), mmap=False, known_list_len={})
-        vertex = data["vertex"]
-        names = set(vertex.data.dtype.names or ())
+        vertices = PlyData.read(str(path))["vertex"].data
+        names = set(vertices.dtype.names or ())
         rest = sum(name.startswith("f_rest_") for name in names)
         missing = [name for name in _columns(1 + rest // 3) if name not in names and name not in ("nx", "ny", "nz")]
         if missing or rest not in (0, 9, 24, 45):
             lack = f"lacks the property '{missing[0]}'" if missing else f"has {rest} f_rest properties, not 0, 9, 24 or 45"
             raise UserError(f"{path} {lack}; it is no 3D Gaussian splat in the standard layout")
-        read = {name: torch.from_numpy(np.asarray(vertex[name], dtype=np.float32).copy()) for name in names}
+        read: dict[str, Tensor] = {name: torch.from_numpy(vertices[name].astype(np.float32)) for name in names}
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (PlyParseError, KeyError, ValueError, MemoryError, UnicodeDecodeError) as error:

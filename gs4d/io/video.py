@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import imageio.v3 as iio
@@ -23,7 +24,8 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: f
     with atomic_path(path) as part:
         options = {"fps": fps, "codec": "libx264", "quality": 8, "macro_block_size": 1, "ffmpeg_log_level": "error"}
         count = 0
-        with imageio.get_writer(part, **options) as video:
+        writer: Any = imageio.get_writer(part, **options)
+        with writer as video:
             for frame in frames:
                 h, w = frame.shape[0] & ~1, frame.shape[1] & ~1
                 video.append_data(frame[:h, :w] if h and w else np.repeat(np.repeat(frame, 2, 0), 2, 1))

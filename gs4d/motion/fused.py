@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..native import kernels
@@ -22,14 +23,20 @@ def decode_fused(
     out_weight: Float[Tensor, "d w"],
     out_bias: Float[Tensor, " d"],
 ) -> Float[Tensor, "t n d"]:
-    """As ``hexplane.decode_torch``, for float32 on the CPU. The gradients are the same bits for any number of threads."""
+    """As ``hexplane.decode_torch``, for float32 on the CPU; the same bits for any number of threads."""
     return _Decode.apply(unit, hidden_weight, hidden_bias, out_weight, out_bias, *space, *rows)
 
 
 class _Decode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, unit: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, out_bias: Tensor, *planes: Tensor
+        ctx,
+        unit: Tensor,
+        hidden_weight: Tensor,
+        hidden_bias: Tensor,
+        out_weight: Tensor,
+        out_bias: Tensor,
+        *planes: Tensor,
     ) -> Tensor:
         inputs = [t.detach().contiguous() for t in (unit, hidden_weight, hidden_bias, out_weight, out_bias, *planes)]
         ctx.save_for_backward(*inputs)
@@ -43,7 +50,8 @@ class _Decode(torch.autograd.Function):
         return deltas
 
     @staticmethod
-    def backward(ctx, *upstream: Tensor):
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         unit, w1_transposed, b1, w2_transposed, b2, *planes = ctx.saved_tensors
         levels = len(planes) // 2
         space, rows = planes[:levels], planes[levels:]

@@ -82,8 +82,8 @@ def _frames(sheets: list[Sheet]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n
 def _plant(t: float) -> list[Sheet]:
     """All parts at time ``t``, always in the same order and of the same size."""
     bloom, sway = t * t * (3 - 2 * t), math.sin(2 * math.pi * t)
-    tip = _vector(0.02 + 0.035 * sway, 0.05, -0.06 - 0.05 * bloom)
-    axis = torch.nn.functional.normalize(_vector(0.06 + 0.16 * sway, 1.0, 0.34 + 0.22 * bloom), dim=0)
+    tip = _vector(0.02 + 0.022 * sway, 0.05, -0.06 - 0.05 * bloom)
+    axis = torch.nn.functional.normalize(_vector(0.06 + 0.10 * sway, 1.0, 0.34 + 0.22 * bloom), dim=0)
     stand = _turn_to(axis) @ _turn_y(0.35 * bloom)
     flower = [_petal(i, bloom) for i in range(PETALS)] + [_sepal(k, bloom) for k in range(5)]
     parts = [Sheet(part.points @ stand.T + tip, part.albedo) for part in flower]
@@ -260,7 +260,7 @@ def _baked_colours() -> Float[Tensor, "n 3"]:
     )
     light = (0.8 * sky[:, None] * cool + 0.62 * sun[:, None] * warm).clamp(0.04, 1)
     # Light that bounces between petals takes their colour: occluded places turn deep red, not grey.
-    return albedo * light / (1 - 0.8 * albedo * (1 - light))
+    return (albedo * light / (1 - 0.8 * albedo * (1 - light))).clamp(0, 1)
 
 
 # --- small helpers ---------------------------------------------------------------------------------------------------

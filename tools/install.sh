@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# tools/install.sh          makes .venv and installs gs4d with its tests' tools into it, with uv where there is one
+# tools/install.sh native   builds the native code again after a change to submodules/native
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fail() {
+    printf 'gs4d: %s\n' "$*" >&2
+    exit 1
+}
+
+has_compiler() { echo '#include <vector>' | "${CXX:-c++}" -x c++ -fsyntax-only - 2>/dev/null; }
+
+# A Python that can make a virtual environment and has the headers that the native code is built against.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
+        if "$candidate" -c '
+import pathlib, sys, sysconfig, venv, ensurepip
+sys.exit(sys.version_info < (3, 10) or not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
+' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+require_tools() {
+    local missing=()
+    has_compiler || missing+=(g++)
+    # uv brings a Python of its own where the system has none that suits.
+    find_python >/dev/null || command -v uv >/dev/null || missing+=(python3-venv python3-dev)
+    ((${#missing[@]})) || return 0
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && apt-get install -y -qq "${missing[@]}"
+    elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then
+        sudo apt-get update -qq && sudo apt-get install -y -qq "${missing[@]}"
+    fi
+    has_compiler || fail "no working C++ compiler was found; install one (for example g++, or Xcode's command line tools)"
+    find_python >/dev/null || command -v uv >/dev/null ||
+        fail "no Python 3.10 or newer with venv and its C headers was found; install one (for example python3-venv python3-dev)"
+}
+
+make_venv() {
+    [ -x .venv/bin/python ] && return
+    rm -rf .venv
+    if command -v uv >/dev/null; then
+        uv venv --quiet --seed --python "$(find_python || echo '>=3.10')" .venv
+    else
+        "$(find_python)" -m venv .venv
+    fi
+}
+
+# Every value of one of pip's settings, from its files and its environment, one per line.
+pip_setting() {
+    .venv/bin/python -m pip config list | sed -n "s/^.*\.$1='\(.*\)'\$/\1/p" | sed 's/\\n/ /g' | tr -s ' ' '\n' | sort -u
+}
+
+install() {
+    local options=(-c constraints.txt) links value
+    links=$(pip_setting find-links)
+    # PyPI's torch for Linux brings 3 GB of CUDA. Without an NVIDIA GPU the CPU build is taken: from the local folder
+    # that pip is told to look into, else from PyTorch's own index.
+    local want_cpu=false
+    if [ "$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1 && [ -z "$links" ]; then want_cpu=true; fi
+    if command -v uv >/dev/null; then
+        # uv does not read pip's settings; with several indexes pip takes the best version of all, so uv is told to.
+        options+=(--index-strategy unsafe-best-match)
+        for value in $links; do options+=(--find-links "$value"); done
+        for value in $(pip_setting index-url); do options+=(--default-index "$value"); done
+        for value in $(pip_setting extra-index-url); do options+=(--index "$value"); done
+        if $want_cpu; then export UV_TORCH_BACKEND=cpu; fi
+        uv pip install --python .venv/bin/python "${options[@]}" "$@"
+    else
+        if $want_cpu; then options+=(--extra-index-url https://download.pytorch.org/whl/cpu); fi
+        .venv/bin/python -m pip install "${options[@]}" "$@"
+    fi
+}
+
+require_tools
+if [ "${1:-}" = native ]; then
+    [ -x .venv/bin/python ] || fail "there is no .venv to build into; run tools/install.sh first"
+    install --no-deps --force-reinstall -e .
+else
+    make_venv
+    install -e '.[dev]'
+fi
