@@ -1,12 +1,18 @@
-"""What happens around a command: errors become one sentence and an exit code."""
+"""The command ``gs4d``, and what happens around a command: errors become one sentence and an exit code."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
-from .errors import UserError
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve every other program
+
+from .errors import UserError, nearest
 from .fit import Interrupted
+
+COMMANDS = {"score": ("gs4d.score", "renders against truth, in the numbers of the field")}  # modules with a main(arguments)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
@@ -24,3 +30,19 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
         print("\nStopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def main() -> int:
+    """``gs4d COMMAND ...``; see :func:`guarded` for the exit codes."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        print("usage: gs4d COMMAND [--help | options]\n")
+        print("\n".join(f"  {command:8} {what}" for command, (_, what) in COMMANDS.items()))
+        return 0
+    return guarded(lambda rest: _command(name)(rest), arguments)
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    if name not in COMMANDS:
+        raise UserError(f"no command named '{name}'{nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}")
+    return import_module(COMMANDS[name][0]).main

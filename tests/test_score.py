@@ -17,7 +17,7 @@ from PIL import Image
 from gs4d.errors import UserError
 from gs4d.io.video import write_video
 from gs4d.metrics.i3d import I3D
-from gs4d.metrics.lpips import STAGES, LPIPS
+from gs4d.metrics.lpips import LPIPS, STAGES
 from gs4d.score import METRICS, ScoreOptions, ScoreTable, main, score
 from gs4d.score.pairs import Picture, pair_views, parse_background
 from gs4d.score.tables import summarise
@@ -197,8 +197,8 @@ def test_videos_against_videos_and_pictures(tmp_path: Path) -> None:
     frames = [picture(t, size=32, alpha=False) // 32 * 32 for t in range(4)]
     for t, frame in enumerate(frames):
         save(tmp_path / "gt" / "eval_0" / f"{t}.png", frame)
-    write_video(tmp_path / "pred" / "eval_0.mp4", frames, 8)
-    write_video(tmp_path / "short.mp4", frames[:3], 8)
+    write_video(tmp_path / "pred" / "eval_0.mp4", frames, 8.0)
+    write_video(tmp_path / "short.mp4", frames[:3], 8.0)
     table = scored(tmp_path / "gt", tmp_path / "pred")
     assert list(table.frames) == [("", "eval_0", str(t)) for t in range(4)]
     assert 15 < table.overall()["psnr"].mean < 60
@@ -236,8 +236,15 @@ def test_absent_weights_are_told_and_never_zero(folders: tuple[Path, Path], caps
     assert "- absent: lpips_alex (give --lpips-alex" in capsys.readouterr().out
 
 
+def test_a_wrong_flag_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="unknown option --backgruond .*did you mean '--background'"):
+        main(["--backgruond", "white"])
+    with pytest.raises(UserError, match="size"):
+        main(["--size", "large"])
+
+
 def test_an_unknown_metric_names_the_nearest(folders: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match="no metric named 'psrn'.*did you mean 'psnr'"):
+    with pytest.raises(UserError, match=r"no metric named 'psrn'.*did you mean 'psnr'"):
         scored(*folders, metrics=("psrn",))
 
 
