@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .native import can_run, kernels
@@ -59,7 +60,7 @@ def photometric(
     ssim_weight: float = 0.2,
     weights: Float[Tensor, " b"] | Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of ``weights * ((1 - s) |prediction - target| + s (1 - SSIM))``: Kerbl et al. 2023, eq. 7, s = ``ssim_weight``.
+    """Mean of ``weights * ((1 - s) |prediction - target| + s (1 - SSIM))``, s = ``ssim_weight``: 3DGS (2023), eq. 7.
 
     Args:
         prediction: carries the gradient.
@@ -101,7 +102,8 @@ class _Photometric(torch.autograd.Function):
         return prediction.new_tensor(loss)
 
     @staticmethod
-    def backward(ctx, *upstream: Tensor):
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = ctx.saved_tensors
         return grad * upstream[0], None, None, None
 

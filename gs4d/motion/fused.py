@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..native import kernels
@@ -49,7 +50,8 @@ class _Decode(torch.autograd.Function):
         return deltas
 
     @staticmethod
-    def backward(ctx, *upstream: Tensor):
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         unit, w1_transposed, b1, w2_transposed, b2, *planes = ctx.saved_tensors
         levels = len(planes) // 2
         space, rows = planes[:levels], planes[levels:]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..native import can_run
@@ -174,7 +175,8 @@ class _MeanSquaredDifference(torch.autograd.Function):
         return difference.flatten().dot(difference.flatten()) / max(difference.numel(), 1)
 
     @staticmethod
-    def backward(ctx, *upstream: Tensor):
+    @once_differentiable
+    def backward(ctx, *upstream: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         (difference,) = ctx.saved_tensors
         scaled = difference * (2 * upstream[0] / max(difference.numel(), 1))
         taps = (-1.0, 1.0) if ctx.order == 1 else (1.0, -2.0, 1.0)

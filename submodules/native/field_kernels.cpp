@@ -1,6 +1,6 @@
 // The deformation field, fused: look up six planes per level, multiply, decode. gs4d/motion/hexplane.py is the
 // specification. A vector holds channels (or hidden units) of one point, so planes are read in whole cache lines and no
-// lane is idle. Backward repeats the forward pass block by block rather than store it: 80 MB less traffic per step.
+// lane is idle. Backward repeats the forward pass block by block: storing it would move tens of megabytes per step.
 // Sums that points share are either private to a unit and added in the order of units, or owned by one task that visits
 // the points in order: the result is the same bits for any number of threads.
 #include "field_kernels.h"
