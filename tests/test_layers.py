@@ -1,4 +1,4 @@
-"""Imports inside the package go down only, heavy networks stay behind gs4d/prior and gs4d/metrics, and commands start without them."""
+"""Imports inside the package go down only, heavy networks stay in two boxes, and commands start without them."""
 
 from __future__ import annotations
 
