@@ -1,7 +1,7 @@
-"""Times the native rasterizer on a standard scene and prints a markdown table: ``python -m benchmarks.rasterizer --help``.
+"""Times the native rasterizer on a standard scene and prints a markdown table: python -m benchmarks.rasterizer --help
 
-The scene is a bumpy shell of radius 0.8 seen from distance 2, the same Gaussian sizes for any count, so large counts are deep.
-Cells are run in turn, round after round, so that a busy moment of the machine touches all of them; a figure is the median.
+The scene is a bumpy shell of radius 0.8 seen from distance 2, with Gaussians of the same size for any count, so that
+large counts are deep. Cells are run in turn, round after round, so that a busy moment of the machine touches them all.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from gs4d.gaussians import Gaussians
 from gs4d.geometry import morton_order
 from gs4d.render import Render, render
 
+Cell = tuple[tuple[int, int, int], int, str]  # (count, size, views), threads, instruction set
+
 
 def standard_scene(count: int, sh_degree: int, views: int | None = None, seed: int = 0) -> Gaussians:
-    """A bumpy shell of ``count`` Gaussians in Morton order; with ``views``, each view has its own means, quats and scales."""
+    """A bumpy shell of ``count`` Gaussians in Morton order; with ``views``, each has its own means, quats and scales."""
     generator = torch.Generator().manual_seed(seed)
     normals = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     x, y, z = normals.unbind(-1)
@@ -76,7 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times the native rasterizer; milliseconds per call, all views together.")
     parser.add_argument("--counts", type=int, nargs="+", default=[5000, 20000, 50000, 100000], help="numbers of Gaussians")
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512], help="image sizes in pixels")
-    parser.add_argument("--views", type=int, nargs="+", default=[1], help="views per call; above 1 each moves its own Gaussians")
+    parser.add_argument(
+        "--views", type=int, nargs="+", default=[1], help="views per call; above 1 each moves its own Gaussians"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads")
     parser.add_argument("--isas", nargs="+", default=[_native.isa()], help=f"of {' '.join(_native.isas())}")
     parser.add_argument("--sh-degree", type=int, default=0, choices=range(4), help="degree of the spherical harmonics")
@@ -84,8 +88,8 @@ def main() -> None:
     args = parser.parse_args()
 
     scenes = {key: prepare(*key, args.sh_degree) for key in product(args.counts, args.sizes, args.views)}
-    cells = list(product(scenes, args.threads, args.isas))
-    times: dict[tuple, tuple[list[float], list[float]]] = {cell: ([], []) for cell in cells}
+    cells: list[Cell] = list(product(scenes, args.threads, args.isas))
+    times: dict[Cell, tuple[list[float], list[float]]] = {cell: ([], []) for cell in cells}
     gc.disable()
     for round_index in range(args.rounds + 1):
         for cell in cells:

@@ -43,19 +43,20 @@ class _Rasterize(Function):
         radii = torch.empty(b, n, dtype=torch.int32)
         keep = any(ctx.needs_input_grad)
         raw = [None if tensor is None else tensor.detach() for tensor in fields]
-        frame = _native.raster_forward(*raw, poses, intrinsics, background, rgb, alpha, depth, radii, keep)
+        frame = _native.raster_forward(raw, poses, intrinsics, background, rgb, alpha, depth, radii, keep)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(radii)
         if keep:
             ctx.frame = frame
-            ctx.save_for_backward(*fields, depth)
+            ctx.save_for_backward(*fields, alpha, depth)
         return rgb, alpha, depth, radii
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *fields, depth = ctx.saved_tensors
-        outputs = [torch.empty_like(t) if wanted else None for t, wanted in zip(fields, ctx.needs_input_grad[:6], strict=True)]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        *fields, alpha, depth = ctx.saved_tensors
+        new = torch.empty_like if len(depth) else torch.zeros_like  # without views nothing is written
+        outputs = [new(t) if wanted else None for t, wanted in zip(fields, ctx.needs_input_grad[:6], strict=True)]
         images = [None if g is None else g.contiguous() for g in grads[:3]]
-        _native.raster_backward(ctx.frame, *fields, *images, depth, *outputs)
+        _native.raster_backward(ctx.frame, fields, alpha, depth, images, outputs)
         return *outputs, None, None, None, None

@@ -111,11 +111,11 @@ INLINE Projected project(const View& view, const Fields<const float>& in, int64_
     // The largest component is divided out first, so that no square over- or underflows.
     vf largest = max(max(abs(p.w), abs(p.x)), max(abs(p.y), abs(p.z)));
     vm nonzero = gt(largest, set1(1e-19f));
-    vf prescale = one / select(nonzero, largest, one);
-    vf w = p.w * prescale, x = p.x * prescale, y = p.y * prescale, z = p.z * prescale;
+    largest = select(nonzero, largest, one);
+    vf w = p.w / largest, x = p.x / largest, y = p.y / largest, z = p.z / largest;
     vf squared = fma(w, w, fma(x, x, fma(y, y, z * z)));
     vf inv_norm = one / sqrt(select(nonzero, squared, one));
-    p.quat_scale = zero_unless(nonzero, inv_norm * prescale);
+    p.quat_scale = zero_unless(nonzero, inv_norm / largest);
     p.w = select(nonzero, w * inv_norm, one);
     p.x = zero_unless(nonzero, x * inv_norm), p.y = zero_unless(nonzero, y * inv_norm), p.z = zero_unless(nonzero, z * inv_norm);
 

@@ -132,33 +132,33 @@ struct Inputs {
     }
 };
 
+using In = ConstArray<>;
+using Out = Array<>;
 template <class A>
-using Maybe = std::optional<A>;
+using Some = std::vector<std::optional<A>>;  // in the order of Gaussians' fields, then screen_offsets
 
-template <class Float>
-Inputs<Float> make_inputs(int64_t n_views, int64_t n, int64_t coefficients, const Maybe<nb::ndarray<Float, nb::device::cpu, nb::c_contig>>* const* arrays) {
+template <class Float, class A>
+Inputs<Float> make_inputs(int64_t n_views, int64_t n, int64_t coefficients, const Some<A>& arrays) {
     static const char* const NAMES[] = {"means", "quats", "log_scales", "logit_opacities", "sh", "screen_offsets"};
     const int64_t sizes[] = {3, 4, 3, 1, 3 * coefficients, 2};
-    const size_t ndims[] = {2, 2, 2, 1, 3, 2};
+    const size_t ndims[] = {2, 2, 2, 1, 3, 3};
+    require(arrays.size() == 6, "wanted the five fields of the Gaussians and screen_offsets or None");
     Inputs<Float> inputs;
     for (int f = 0; f < 6; ++f) {
         inputs.data[f] = nullptr, inputs.stride[f] = 0;
-        if (!arrays[f]->has_value()) continue;
-        const auto& array = **arrays[f];
-        bool per_view = array.ndim() > ndims[f];
+        if (!arrays[f]) continue;
+        bool per_view = f == 5 || arrays[f]->ndim() > ndims[f];
         int64_t wanted = n * sizes[f] * (per_view ? n_views : 1);
-        if (array.ndim() < ndims[f] || array.ndim() > ndims[f] + 1 || int64_t(array.size()) != wanted)
-            throw std::invalid_argument(std::string(NAMES[f]) + " holds " + std::to_string(array.size()) + " numbers in " +
-                                        std::to_string(array.ndim()) + " axes: wanted " + std::to_string(wanted) + " in " +
-                                        std::to_string(ndims[f] + per_view));
-        inputs.data[f] = array.data();
+        size_t axes = f == 5 ? 3 : ndims[f] + per_view;
+        if (arrays[f]->ndim() != axes || int64_t(arrays[f]->size()) != wanted)
+            throw std::invalid_argument(std::string(NAMES[f]) + " holds " + std::to_string(arrays[f]->size()) + " numbers in " +
+                                        std::to_string(arrays[f]->ndim()) + " axes: wanted " + std::to_string(wanted) + " in " +
+                                        std::to_string(axes));
+        inputs.data[f] = arrays[f]->data();
         inputs.stride[f] = per_view ? n * sizes[f] : 0;
     }
     return inputs;
 }
-
-using In = ConstArray<>;
-using Out = Array<>;
 
 int degree_of(int64_t coefficients) {
     for (int degree = 0; degree < 4; ++degree)
@@ -166,19 +166,26 @@ int degree_of(int64_t coefficients) {
     throw std::invalid_argument("sh has " + std::to_string(coefficients) + " coefficients per channel: wanted 1, 4, 9 or 16");
 }
 
+struct Parameters {
+    int64_t n, coefficients;
+    int degree;
+};
+
+Parameters parameters_of(const Some<In>& fields) {
+    require(fields.size() == 6 && fields[0] && fields[1] && fields[2] && fields[3] && fields[4], "a field of the Gaussians is missing");
+    require(fields[0]->ndim() >= 2 && fields[4]->ndim() >= 3, "means or sh has too few axes");
+    int64_t coefficients = int64_t(fields[4]->shape(fields[4]->ndim() - 2));
+    return {int64_t(fields[0]->shape(fields[0]->ndim() - 2)), coefficients, degree_of(coefficients)};
+}
+
 Frame* forward(
-    In means, In quats, In log_scales, In logit_opacities, In sh, Maybe<In> screen_offsets,
-    ConstArray<nb::shape<-1, 4, 4>> T_camera_world, ConstArray<nb::shape<-1, 3, 3>> K, ConstArray<nb::shape<-1, 3>> background,
-    Array<nb::shape<-1, -1, -1, 3>> rgb, Array<nb::ndim<3>> alpha, Array<nb::ndim<3>> depth,
+    const Some<In>& fields, ConstArray<nb::shape<-1, 4, 4>> T_camera_world, ConstArray<nb::shape<-1, 3, 3>> K,
+    ConstArray<nb::shape<-1, 3>> background, Array<nb::shape<-1, -1, -1, 3>> rgb, Array<nb::ndim<3>> alpha, Array<nb::ndim<3>> depth,
     nb::ndarray<int32_t, nb::device::cpu, nb::c_contig, nb::ndim<2>> radii, bool keep) {
-    require(sh.ndim() >= 3 && means.ndim() >= 2, "means or sh has too few axes");
-    const int64_t b = T_camera_world.shape(0), n = means.shape(means.ndim() - 2), coefficients = sh.shape(sh.ndim() - 2);
-    const int64_t height = rgb.shape(1), width = rgb.shape(2);
-    const int degree = degree_of(coefficients);
-    const Maybe<In> fields[5] = {means, quats, log_scales, logit_opacities, sh};
-    const Maybe<In>* const arrays[6] = {&fields[0], &fields[1], &fields[2], &fields[3], &fields[4], &screen_offsets};
-    Inputs<const float> inputs = make_inputs<const float>(b, n, coefficients, arrays);
-    if (screen_offsets) require(screen_offsets->ndim() == 3, "screen_offsets needs a view axis");
+    const auto [n_, coefficients, degree_] = parameters_of(fields);
+    const int64_t n = n_, b = T_camera_world.shape(0), height = rgb.shape(1), width = rgb.shape(2);
+    const int degree = degree_;
+    Inputs<const float> inputs = make_inputs<const float>(b, n, coefficients, fields);
     require(width >= 1 && height >= 1 && width <= 32768 && height <= 32768, "an image is 1 to 32768 pixels wide and high");
     require(n <= INT32_MAX, "more than 2^31 Gaussians");
     require(int64_t(K.shape(0)) == b && int64_t(background.shape(0)) == b && int64_t(rgb.shape(0)) == b, "K, background or rgb is not of as many views as T_camera_world");
@@ -218,26 +225,23 @@ Frame* forward(
     return frame.release();  // Python owns it
 }
 
-void backward(
-    const Frame& frame, In means, In quats, In log_scales, In logit_opacities, In sh, Maybe<In> screen_offsets,
-    Maybe<In> grad_rgb, Maybe<In> grad_alpha, Maybe<In> grad_depth, In depth,
-    Maybe<Out> out_means, Maybe<Out> out_quats, Maybe<Out> out_log_scales, Maybe<Out> out_logit_opacities, Maybe<Out> out_sh, Maybe<Out> out_screen_offsets) {
+void backward(const Frame& frame, const Some<In>& fields, In alpha, In depth, const Some<In>& gradients, const Some<Out>& out_fields) {
     Memory& m = *frame.memory;
-    const int64_t b = int64_t(m.views.size()), n = m.n, coefficients = sh.shape(sh.ndim() - 2);
-    const int degree = degree_of(coefficients);
-    const Maybe<In> fields[5] = {means, quats, log_scales, logit_opacities, sh};
-    const Maybe<In>* const arrays[6] = {&fields[0], &fields[1], &fields[2], &fields[3], &fields[4], &screen_offsets};
-    Inputs<const float> inputs = make_inputs<const float>(b, n, coefficients, arrays);
-    const Maybe<Out>* const out_arrays[6] = {&out_means, &out_quats, &out_log_scales, &out_logit_opacities, &out_sh, &out_screen_offsets};
-    Inputs<float> outputs = make_inputs<float>(b, n, coefficients, out_arrays);
+    const int64_t b = int64_t(m.views.size()), n = m.n;
+    const Parameters parameters = parameters_of(fields);
+    require(parameters.n == n, "the fields are not those of the forward pass");
+    require(gradients.size() == 3, "wanted the gradients of rgb, alpha and depth or None");
+    const int degree = parameters.degree;
+    Inputs<const float> inputs = make_inputs<const float>(b, n, parameters.coefficients, fields);
+    Inputs<float> outputs = make_inputs<float>(b, n, parameters.coefficients, out_fields);
     const int64_t pixels = b ? int64_t(m.views[0].width) * m.views[0].height : 0;
-    auto pixel_data = [&](const Maybe<In>& array, int64_t channels) -> const float* {
+    auto pixel_data = [&](const std::optional<In>& array, int64_t channels) -> const float* {
         if (!array) return nullptr;
         require(int64_t(array->size()) == b * pixels * channels, "an image gradient is not of its image's size");
         return array->data();
     };
-    const float *rgb_data = pixel_data(grad_rgb, 3), *alpha_data = pixel_data(grad_alpha, 1), *grad_depth_data = pixel_data(grad_depth, 1);
-    const float* depth_data = pixel_data(depth, 1);
+    const float *grad_rgb_data = pixel_data(gradients[0], 3), *grad_alpha_data = pixel_data(gradients[1], 1);
+    const float *grad_depth_data = pixel_data(gradients[2], 1), *alpha_data = pixel_data(alpha, 1), *depth_data = pixel_data(depth, 1);
 
     nb::gil_scoped_release release;
     const ProjectKernels& project = GS4D_KERNELS(project_kernels);
@@ -250,7 +254,8 @@ void backward(
         int64_t v = chunk / bands, at = v * pixels;
         auto offset = [&](const float* p, int64_t channels) { return p ? p + at * channels : nullptr; };
         BandArgs args{&m.views[v], records + v * n, rows + v * n, n, int(chunk % bands), &m.bands[chunk], &scratch,
-                      nullptr, nullptr, const_cast<float*>(depth_data) + at, offset(rgb_data, 3), offset(alpha_data, 1), offset(grad_depth_data, 1), true};
+                      nullptr, const_cast<float*>(alpha_data) + at, const_cast<float*>(depth_data) + at,
+                      offset(grad_rgb_data, 3), offset(grad_alpha_data, 1), offset(grad_depth_data, 1), true};
         raster.backward(args);
     });
     parallel_for(blocks, [&](int64_t block) {
@@ -269,14 +274,10 @@ void backward(
 
 void bind_raster(nb::module_& m) {
     nb::class_<Frame>(m, "Frame");
-    m.def("raster_forward", forward, nb::arg("means"), nb::arg("quats"), nb::arg("log_scales"), nb::arg("logit_opacities"),
-          nb::arg("sh"), nb::arg("screen_offsets").none(), nb::arg("T_camera_world"), nb::arg("K"), nb::arg("background"),
+    m.def("raster_forward", forward, nb::arg("fields"), nb::arg("T_camera_world"), nb::arg("K"), nb::arg("background"),
           nb::arg("rgb"), nb::arg("alpha"), nb::arg("depth"), nb::arg("radii"), nb::arg("keep"));
-    m.def("raster_backward", backward, nb::arg("frame"), nb::arg("means"), nb::arg("quats"), nb::arg("log_scales"),
-          nb::arg("logit_opacities"), nb::arg("sh"), nb::arg("screen_offsets").none(), nb::arg("grad_rgb").none(),
-          nb::arg("grad_alpha").none(), nb::arg("grad_depth").none(), nb::arg("depth"), nb::arg("out_means").none(),
-          nb::arg("out_quats").none(), nb::arg("out_log_scales").none(), nb::arg("out_logit_opacities").none(),
-          nb::arg("out_sh").none(), nb::arg("out_screen_offsets").none());
+    m.def("raster_backward", backward, nb::arg("frame"), nb::arg("fields"), nb::arg("alpha"), nb::arg("depth"),
+          nb::arg("gradients"), nb::arg("out_fields"));
 }
 
 }  // namespace gs4d

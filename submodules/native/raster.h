@@ -87,7 +87,7 @@ struct BandArgs {
     int index;  // of the band in its view
     Band* band;
     Scratch* scratch;
-    float *rgb, *alpha, *depth;                          // of the view: written forward; depth is read backward
+    float *rgb, *alpha, *depth;                          // of the view: written forward; the last two are read backward
     const float *grad_rgb, *grad_alpha, *grad_depth;     // of the view, each may be null
     bool keep;                                           // a backward pass will follow
 };

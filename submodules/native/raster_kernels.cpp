@@ -193,7 +193,8 @@ INLINE vf exp2_quick(vf x) {
 }
 
 struct TileState {  // forward
-    float left[PIXELS], red[PIXELS], green[PIXELS], blue[PIXELS], depth[PIXELS];
+    // What is left of the light, what is covered (1 - left would lose the digits of faint pixels), and weighted sums.
+    float left[PIXELS], covered[PIXELS], red[PIXELS], green[PIXELS], blue[PIXELS], depth[PIXELS];
     uint64_t alive;
 };
 
@@ -212,10 +213,10 @@ INLINE Axes axes(int column, int row) {
 
 // Blends one tile's list; writes the Gaussians that cover a pixel and the pixels they cover, and returns their number.
 int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axes& at, TileState* state, uint16_t* entries, uint64_t* hits) {
-    vf left[GROUPS], red[GROUPS], green[GROUPS], blue[GROUPS], depth[GROUPS];
+    vf left[GROUPS], covered[GROUPS], red[GROUPS], green[GROUPS], blue[GROUPS], depth[GROUPS];
     vm alive[GROUPS];
     for (int g = 0; g < GROUPS; ++g) {
-        left[g] = load(state->left + g * W), depth[g] = load(state->depth + g * W);
+        left[g] = load(state->left + g * W), covered[g] = load(state->covered + g * W), depth[g] = load(state->depth + g * W);
         red[g] = load(state->red + g * W), green[g] = load(state->green + g * W), blue[g] = load(state->blue + g * W);
         alive[g] = from_bits(uint32_t(state->alive >> (g * W)) & ((1u << W) - 1));
     }
@@ -225,7 +226,7 @@ int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axe
         const Record& r = slab[list[i]];
         Footprint f(r, at.x);
         vf v = set1(r.v);
-        uint64_t covered = 0;
+        uint64_t pixels = 0;
 #pragma GCC unroll 8
         for (int g = 0; g < GROUPS; ++g) {
             vf q = f.log2_alpha(r, v - at.y[g]);
@@ -237,12 +238,13 @@ int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axe
             green[g] = fma(weight, set1(r.green), green[g]);
             blue[g] = fma(weight, set1(r.blue), blue[g]);
             depth[g] = fma(weight, set1(r.z), depth[g]);
+            covered[g] += weight;
             left[g] = select(blended, behind, left[g]);
             alive[g] = but_not(alive[g], but_not(seen, blended));
-            covered |= uint64_t(to_bits(blended)) << (g * W);
+            pixels |= uint64_t(to_bits(blended)) << (g * W);
         }
-        entries[n] = list[i], hits[n] = covered;
-        n += covered != 0;
+        entries[n] = list[i], hits[n] = pixels;
+        n += pixels != 0;
         if (i % 8 == 7) {
             vm some = alive[0];
             for (int g = 1; g < GROUPS; ++g) some = either(some, alive[g]);
@@ -251,7 +253,7 @@ int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axe
     }
     uint64_t bits = 0;
     for (int g = 0; g < GROUPS; ++g) {
-        store(state->left + g * W, left[g]), store(state->depth + g * W, depth[g]);
+        store(state->left + g * W, left[g]), store(state->covered + g * W, covered[g]), store(state->depth + g * W, depth[g]);
         store(state->red + g * W, red[g]), store(state->green + g * W, green[g]), store(state->blue + g * W, blue[g]);
         bits |= uint64_t(to_bits(alive[g])) << (g * W);
     }
@@ -270,7 +272,7 @@ void finish(const BandArgs& args, const Grid& grid, const TileState* states) {
             int x = x0 + p % TILE, y = y0 + p / TILE;
             if (x >= view.width || y >= view.height) continue;
             int64_t at = int64_t(y) * view.width + x;
-            float alpha = 1 - s.left[p];
+            float alpha = s.covered[p];
             args.rgb[3 * at] = s.red[p] + s.left[p] * view.background[0];
             args.rgb[3 * at + 1] = s.green[p] + s.left[p] * view.background[1];
             args.rgb[3 * at + 2] = s.blue[p] + s.left[p] * view.background[2];
@@ -352,9 +354,8 @@ void begin_backward(const BandArgs& args, const Grid& grid, GradState* states) {
             if (args.grad_rgb) s.red[p] = args.grad_rgb[3 * at], s.green[p] = args.grad_rgb[3 * at + 1], s.blue[p] = args.grad_rgb[3 * at + 2];
             if (args.grad_alpha) s.alpha[p] = args.grad_alpha[at];
             s.alpha[p] -= s.red[p] * view.background[0] + s.green[p] * view.background[1] + s.blue[p] * view.background[2];
-            float alpha = 1 - s.left[p];
-            if (args.grad_depth && alpha > 1e-10f) {
-                s.depth[p] = args.grad_depth[at] / alpha;
+            if (args.grad_depth && args.alpha[at] > 1e-10f) {
+                s.depth[p] = args.grad_depth[at] / args.alpha[at];
                 s.mean_z[p] = args.depth[at];
             }
         }
