@@ -1,15 +1,18 @@
-"""The console command, and what happens around every command: errors become one sentence and an exit code."""
+"""The command ``gs4d``, and what happens around a command: errors become one sentence and an exit code."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve every other program
+
 from .errors import UserError, nearest
 from .fit import Interrupted
 
-COMMANDS = {"score": ("gs4d.score", "compare renders with truth in the numbers of the field")}
+COMMANDS = {"score": ("gs4d.score", "renders against truth, in the numbers of the field")}  # modules with a main(arguments)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
@@ -29,22 +32,17 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     return 0
 
 
-def dispatch(arguments: list[str]) -> None:
-    """Runs the sub-command named first.
+def main() -> int:
+    """``gs4d COMMAND ...``; see :func:`guarded` for the exit codes."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        print("usage: gs4d COMMAND [--help | options]\n")
+        print("\n".join(f"  {command:8} {what}" for command, (_, what) in COMMANDS.items()))
+        return 0
+    return guarded(lambda rest: _command(name)(rest), arguments)
 
-    Raises:
-        UserError: there is no such sub-command.
-    """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        rows = [f"  {name:8} {what}" for name, (_, what) in COMMANDS.items()]
-        print("\n".join(["usage: gs4d COMMAND [options]; gs4d COMMAND --help says more", *rows]))
-        return
-    name = arguments[0]
+
+def _command(name: str) -> Callable[[list[str]], None]:
     if name not in COMMANDS:
-        raise UserError(f"gs4d has no command '{name}'{nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}")
-    import_module(COMMANDS[name][0]).main(arguments[1:])
-
-
-def main() -> None:
-    """The console command ``gs4d``."""
-    sys.exit(guarded(dispatch, sys.argv[1:]))
+        raise UserError(f"no command named '{name}'{nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}")
+    return import_module(COMMANDS[name][0]).main

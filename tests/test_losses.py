@@ -33,9 +33,7 @@ def weights_of(kind: str, shape: tuple[int, ...]) -> Tensor | None:
     return 2 * torch.rand(extent, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
 
 
-def value_and_gradient(
-    loss, prediction: Tensor, target: Tensor, weights: Tensor | None, **options
-) -> tuple[Tensor, Tensor]:
+def value_and_gradient(loss, prediction: Tensor, target: Tensor, weights: Tensor | None, **options) -> tuple[Tensor, Tensor]:
     prediction = prediction.clone().requires_grad_()
     value = loss(prediction, target, weights=weights, **options)
     return value.detach(), torch.autograd.grad(3 * value, prediction)[0]

@@ -112,9 +112,12 @@ def frame_pair(
     mask, moved_mask = first[3] > INSIDE_ALPHA, moved[3] > INSIDE_ALPHA
     if not mask.any():
         return PairScores(float("nan"), float("nan"), float("nan"))
+    counted = mask & seen
+    if not counted.any():  # nothing can be followed: that is flicker, not occlusion
+        counted = mask
     error = (first[:3] - moved[:3]).abs().mean(0)
     return PairScores(
-        flicker=error[mask & seen].mean().item(),
+        flicker=error[counted].mean().item(),
         motion=forth.norm(dim=0)[mask].mean().item() / first.shape[1],
         silhouette=((mask & moved_mask).sum() / (mask | moved_mask).sum()).item(),
     )

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import tyro
-
 from .. import __version__
+from ..config import parse
 from ..errors import UserError, nearest
 from ..io.clips import CONSISTENT4D_AZIMUTHS
 from ..io.files import atomic_path, write_json
@@ -30,9 +29,9 @@ __all__ = ["METRICS", "ScoreOptions", "ScoreTable", "Stat", "main", "run", "scor
 class ScoreOptions:
     """Score renders against truth; pictures are matched by name."""
 
-    gt: Path
+    gt: Path = Path("gt")
     """Truth: a folder such as {object}/eval_{k}/{t}.png, or a video."""
-    pred: Path
+    pred: Path = Path("pred")
     """Renders: the same shape as the truth."""
     metrics: tuple[str, ...] = ()
     """Which metrics; empty means all."""
@@ -143,10 +142,10 @@ def run(options: ScoreOptions) -> None:
     print(table.to_markdown())
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """The command ``gs4d score``.
 
     Raises:
-        UserError: see :func:`score`.
+        UserError: a flag is wrong, or see :func:`score`.
     """
-    run(tyro.cli(ScoreOptions, prog="gs4d score", args=argv))
+    run(parse(ScoreOptions, arguments, default=ScoreOptions(), program="gs4d score", description=str(ScoreOptions.__doc__)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from typing import NamedTuple
 
 import torch
@@ -52,6 +55,7 @@ METRICS: dict[str, Metric] = {
 }
 WITH_TRUTH = ("flicker", "silhouette", "motion", "janus")  # blind metrics: shown beside the same number of the truth
 GRID = ("fvd_f", "fvd_v", "fvd_diag", "fv4d")
+LOOK_AHEAD = 4  # frames of every view that may wait to be scored while the next is read
 FROZEN = 0.5  # a result that moves less than this share of the truth earns a warning
 NAN = float("nan")
 NOTHING = {
@@ -109,7 +113,6 @@ class Scorer:
         """
         self.table, self.wanted, self.networks, self.device = table, set(metrics), networks, device
         self.azimuths = azimuths
-        self.temporal = bool(self.wanted & {"flicker", "silhouette", "motion"})
         self.sets: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in GRID}
 
     @torch.inference_mode()
@@ -117,14 +120,20 @@ class Scorer:
         """Reads and scores every frame of all views of one object, time by time."""
         films = {view.view: _Film() for view in views}
         name = views[0].object
-        for row in zip_longest(*(view.read(background, side) for view in views)):
-            pairs = {view.view: self._to_device(pair) for view, pair in zip(views, row, strict=True) if pair is not None}
-            for view, pair in pairs.items():
-                scores = self._frame(pair) | self._step(films[view], pair)
-                self.table.frames[name, view, pair.frame] = scores
-            if "janus" in self.wanted:
-                for view, scores in self._janus(pairs):
-                    self.table.frames[name, view, pairs[view].frame].update(scores)
+        pending: deque[tuple[str, str, Future[Scores]]] = deque()
+        with _workers(single=self.networks == Networks()) as pool:
+            for row in zip_longest(*(view.read(background, side) for view in views)):
+                pairs = {v.view: self._to_device(pair) for v, pair in zip(views, row, strict=True) if pair is not None}
+                for view, pair in pairs.items():
+                    pending.append((view, pair.frame, pool.submit(self._pictures, pair, films[view].last)))
+                    self.table.frames[name, view, pair.frame] = self._see(films[view], pair)
+                for front, back in self._opposite(pairs):
+                    pending.append((front, pairs[front].frame, pool.submit(self._janus, pairs[front], pairs[back])))
+                while len(pending) > LOOK_AHEAD * len(views):
+                    view, frame, result = pending.popleft()
+                    self.table.frames[name, view, frame].update(result.result())
+            for view, frame, result in pending:
+                self.table.frames[name, view, frame].update(result.result())
         for view in views:
             self.table.whole_views[name, view.view] = self._motion_ratio(name, view.view)
         if self.networks.i3d is not None:
@@ -165,17 +174,17 @@ class Scorer:
         self.table.absent.setdefault(name, reason)
         return NAN
 
-    def _frame(self, pair: FramePair) -> Scores:
-        """Render against truth, this frame alone."""
+    def _pictures(self, pair: FramePair, last: FramePair | None) -> Scores:
+        """What needs no network: the render against the truth, and both against the last frame of their view."""
         pred, truth, wanted = pair.pred.rgb, pair.truth.rgb, self.wanted
-        size = f"{pred.shape[1]}x{pred.shape[0]} pixels"
         scores: Scores = {}
         if "psnr" in wanted:
             scores["psnr"] = psnr(pred, truth).item()
         if "ssim" in wanted:
-            small = min(pred.shape[:2]) < SSIM_WINDOW
             scores["ssim"] = (
-                self._undefined("ssim", f"its window of 11x11 does not fit into {size}") if small else ssim(pred, truth).item()
+                ssim(pred, truth).item()
+                if min(pred.shape[:2]) >= SSIM_WINDOW
+                else self._undefined("ssim", f"its window of 11x11 does not fit into {_size(pred)}")
             )
         masks = [p.alpha for p in (pair.pred, pair.truth) if p.alpha is not None]
         if "psnr_inside" in wanted:
@@ -189,17 +198,24 @@ class Scorer:
             scores["iou"] = (
                 mask_iou(masks[0], masks[1]).item() if without is None else self._undefined("iou", f"{without} has no alpha")
             )
-        for backbone, network in self.networks.lpips.items():
-            name = f"lpips_{backbone}"
-            if min(pred.shape[:2]) < SMALLEST_SIDE[backbone]:
-                scores[name] = self._undefined(name, f"its network needs {SMALLEST_SIDE[backbone]} pixels a side, not {size}")
-            else:
-                scores[name] = network(pred, truth).item()
-        return scores
+        if last is not None and wanted & {"flicker", "silhouette", "motion"}:
+            for suffix, before, after in (("", last.pred, pair.pred), ("_truth", last.truth, pair.truth)):
+                measured = frame_pair(before.rgb, after.rgb, _alpha(before), _alpha(after))
+                scores[f"flicker{suffix}"] = measured.flicker
+                scores[f"motion{suffix}"] = measured.motion
+                scores[f"silhouette{suffix}"] = NAN if before.alpha is None or after.alpha is None else measured.silhouette
+        return self._asked(scores)
 
-    def _step(self, film: _Film, pair: FramePair) -> Scores:
-        """This frame after the last one of its view; also keeps what later frames need."""
+    def _see(self, film: _Film, pair: FramePair) -> Scores:
+        """What the networks make of this frame; also keeps what later frames need."""
         scores: Scores = {}
+        for backbone, network in self.networks.lpips.items():
+            name, least = f"lpips_{backbone}", SMALLEST_SIDE[backbone]
+            scores[name] = (
+                network(pair.pred.rgb, pair.truth.rgb).item()
+                if min(pair.pred.rgb.shape[:2]) >= least
+                else self._undefined(name, f"its network needs {least} pixels a side, not {_size(pair.pred.rgb)}")
+            )
         if self.networks.clip is not None:
             embedding, true_embedding = self.networks.clip(torch.stack([pair.pred.rgb, pair.truth.rgb]))
             scores["clip_i"] = cosine(embedding, true_embedding).item()
@@ -207,34 +223,27 @@ class Scorer:
                 scores["clip_t_4dgen"] = spherical_distance(film.embedding, embedding).item()
                 scores["clip_t_cosine"] = cosine(film.embedding, embedding).item()
             film.embedding = embedding
-        if self.temporal and film.last is not None:
-            for suffix, before, after in (("", film.last.pred, pair.pred), ("_truth", film.last.truth, pair.truth)):
-                measured = frame_pair(before.rgb, after.rgb, _alpha(before), _alpha(after))
-                scores[f"flicker{suffix}"] = measured.flicker
-                scores[f"motion{suffix}"] = measured.motion
-                scores[f"silhouette{suffix}"] = NAN if before.alpha is None or after.alpha is None else measured.silhouette
-        film.last = pair
         if self.networks.i3d is not None:
             film.pred.append(i3d_frame(pair.pred.rgb).cpu())
             film.truth.append(i3d_frame(pair.truth.rgb).cpu())
+        film.last = pair
+        return self._asked(scores)
+
+    def _asked(self, scores: Scores) -> Scores:
         return {name: value for name, value in scores.items() if name.removesuffix("_truth") in self.wanted}
 
-    def _janus(self, pairs: dict[str, FramePair]) -> Iterator[tuple[str, Scores]]:
-        """Every two views from opposite sides, at one time; the row of the first gets the score."""
-        placed = [view for view in pairs if view in self.azimuths]
-        for i, front in enumerate(placed):
-            for back in placed[i + 1 :]:
-                if abs((self.azimuths[front] - self.azimuths[back]) % 360 - 180) > 1:
-                    continue
-                a, b = pairs[front], pairs[back]
-                yield (
-                    front,
-                    {
-                        f"janus{suffix}": janus(x.rgb, y.rgb, _alpha(x), _alpha(y))
-                        for suffix, x, y in (("", a.pred, b.pred), ("_truth", a.truth, b.truth))
-                        if x.alpha is not None and y.alpha is not None
-                    },
-                )
+    def _opposite(self, views: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Every two views from opposite sides; the row of the first gets the Janus score."""
+        for front, back in combinations([v for v in views if v in self.azimuths and "janus" in self.wanted], 2):
+            if abs((self.azimuths[front] - self.azimuths[back]) % 360 - 180) < 1:
+                yield front, back
+
+    def _janus(self, front: FramePair, back: FramePair) -> Scores:
+        return {
+            f"janus{suffix}": janus(a.rgb, b.rgb, a.alpha, b.alpha)
+            for suffix, a, b in (("", front.pred, back.pred), ("_truth", front.truth, back.truth))
+            if a.alpha is not None and b.alpha is not None
+        }
 
     def _motion_ratio(self, name: str, view: str) -> Scores:
         rows = [s for (o, v, _), s in self.table.frames.items() if (o, v) == (name, view)]
@@ -265,6 +274,27 @@ class Scorer:
                     self.table.whole_views[name, kept[v][0]]["c4d_fvd"] = c4d_fvd(pred, truth).item()
                 self.sets[metric][0].append(pred)
                 self.sets[metric][1].append(truth)
+
+
+@contextmanager
+def _workers(single: bool) -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch has, each of which scores one frame alone.
+
+    Torch's own threads do not share a frame: their barriers cost more than they bring on small pictures, and stall when the
+    machine has other work. ``single`` says that the calling thread, too, has nothing large to share (no networks).
+    """
+    threads = torch.get_num_threads()
+    if single:
+        torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _size(rgb: Tensor) -> str:
+    return f"{rgb.shape[1]}x{rgb.shape[0]} pixels"
 
 
 def _alpha(picture: Picture) -> Float[Tensor, "h w"]:

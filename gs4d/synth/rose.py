@@ -59,7 +59,7 @@ def rose(t: float) -> Gaussians:
         quats=rotations_to_quats(rotations).float(),
         log_scales=scales.log().float(),
         logit_opacities=opacity,
-        sh=((colours - 0.5) / SH_C0).float()[:, None],
+        sh=((colours - 0.5) / SH_C0)[:, None],
     )
 
 
@@ -159,8 +159,8 @@ def _sepal(k: int, bloom: float) -> Sheet:
     """Green leaf ``k`` of five under the petals; it folds back as the flower opens."""
     v, u = _grid(0.2, 0.05)
     half = 0.027 * torch.sin(math.pi * (0.12 + 0.88 * v)) ** 0.8 * (1 - 0.35 * v) + 0.0006
-    slope = math.radians(_mix(76, 118, bloom)) + math.radians(_mix(-62, -10, bloom)) * v
-    slope = slope + math.radians(_mix(75, 60, bloom)) * v**4 + 0 * u
+    slope = math.radians(_mix(76.0, 118.0, bloom)) + math.radians(_mix(-62.0, -10.0, bloom)) * v
+    slope = slope + math.radians(_mix(75.0, 60.0, bloom)) * v**4 + 0 * u
     points = _blade(slope, torch.full((u.shape[1],), 0.2, dtype=v.dtype), half * u, 0.04 + 0.05 * v, 0 * slope, 0.03)
     green = torch.tensor([0.30, 0.48, 0.18], dtype=v.dtype) * (0.75 + 0.35 * v[..., None]) * (1 - 0.15 * u[..., None] ** 2)
     turn = _turn_y(2 * math.pi * k / 5 + 0.3)
@@ -228,36 +228,29 @@ def _baked_colours() -> Float[Tensor, "n 3"]:
     Occlusion is absorption along rays through a grid of surface density, so that it is soft, and darkest in the heart.
     """
     sheets = _plant(BAKE_TIME)
-    points, rotations, scales = _frames(sheets)
+    points, rotations, scales = (part.float() for part in _frames(sheets))
+    albedo = torch.cat([sheet.albedo.reshape(-1, 3) for sheet in sheets]).float()
     normals, area = rotations[:, :, 2], scales[:, 0] * scales[:, 1] / OVERLAP**2
     cells, half = 56, 0.63
     cell = 2 * half / cells
-
-    corner = ((points + half) / cell).long().clamp(0, cells - 1)
-    flat = (corner[:, 2] * cells + corner[:, 1]) * cells + corner[:, 0]
-    density = torch.bincount(flat, area, cells**3).reshape(1, 1, cells, cells, cells) / cell**3
+    x, y, z = ((points + half) / cell).long().clamp(0, cells - 1).unbind(-1)
+    density = torch.bincount((z * cells + y) * cells + x, area, cells**3).float() / cell**3
+    grid = density.reshape(1, 1, cells, cells, cells)
+    distances = cell * (1.4 + 1.15 * torch.arange(18))
 
     def light_from(direction: Tensor) -> Tensor:
-        depth = torch.zeros(len(points), dtype=points.dtype)
-        for step in range(18):
-            p = (points + cell * (1.4 + 1.15 * step) * direction) / half
-            found = torch.nn.functional.grid_sample(density, p[None, :, None, None], align_corners=False)
-            depth += found.flatten()
-        return torch.exp(-0.5 * 1.15 * cell * depth)
+        along = (points + distances[:, None, None] * direction) / half
+        met = torch.nn.functional.grid_sample(grid, along[None, :, :, None], align_corners=False)
+        return torch.exp(-0.5 * 1.15 * cell * met.sum(2).flatten())
 
-    sky = torch.zeros(len(points), dtype=points.dtype)
-    directions = _sphere(26)
+    sky = torch.zeros(len(points))
+    directions = _sphere(26).float()
     for d in directions:
         sky += light_from(d) * (0.7 + 0.3 * d[1]) * (0.4 + 0.6 * (normals @ d).abs())
     sky /= len(directions) * 0.7 * 0.7
-    key = torch.nn.functional.normalize(torch.tensor([-0.45, 0.75, 0.6], dtype=points.dtype), dim=0)
-    facing = (normals @ key).abs()
-    sun = light_from(key) * (0.25 + 0.75 * facing)
-    albedo = torch.cat([s.albedo.reshape(-1, 3) for s in sheets])
-    warm, cool = (
-        torch.tensor([1.0, 0.96, 0.90], dtype=points.dtype),
-        torch.tensor([0.93, 0.96, 1.0], dtype=points.dtype),
-    )
+    key = torch.nn.functional.normalize(torch.tensor([-0.45, 0.75, 0.6]), dim=0)
+    sun = light_from(key) * (0.25 + 0.75 * (normals @ key).abs())
+    warm, cool = torch.tensor([1.0, 0.96, 0.90]), torch.tensor([0.93, 0.96, 1.0])
     light = (0.8 * sky[:, None] * cool + 0.62 * sun[:, None] * warm).clamp(0.04, 1)
     # Light that bounces between petals takes their colour: occluded places turn deep red, not grey.
     return (albedo * light / (1 - 0.8 * albedo * (1 - light))).clamp(0, 1)
