@@ -79,9 +79,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
     if kernels is None:
-        raise SystemExit(
-            "the compiled kernels are missing: install the package with a C++ compiler, then run this again"
-        )
+        raise SystemExit("the compiled kernels are missing: install the package with a C++ compiler, then run this again")
     gc.disable()
     torch.set_num_threads(1)
     work = f"{args.points} points x {args.times} times, {args.times} pictures of {args.size}^2, {kernels.isa()}"

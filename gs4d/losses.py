@@ -55,16 +55,16 @@ def _window_means(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 def photometric(
     prediction: Float[Tensor, "b h w c"],
-    target: Float[Tensor, "b h w c"],
+    target: Float[Tensor, "..."],
     *,
     ssim_weight: float = 0.2,
-    weights: Float[Tensor, " b"] | Float[Tensor, "b h w"] | None = None,
+    weights: Float[Tensor, "..."] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of ``weights * ((1 - s) |prediction - target| + s (1 - SSIM))``, s = ``ssim_weight``: 3DGS (2023), eq. 7.
 
     Args:
         prediction: carries the gradient.
-        target: constant, same shape; no gradient flows to it on any backend.
+        target: constant, (b, h, w, c) too; no gradient flows to it on any backend.
         ssim_weight: in [0, 1].
         weights: constant factors per picture or per pixel. The mean is over all pixels: a weight of 10 counts tenfold.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -15,3 +16,11 @@ kernels: Any = import_module("gs4d._native") if find_spec("gs4d._native") else N
 def can_run(*tensors: Tensor) -> bool:
     """Whether the kernels are there and take these tensors: float32 on the CPU."""
     return kernels is not None and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+
+
+def set_threads(threads: int) -> None:
+    """Uses ``threads`` CPU threads, 0 for all cores, in torch and in the kernels."""
+    count = threads or os.cpu_count() or 1
+    torch.set_num_threads(count)
+    if kernels is not None:
+        kernels.set_num_threads(count)

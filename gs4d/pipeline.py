@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import resource
 import sys
@@ -12,8 +11,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from . import __version__
 from .asset import Asset
@@ -27,6 +24,7 @@ from .fit import fit, over_white
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip
 from .io.files import read_json, write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
+from .native import set_threads
 from .render import render
 from .report import motion_amount, write_report
 
@@ -186,15 +184,6 @@ def rerender(options: RenderOptions) -> list[Path]:
         write_ply_sequence(options.model_path / "ply", asset, options.frames)
         written.append(options.model_path / "ply")
     return written
-
-
-def set_threads(threads: int) -> None:
-    """Uses ``threads`` CPU threads, 0 for all cores, in torch and in the native kernels."""
-    count = threads or os.cpu_count() or 1
-    torch.set_num_threads(count)
-    from . import _native
-
-    _native.set_num_threads(count)
 
 
 def peak_memory_mb() -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -136,6 +137,42 @@ def test_bad_input_is_one_sentence_and_exit_code_2(place: Path, arguments: list[
     assert line[0].startswith("error: ")
     assert sentence in line[0]
     assert sorted(str(p) for p in place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kilobytes", [60, 150])
+def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes: int):
+    """A limit on the size of files stands for the full disk: writes fail at the same places, with an OSError."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, kilobytes * 1000))
+
+    where = ["--data_dir", str(place / "data"), "--output_dir", str(place / "output")]
+    # Within 60 kB the checkpoint does not fit; within 150 kB it does, and the turntable does not.
+    arguments = [
+        "-e",
+        f"full{kilobytes}",
+        "--name_override",
+        "toy",
+        *TINY,
+        *where,
+        "--export.width",
+        "1024",
+        "--export.height",
+        "1024",
+    ]
+    run = [sys.executable, str(ROOT / "train.py"), *arguments, "--export.turntable_frames", "90"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=limit)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: cannot write ")
+    folder = place / "output" / f"full{kilobytes}"
+    left = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert not [name for name in left if "/." in f"/{name}"]
+    if kilobytes == 60:
+        assert left == {"config.json"}
+    else:
+        assert read_asset(folder).frames == 3
 
 
 def test_a_run_that_is_not_there_cannot_be_rendered(tmp_path: Path):

@@ -21,7 +21,8 @@ from gs4d.errors import UserError
 from gs4d.fit import FitOptions, Fitter, Interrupted, LearningRates, LossWeights, fit
 from gs4d.hull import carve, start_gaussians
 from gs4d.motion import HexPlaneOptions
-from gs4d.pipeline import score_asset, set_threads
+from gs4d.native import set_threads
+from gs4d.pipeline import score_asset
 from gs4d.render import render
 
 OPTIONS = FitOptions(

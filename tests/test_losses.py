@@ -70,7 +70,7 @@ def test_photometric_is_the_mix_it_says() -> None:
     prediction, target = pictures(2, 20, 24, 3)
     wanted = 0.7 * l1(prediction, target) + 0.3 * (1 - ssim(prediction, target))
     torch.testing.assert_close(photometric(prediction, target, ssim_weight=0.3), wanted)
-    torch.testing.assert_close(photometric(prediction, target, ssim_weight=0), l1(prediction, target))
+    torch.testing.assert_close(photometric(prediction, target, ssim_weight=0.0), l1(prediction, target))
 
 
 def test_a_weight_of_ten_counts_tenfold() -> None:

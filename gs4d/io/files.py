@@ -35,7 +35,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.replace(path, holder / "old")
         os.replace(part, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; nothing was left half-written") from error
+        why = " ".join(str(error.strerror or error).split())[:200]
+        raise UserError(f"cannot write {path}: {why}; nothing was left half-written") from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 

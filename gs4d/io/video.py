@@ -8,6 +8,7 @@ from typing import Any
 
 import imageio.v2 as imageio
 import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
 
@@ -32,6 +33,15 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: f
                 count += 1
         if not count:
             raise UserError(f"{path} would have no frames; ask for at least one")
+        if _count_frames(part) != count:  # ffmpeg ends without a word when the disk is full
+            raise OSError("the video came out cut short, as on a full disk")
+
+
+def _count_frames(path: Path) -> int:
+    try:
+        return imageio_ffmpeg.count_frames_and_secs(str(path))[0] or 0
+    except RuntimeError:
+        return 0
 
 
 def read_video(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

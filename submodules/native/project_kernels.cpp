@@ -69,11 +69,13 @@ INLINE v3 camera_space(const View& view, v3 p) {
             fma(set1(r[6]), p.x, fma(set1(r[7]), p.y, fma(set1(r[8]), p.z, set1(t[2]))))};
 }
 INLINE v3 rotate(const float* r, v3 p) {  // R p
-    return {fma(set1(r[0]), p.x, fma(set1(r[1]), p.y, set1(r[2]) * p.z)), fma(set1(r[3]), p.x, fma(set1(r[4]), p.y, set1(r[5]) * p.z)),
+    return {fma(set1(r[0]), p.x, fma(set1(r[1]), p.y, set1(r[2]) * p.z)),
+            fma(set1(r[3]), p.x, fma(set1(r[4]), p.y, set1(r[5]) * p.z)),
             fma(set1(r[6]), p.x, fma(set1(r[7]), p.y, set1(r[8]) * p.z))};
 }
 INLINE v3 rotate_back(const float* r, v3 p) {  // R^T p
-    return {fma(set1(r[0]), p.x, fma(set1(r[3]), p.y, set1(r[6]) * p.z)), fma(set1(r[1]), p.x, fma(set1(r[4]), p.y, set1(r[7]) * p.z)),
+    return {fma(set1(r[0]), p.x, fma(set1(r[3]), p.y, set1(r[6]) * p.z)),
+            fma(set1(r[1]), p.x, fma(set1(r[4]), p.y, set1(r[7]) * p.z)),
             fma(set1(r[2]), p.x, fma(set1(r[5]), p.y, set1(r[8]) * p.z))};
 }
 
@@ -117,7 +119,9 @@ INLINE Projected project(const View& view, const Fields<const float>& in, int64_
     vf inv_norm = one / sqrt(select(nonzero, squared, one));
     p.quat_scale = zero_unless(nonzero, inv_norm / largest);
     p.w = select(nonzero, w * inv_norm, one);
-    p.x = zero_unless(nonzero, x * inv_norm), p.y = zero_unless(nonzero, y * inv_norm), p.z = zero_unless(nonzero, z * inv_norm);
+    p.x = zero_unless(nonzero, x * inv_norm);
+    p.y = zero_unless(nonzero, y * inv_norm);
+    p.z = zero_unless(nonzero, z * inv_norm);
 
     vf two = set1(2);
     vf xx = p.x * p.x, yy = p.y * p.y, zz = p.z * p.z, xy = p.x * p.y, xz = p.x * p.z, yz = p.y * p.z;
@@ -233,7 +237,8 @@ void forward(const ProjectArgs& args, int64_t begin, int64_t end) {
         vf inv_det = set1(1) / p.det, inv_c = set1(1) / p.c;
         vf half_x = sqrt(level * p.a), half_y = sqrt(level * p.c);
         vf first = clamp(floor((p.v - half_y - set1(0.5f)) * set1(1.0f / TILE)), zero(), set1(65535));
-        vf last = clamp(floor((p.v + half_y - set1(0.5f)) * set1(1.0f / TILE)), set1(-1), set1(float((view.height - 1) / TILE)));
+        vf last = floor((p.v + half_y - set1(0.5f)) * set1(1.0f / TILE));
+        last = clamp(last, set1(-1), set1(float((view.height - 1) / TILE)));
         int32_t firsts[W], lasts[W];
         storei(firsts, to_int(select(ok, first, set1(1))));
         storei(lasts, to_int(select(both(ok, ge(last, first)), last, zero())));
@@ -244,7 +249,7 @@ void forward(const ProjectArgs& args, int64_t begin, int64_t end) {
         fields.set(3, p.b * inv_det * set1(-LOG2_E));
         fields.set(4, p.a * inv_det * set1(0.5f * LOG2_E));
         fields.set(5, p.log2_opacity);
-        fields.set(6, max(color.x, zero())), fields.set(7, max(color.y, zero())), fields.set(8, max(color.z, zero()));
+        fields.set(6, v3{max(color.x, zero()), max(color.y, zero()), max(color.z, zero())});
         fields.set(9, p.camera.z);
         fields.set(10, half_y), fields.set(11, half_x * p.b / p.a), fields.set(12, p.b * inv_c);
         vf aspect = p.det * inv_c;
@@ -259,7 +264,7 @@ void forward(const ProjectArgs& args, int64_t begin, int64_t end) {
 }
 
 // Adds up a block's moments over the bands of its view, in the order of the bands.
-INLINE void gather(const ProjectBackwardArgs& args, int64_t begin, float* sums) {
+NOINLINE void gather(const ProjectBackwardArgs& args, int64_t begin, float* sums) {
     memset(sums, 0, sizeof(float) * SUMS * BLOCK);
     for (int b = 0; b < args.view->bands; ++b) {
         const Band& band = args.bands[b];
@@ -297,13 +302,15 @@ void backward(const ProjectBackwardArgs& args, int64_t begin, int64_t end) {
         vf gu = -fma(kxx, hx, kxy * hy), gv = -fma(kxy, hx, kyy * hy);
         vf t11 = fma(kxx, hxx, kxy * hxy), t12 = fma(kxx, hxy, kxy * hyy);  // K H
         vf t21 = fma(kxy, hxx, kyy * hxy), t22 = fma(kxy, hxy, kyy * hyy);
-        vf ga2 = fma(t11, kxx, t12 * kxy), gb = fma(t11, kxy, t12 * kyy), gc2 = fma(t21, kxy, t22 * kyy);  // 2 dL/da, dL/db, 2 dL/dc
+        vf ga2 = fma(t11, kxx, t12 * kxy), gb = fma(t11, kxy, t12 * kyy);  // 2 dL/da and dL/db
+        vf gc2 = fma(t21, kxy, t22 * kyy);
         v3 gm1 = plus(scaled(p.m1, ga2), scaled(p.m2, gb)), gm2 = plus(scaled(p.m2, gc2), scaled(p.m1, gb));
 
         // M = P R S with P = J W
         v3 t1 = {gm1.x * p.scale.x, gm1.y * p.scale.y, gm1.z * p.scale.z};
         v3 t2 = {gm2.x * p.scale.x, gm2.y * p.scale.y, gm2.z * p.scale.z};
-        v3 gscale = {fma(gm1.x, p.m1.x, gm2.x * p.m2.x), fma(gm1.y, p.m1.y, gm2.y * p.m2.y), fma(gm1.z, p.m1.z, gm2.z * p.m2.z)};
+        v3 gscale = {fma(gm1.x, p.m1.x, gm2.x * p.m2.x), fma(gm1.y, p.m1.y, gm2.y * p.m2.y),
+                     fma(gm1.z, p.m1.z, gm2.z * p.m2.z)};
         v3 grot1 = plus(scaled(t1, p.row1.x), scaled(t2, p.row2.x));
         v3 grot2 = plus(scaled(t1, p.row1.y), scaled(t2, p.row2.y));
         v3 grot3 = plus(scaled(t1, p.row1.z), scaled(t2, p.row2.z));
@@ -345,14 +352,17 @@ void backward(const ProjectBackwardArgs& args, int64_t begin, int64_t end) {
         if (out.logit_opacities) write<1>(out.logit_opacities + i, n, *args.add.logit_opacities, {h * p.transparency});
         if (out.screen_offsets) write<2>(out.screen_offsets + 2 * i, n, false, {gu, gv});
         if (out.quats) {
-            vf two = set1(2);
-            vf gw = two * fma(p.x, grot3.y - grot2.z, fma(p.y, grot1.z - grot3.x, p.z * (grot2.x - grot1.y)));
-            vf gx = two * (fma(p.w, grot3.y - grot2.z, fma(p.y, grot1.y + grot2.x, p.z * (grot1.z + grot3.x))) - two * p.x * (grot2.y + grot3.z));
-            vf gy = two * (fma(p.w, grot1.z - grot3.x, fma(p.x, grot1.y + grot2.x, p.z * (grot2.z + grot3.y))) - two * p.y * (grot1.x + grot3.z));
-            vf gq = two * (fma(p.w, grot2.x - grot1.y, fma(p.x, grot1.z + grot3.x, p.y * (grot2.z + grot3.y))) - two * p.z * (grot1.x + grot2.y));
+            // R is a quadratic form of the unit quaternion: antisymmetric sums go with w, symmetric ones with x, y, z.
+            vf two = set1(2), ax = grot3.y - grot2.z, ay = grot1.z - grot3.x, az = grot2.x - grot1.y;
+            vf sx = grot2.z + grot3.y, sy = grot1.z + grot3.x, sz = grot1.y + grot2.x;
+            vf gw = two * fma(p.x, ax, fma(p.y, ay, p.z * az));
+            vf gx = two * (fma(p.w, ax, fma(p.y, sz, p.z * sy)) - two * p.x * (grot2.y + grot3.z));
+            vf gy = two * (fma(p.w, ay, fma(p.x, sz, p.z * sx)) - two * p.y * (grot1.x + grot3.z));
+            vf gq = two * (fma(p.w, az, fma(p.x, sy, p.y * sx)) - two * p.z * (grot1.x + grot2.y));
             vf along = fma(gw, p.w, fma(gx, p.x, fma(gy, p.y, gq * p.z)));
             vf s = p.quat_scale;
-            write<4>(out.quats + 4 * i, n, *args.add.quats, {s * fnma(along, p.w, gw), s * fnma(along, p.x, gx), s * fnma(along, p.y, gy), s * fnma(along, p.z, gq)});
+            write<4>(out.quats + 4 * i, n, *args.add.quats,
+                     {s * fnma(along, p.w, gw), s * fnma(along, p.x, gx), s * fnma(along, p.y, gy), s * fnma(along, p.z, gq)});
         }
     }
 }

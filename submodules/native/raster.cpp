@@ -172,7 +172,8 @@ struct Parameters {
 };
 
 Parameters parameters_of(const Some<In>& fields) {
-    require(fields.size() == 6 && fields[0] && fields[1] && fields[2] && fields[3] && fields[4], "a field of the Gaussians is missing");
+    require(fields.size() == 6, "wanted the five fields of the Gaussians and screen_offsets or None");
+    for (int f = 0; f < 5; ++f) require(fields[f].has_value(), "a field of the Gaussians is None");
     require(fields[0]->ndim() >= 2 && fields[4]->ndim() >= 3, "means or sh has too few axes");
     int64_t coefficients = int64_t(fields[4]->shape(fields[4]->ndim() - 2));
     return {int64_t(fields[0]->shape(fields[0]->ndim() - 2)), coefficients, degree_of(coefficients)};
@@ -180,16 +181,18 @@ Parameters parameters_of(const Some<In>& fields) {
 
 Frame* forward(
     const Some<In>& fields, ConstArray<nb::shape<-1, 4, 4>> T_camera_world, ConstArray<nb::shape<-1, 3, 3>> K,
-    ConstArray<nb::shape<-1, 3>> background, Array<nb::shape<-1, -1, -1, 3>> rgb, Array<nb::ndim<3>> alpha, Array<nb::ndim<3>> depth,
-    nb::ndarray<int32_t, nb::device::cpu, nb::c_contig, nb::ndim<2>> radii, bool keep) {
+    ConstArray<nb::shape<-1, 3>> background, Array<nb::shape<-1, -1, -1, 3>> rgb, Array<nb::ndim<3>> alpha,
+    Array<nb::ndim<3>> depth, nb::ndarray<int32_t, nb::device::cpu, nb::c_contig, nb::ndim<2>> radii, bool keep) {
     const auto [n_, coefficients, degree_] = parameters_of(fields);
     const int64_t n = n_, b = T_camera_world.shape(0), height = rgb.shape(1), width = rgb.shape(2);
     const int degree = degree_;
     Inputs<const float> inputs = make_inputs<const float>(b, n, coefficients, fields);
     require(width >= 1 && height >= 1 && width <= 32768 && height <= 32768, "an image is 1 to 32768 pixels wide and high");
     require(n <= INT32_MAX, "more than 2^31 Gaussians");
-    require(int64_t(K.shape(0)) == b && int64_t(background.shape(0)) == b && int64_t(rgb.shape(0)) == b, "K, background or rgb is not of as many views as T_camera_world");
-    require(int64_t(alpha.size()) == b * height * width && int64_t(depth.size()) == b * height * width, "alpha or depth is not of rgb's size");
+    require(int64_t(K.shape(0)) == b && int64_t(background.shape(0)) == b && int64_t(rgb.shape(0)) == b,
+            "K, background or rgb is not of as many views as T_camera_world");
+    require(int64_t(alpha.size()) == b * height * width && int64_t(depth.size()) == b * height * width,
+            "alpha or depth is not of rgb's size");
     require(int64_t(radii.shape(0)) == b && int64_t(radii.shape(1)) == n, "radii is not of shape (views, Gaussians)");
 
     auto frame = std::make_unique<Frame>();
@@ -197,7 +200,8 @@ Frame* forward(
     m.n = n;
     m.views.clear();
     for (int64_t v = 0; v < b; ++v)
-        m.views.push_back(make_view(T_camera_world.data() + 16 * v, K.data() + 9 * v, background.data() + 3 * v, int(width), int(height)));
+        m.views.push_back(make_view(T_camera_world.data() + 16 * v, K.data() + 9 * v, background.data() + 3 * v, int(width),
+                                    int(height)));
     const int64_t bands = b ? m.views[0].bands : 0, blocks = (n + BLOCK - 1) / BLOCK;
     if (m.n_bands < b * bands) m.bands = std::make_unique<OwnedBand[]>(size_t(m.n_bands = b * bands));
     Record* records = m.records.room<Record>(b * n);
@@ -225,7 +229,8 @@ Frame* forward(
     return frame.release();  // Python owns it
 }
 
-void backward(const Frame& frame, const Some<In>& fields, In alpha, In depth, const Some<In>& gradients, const Some<Out>& out_fields) {
+void backward(const Frame& frame, const Some<In>& fields, In alpha, In depth, const Some<In>& gradients,
+              const Some<Out>& out_fields) {
     Memory& m = *frame.memory;
     const int64_t b = int64_t(m.views.size()), n = m.n;
     const Parameters parameters = parameters_of(fields);
@@ -241,7 +246,8 @@ void backward(const Frame& frame, const Some<In>& fields, In alpha, In depth, co
         return array->data();
     };
     const float *grad_rgb_data = pixel_data(gradients[0], 3), *grad_alpha_data = pixel_data(gradients[1], 1);
-    const float *grad_depth_data = pixel_data(gradients[2], 1), *alpha_data = pixel_data(alpha, 1), *depth_data = pixel_data(depth, 1);
+    const float *grad_depth_data = pixel_data(gradients[2], 1);
+    const float *alpha_data = pixel_data(alpha, 1), *depth_data = pixel_data(depth, 1);
 
     nb::gil_scoped_release release;
     const ProjectKernels& project = GS4D_KERNELS(project_kernels);
@@ -263,7 +269,8 @@ void backward(const Frame& frame, const Some<In>& fields, In alpha, In depth, co
         for (int64_t v = 0; v < b; ++v) {
             bool add[6];
             for (int f = 0; f < 6; ++f) add[f] = v > 0 && outputs.stride[f] == 0;
-            ProjectBackwardArgs args{&m.views[v], inputs.at(v), outputs.at(v), {add, add + 1, add + 2, add + 3, add + 4, add + 5},
+            Fields<const bool> adds{add, add + 1, add + 2, add + 3, add + 4, add + 5};
+            ProjectBackwardArgs args{&m.views[v],     inputs.at(v), outputs.at(v),        adds,
                                      records + v * n, rows + v * n, &m.bands[v * bands]};
             project.backward[degree](args, block * BLOCK, std::min(n, (block + 1) * BLOCK));
         }

@@ -32,7 +32,7 @@ INLINE T* room(Buffer* buffer, int64_t count, int64_t keep = 0) {
 }
 
 // Which Gaussians touch the band, ascending, and where each block's begin.
-void choose(const BandArgs& args, const Grid& grid) {
+NOINLINE void choose(const BandArgs& args, const Grid& grid) {
     Band* band = args.band;
     int32_t* ids = room<int32_t>(&band->ids, args.n + 1);
     int64_t* starts = room<int64_t>(&band->starts, (args.n + BLOCK - 1) / BLOCK + 1);
@@ -48,7 +48,7 @@ void choose(const BandArgs& args, const Grid& grid) {
 }
 
 // Radix sort of the band's Gaussians by depth, stable. Positive floats sort as their bits do.
-void sort(const BandArgs& args) {
+NOINLINE void sort(const BandArgs& args) {
     struct Key {
         uint32_t depth;
         int32_t position;
@@ -86,7 +86,7 @@ void sort(const BandArgs& args) {
 }
 
 // Copies the records of a slab, in order.
-INLINE Record* copy_slab(const BandArgs& args, int64_t begin, int64_t end) {
+NOINLINE Record* copy_slab(const BandArgs& args, int64_t begin, int64_t end) {
     const int32_t *ids = (const int32_t*)args.band->ids.data, *order = (const int32_t*)args.band->order.data;
     Record* slab = room<Record>(&args.scratch->slab, SLAB);
     for (int64_t i = begin; i < end; ++i) {
@@ -108,7 +108,7 @@ struct Open {
     int16_t next, previous;
 };
 
-Lists bin(const BandArgs& args, const Grid& grid, const Record* slab, int count, const Open* open) {
+NOINLINE Lists bin(const BandArgs& args, const Grid& grid, const Record* slab, int count, const Open* open) {
     Scratch* scratch = args.scratch;
     const int columns = grid.columns;
     uint32_t* pairs = room<uint32_t>(&scratch->pairs, int64_t(SLAB) * grid.tiles + 2 * W);
@@ -193,9 +193,10 @@ INLINE vf exp2_quick(vf x) {
 }
 
 struct TileState {  // forward
-    // What is left of the light, what is covered (1 - left would lose the digits of faint pixels), and weighted sums.
+    // What is left of the light, negative once nothing more is blended; what is covered (1 - left would lose the digits of
+    // faint pixels); and weighted sums.
     float left[PIXELS], covered[PIXELS], red[PIXELS], green[PIXELS], blue[PIXELS], depth[PIXELS];
-    uint64_t alive;
+    bool open;
 };
 
 struct Axes {  // pixel centres
@@ -212,13 +213,12 @@ INLINE Axes axes(int column, int row) {
 }
 
 // Blends one tile's list; writes the Gaussians that cover a pixel and the pixels they cover, and returns their number.
-int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axes& at, TileState* state, uint16_t* entries, uint64_t* hits) {
+NOINLINE int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axes& at, TileState* state,
+                       uint16_t* entries, uint64_t* hits) {
     vf left[GROUPS], covered[GROUPS], red[GROUPS], green[GROUPS], blue[GROUPS], depth[GROUPS];
-    vm alive[GROUPS];
     for (int g = 0; g < GROUPS; ++g) {
         left[g] = load(state->left + g * W), covered[g] = load(state->covered + g * W), depth[g] = load(state->depth + g * W);
         red[g] = load(state->red + g * W), green[g] = load(state->green + g * W), blue[g] = load(state->blue + g * W);
-        alive[g] = from_bits(uint32_t(state->alive >> (g * W)) & ((1u << W) - 1));
     }
     int64_t n = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -230,54 +230,70 @@ int64_t blend(const Record* slab, const uint16_t* list, int64_t count, const Axe
 #pragma GCC unroll 8
         for (int g = 0; g < GROUPS; ++g) {
             vf q = f.log2_alpha(r, v - at.y[g]);
-            vm seen = both(alive[g], ge(q, set1(LOG2_ALPHA_MIN)));
+            vm seen = ge(q, set1(LOG2_ALPHA_MIN));
             vf alpha = min(exp2_quick(q), set1(ALPHA_MAX)), behind = fnma(alpha, left[g], left[g]);
-            vm blended = both(seen, gt(behind, set1(T_MIN)));
+            vm blended = gt_where(seen, behind, set1(T_MIN));
             vf weight = zero_unless(blended, alpha * left[g]);
             red[g] = fma(weight, set1(r.red), red[g]);
             green[g] = fma(weight, set1(r.green), green[g]);
             blue[g] = fma(weight, set1(r.blue), blue[g]);
             depth[g] = fma(weight, set1(r.z), depth[g]);
             covered[g] += weight;
-            left[g] = select(blended, behind, left[g]);
-            alive[g] = but_not(alive[g], but_not(seen, blended));
+            left[g] = select(blended, behind, negative_where(seen, left[g]));
             pixels |= uint64_t(to_bits(blended)) << (g * W);
         }
         entries[n] = list[i], hits[n] = pixels;
         n += pixels != 0;
         if (i % 8 == 7) {
-            vm some = alive[0];
-            for (int g = 1; g < GROUPS; ++g) some = either(some, alive[g]);
-            if (!any(some)) break;
+            uint32_t closed = sign_bits(left[0]);
+            for (int g = 1; g < GROUPS; ++g) closed &= sign_bits(left[g]);
+            if (closed == (1u << W) - 1) break;
         }
     }
-    uint64_t bits = 0;
+    uint32_t closed = (1u << W) - 1;
     for (int g = 0; g < GROUPS; ++g) {
         store(state->left + g * W, left[g]), store(state->covered + g * W, covered[g]), store(state->depth + g * W, depth[g]);
         store(state->red + g * W, red[g]), store(state->green + g * W, green[g]), store(state->blue + g * W, blue[g]);
-        bits |= uint64_t(to_bits(alive[g])) << (g * W);
+        closed &= sign_bits(left[g]);
     }
-    state->alive = bits;
+    state->open = closed != (1u << W) - 1;
     return n;
 }
 
-void finish(const BandArgs& args, const Grid& grid, const TileState* states) {
+// The part of a tile that lies inside the image.
+struct Window {
+    int64_t first;  // pixel of the image
+    int wide, high;
+};
+
+INLINE Window window_of(const BandArgs& args, const Grid& grid, int tile) {
+    int x = tile % grid.columns * TILE, y = (grid.first_row + tile / grid.columns) * TILE;
+    int wide = args.view->width - x, high = args.view->height - y;
+    return {int64_t(y) * args.view->width + x, wide < TILE ? wide : TILE, high < TILE ? high : TILE};
+}
+
+NOINLINE void finish(const BandArgs& args, const Grid& grid, TileState* states) {
     const View& view = *args.view;
-    float* left = room<float>(&args.band->left, int64_t(grid.tiles) * PIXELS);
+    float* all_left = room<float>(&args.band->left, int64_t(grid.tiles) * PIXELS);
     for (int t = 0; t < grid.tiles; ++t) {
-        const TileState& s = states[t];
-        memcpy(left + int64_t(t) * PIXELS, s.left, sizeof s.left);
-        int x0 = t % grid.columns * TILE, y0 = (grid.first_row + t / grid.columns) * TILE;
-        for (int p = 0; p < PIXELS; ++p) {
-            int x = x0 + p % TILE, y = y0 + p / TILE;
-            if (x >= view.width || y >= view.height) continue;
-            int64_t at = int64_t(y) * view.width + x;
-            float alpha = s.covered[p];
-            args.rgb[3 * at] = s.red[p] + s.left[p] * view.background[0];
-            args.rgb[3 * at + 1] = s.green[p] + s.left[p] * view.background[1];
-            args.rgb[3 * at + 2] = s.blue[p] + s.left[p] * view.background[2];
-            args.alpha[at] = alpha;
-            args.depth[at] = s.depth[p] / (alpha > 1e-10f ? alpha : 1e-10f);
+        TileState& s = states[t];
+        for (int p = 0; p < PIXELS; p += W) {
+            vf left = abs(load(s.left + p));
+            store(all_left + int64_t(t) * PIXELS + p, left);
+            store(s.red + p, fma(left, set1(view.background[0]), load(s.red + p)));
+            store(s.green + p, fma(left, set1(view.background[1]), load(s.green + p)));
+            store(s.blue + p, fma(left, set1(view.background[2]), load(s.blue + p)));
+            store(s.depth + p, load(s.depth + p) / max(load(s.covered + p), set1(1e-10f)));
+        }
+        const Window window = window_of(args, grid, t);
+        for (int y = 0; y < window.high; ++y) {
+            int64_t at = window.first + int64_t(y) * view.width;
+            for (int x = 0, p = y * TILE; x < window.wide; ++x, ++p) {
+                float* rgb = args.rgb + 3 * (at + x);
+                rgb[0] = s.red[p], rgb[1] = s.green[p], rgb[2] = s.blue[p];
+                args.alpha[at + x] = s.covered[p];
+                args.depth[at + x] = s.depth[p];
+            }
         }
     }
 }
@@ -291,11 +307,9 @@ void forward(const BandArgs& args) {
     Open* open = room<Open>(&args.scratch->open, grid.tiles);
     for (int t = 0; t < grid.tiles; ++t) {
         memset(&states[t], 0, sizeof(TileState));
-        int wide = args.view->width - t % grid.columns * TILE, high = args.view->height - (grid.first_row + t / grid.columns) * TILE;
-        for (int p = 0; p < PIXELS; ++p) {
-            states[t].left[p] = 1;
-            states[t].alive |= uint64_t(p % TILE < wide && p / TILE < high) << p;
-        }
+        const Window window = window_of(args, grid, t);
+        for (int p = 0; p < PIXELS; ++p) states[t].left[p] = p % TILE < window.wide && p / TILE < window.high ? 1 : -1;
+        states[t].open = true;
         open[t] = {int16_t(t % grid.columns), int16_t(t % grid.columns)};
     }
     band->slabs = 0;
@@ -305,7 +319,8 @@ void forward(const BandArgs& args) {
         int count = int(band->count - begin < SLAB ? band->count - begin : SLAB);
         const Record* slab = copy_slab(args, begin, begin + count);
         Lists lists = bin(args, grid, slab, count, open);
-        int64_t* ends = room<int64_t>(&band->ends, (band->slabs + 1) * grid.tiles, band->slabs * grid.tiles) + band->slabs * grid.tiles;
+        int64_t before = band->slabs * grid.tiles;
+        int64_t* ends = room<int64_t>(&band->ends, before + grid.tiles, before) + before;
         for (int t = 0; t < grid.tiles; ++t) {
             int64_t length = lists.starts[t + 1] - lists.starts[t];
             if (length) {
@@ -314,8 +329,9 @@ void forward(const BandArgs& args) {
                     room<uint16_t>(&band->entries, capacity, kept);
                     room<uint64_t>(&band->hits, capacity, kept);
                 }
-                int64_t n = blend(slab, lists.sorted + lists.starts[t], length, axes(t % grid.columns, grid.first_row + t / grid.columns),
-                                  &states[t], (uint16_t*)band->entries.data + kept, (uint64_t*)band->hits.data + kept);
+                Axes at = axes(t % grid.columns, grid.first_row + t / grid.columns);
+                int64_t n = blend(slab, lists.sorted + lists.starts[t], length, at, &states[t],
+                                  (uint16_t*)band->entries.data + kept, (uint64_t*)band->hits.data + kept);
                 if (args.keep) kept += n;
             }
             ends[t] = kept;
@@ -326,9 +342,9 @@ void forward(const BandArgs& args) {
             Open* row = open + y * grid.columns;
             const TileState* state = states + y * grid.columns;
             int nearest = -1;
-            for (int x = 0; x < grid.columns; ++x) row[x].previous = int16_t(nearest = state[x].alive ? x : nearest);
+            for (int x = 0; x < grid.columns; ++x) row[x].previous = int16_t(nearest = state[x].open ? x : nearest);
             nearest = grid.columns;
-            for (int x = grid.columns - 1; x >= 0; --x) row[x].next = int16_t(nearest = state[x].alive ? x : nearest);
+            for (int x = grid.columns - 1; x >= 0; --x) row[x].next = int16_t(nearest = state[x].open ? x : nearest);
             visible |= nearest < grid.columns;
         }
     }
@@ -339,31 +355,41 @@ struct GradState {  // backward: transmittance, what the Gaussians behind add to
     float left[PIXELS], behind[PIXELS], red[PIXELS], green[PIXELS], blue[PIXELS], alpha[PIXELS], depth[PIXELS], mean_z[PIXELS];
 };
 
-void begin_backward(const BandArgs& args, const Grid& grid, GradState* states) {
+NOINLINE void begin_backward(const BandArgs& args, const Grid& grid, GradState* states) {
     const View& view = *args.view;
     const float* left = (const float*)args.band->left.data;
     for (int t = 0; t < grid.tiles; ++t) {
         GradState& s = states[t];
+        const Window window = window_of(args, grid, t);
         memset(&s, 0, sizeof s);
-        memcpy(s.left, left + int64_t(t) * PIXELS, sizeof s.left);
-        int x0 = t % grid.columns * TILE, y0 = (grid.first_row + t / grid.columns) * TILE;
-        for (int p = 0; p < PIXELS; ++p) {
-            int x = x0 + p % TILE, y = y0 + p / TILE;
-            if (x >= view.width || y >= view.height) continue;
-            int64_t at = int64_t(y) * view.width + x;
-            if (args.grad_rgb) s.red[p] = args.grad_rgb[3 * at], s.green[p] = args.grad_rgb[3 * at + 1], s.blue[p] = args.grad_rgb[3 * at + 2];
-            if (args.grad_alpha) s.alpha[p] = args.grad_alpha[at];
-            s.alpha[p] -= s.red[p] * view.background[0] + s.green[p] * view.background[1] + s.blue[p] * view.background[2];
-            if (args.grad_depth && args.alpha[at] > 1e-10f) {
-                s.depth[p] = args.grad_depth[at] / args.alpha[at];
-                s.mean_z[p] = args.depth[at];
+        for (int y = 0; y < window.high; ++y) {
+            int64_t at = window.first + int64_t(y) * view.width;
+            for (int x = 0, p = y * TILE; x < window.wide; ++x, ++p) {
+                if (args.grad_rgb) {
+                    const float* grad = args.grad_rgb + 3 * (at + x);
+                    s.red[p] = grad[0], s.green[p] = grad[1], s.blue[p] = grad[2];
+                }
+                if (args.grad_alpha) s.alpha[p] = args.grad_alpha[at + x];
+                if (args.grad_depth) {
+                    float alpha = args.alpha[at + x];
+                    s.depth[p] = alpha > 1e-10f ? args.grad_depth[at + x] / alpha : 0;
+                    s.mean_z[p] = args.depth[at + x];
+                }
             }
+        }
+        for (int p = 0; p < PIXELS; p += W) {
+            vf behind = load(s.red + p) * set1(view.background[0]);
+            behind = fma(load(s.green + p), set1(view.background[1]), behind);
+            behind = fma(load(s.blue + p), set1(view.background[2]), behind);
+            store(s.alpha + p, load(s.alpha + p) - behind);
+            store(s.left + p, load(left + int64_t(t) * PIXELS + p));
         }
     }
 }
 
 template <bool DEPTH>
-void blend_backward(const Record* slab, const uint16_t* entries, const uint64_t* hits, int64_t count, const Axes& at, GradState* state, float* sums) {
+NOINLINE void blend_backward(const Record* slab, const uint16_t* entries, const uint64_t* hits, int64_t count, const Axes& at,
+                             GradState* state, float* sums) {
     vf left[GROUPS], behind[GROUPS];
     for (int g = 0; g < GROUPS; ++g) left[g] = load(state->left + g * W), behind[g] = load(state->behind + g * W);
     for (int64_t i = count - 1; i >= 0; --i) {
@@ -390,7 +416,7 @@ void blend_backward(const Record* slab, const uint16_t* entries, const uint64_t*
             red = fma(weight, gred, red), green = fma(weight, ggreen, green), blue = fma(weight, gblue, blue);
             if (DEPTH) {
                 vf gdepth = load(state->depth + g * W);
-                value = fma(gdepth, set1(r.z) - load(state->mean_z + g * W), value);  // depth is a mean: sum of w (z - mean) = 0
+                value = fma(gdepth, set1(r.z) - load(state->mean_z + g * W), value);  // depth is the mean of z
                 depth = fma(weight, gdepth, depth);
             }
             vf galpha = fnma(behind[g], inverse, left[g] * value);

@@ -16,6 +16,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline, unused))  // a stage that a profiler should show
 
 namespace gs4d {
 namespace GS4D_ISA {
@@ -57,6 +58,9 @@ INLINE vm lt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 INLINE vm le(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 INLINE vm gt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 INLINE vm ge(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+INLINE vm gt_where(vm m, vf a, vf b) { return _mm512_mask_cmp_ps_mask(m, a, b, _CMP_GT_OQ); }
+INLINE vf negative_where(vm m, vf a) { return _mm512_mask_or_ps(a, m, a, _mm512_set1_ps(-0.0f)); }
+INLINE uint32_t sign_bits(vf a) { return _mm512_movepi32_mask((__m512i)a); }
 INLINE vm both(vm a, vm b) { return _kand_mask16(a, b); }
 INLINE vm either(vm a, vm b) { return _kor_mask16(a, b); }
 INLINE vm but_not(vm a, vm b) { return _kandn_mask16(b, a); }  // a and not b
@@ -107,6 +111,9 @@ INLINE vm lt(vf a, vf b) { return {_mm256_cmp_ps(a, b, _CMP_LT_OQ)}; }
 INLINE vm le(vf a, vf b) { return {_mm256_cmp_ps(a, b, _CMP_LE_OQ)}; }
 INLINE vm gt(vf a, vf b) { return {_mm256_cmp_ps(a, b, _CMP_GT_OQ)}; }
 INLINE vm ge(vf a, vf b) { return {_mm256_cmp_ps(a, b, _CMP_GE_OQ)}; }
+INLINE vm gt_where(vm m, vf a, vf b) { return {_mm256_and_ps(m.v, _mm256_cmp_ps(a, b, _CMP_GT_OQ))}; }
+INLINE vf negative_where(vm m, vf a) { return _mm256_or_ps(a, _mm256_and_ps(m.v, _mm256_set1_ps(-0.0f))); }
+INLINE uint32_t sign_bits(vf a) { return (uint32_t)_mm256_movemask_ps(a); }
 INLINE vm both(vm a, vm b) { return {_mm256_and_ps(a.v, b.v)}; }
 INLINE vm either(vm a, vm b) { return {_mm256_or_ps(a.v, b.v)}; }
 INLINE vm but_not(vm a, vm b) { return {_mm256_andnot_ps(b.v, a.v)}; }
@@ -185,6 +192,11 @@ INLINE vm le(vf x, vf y) { return {x.a <= y.a, x.b <= y.b}; }
 INLINE vm gt(vf x, vf y) { return {x.a > y.a, x.b > y.b}; }
 INLINE vm ge(vf x, vf y) { return {x.a >= y.a, x.b >= y.b}; }
 INLINE vm both(vm x, vm y) { return {x.a & y.a, x.b & y.b}; }
+INLINE vm gt_where(vm m, vf x, vf y) { return both(m, gt(x, y)); }
+INLINE vf negative_where(vm m, vf x) {
+    v4i sign = set1i(INT32_MIN).a;
+    return {(v4f)((v4i)x.a | (m.a & sign)), (v4f)((v4i)x.b | (m.b & sign))};
+}
 INLINE vm either(vm x, vm y) { return {x.a | y.a, x.b | y.b}; }
 INLINE vm but_not(vm x, vm y) { return {x.a & ~y.a, x.b & ~y.b}; }
 INLINE vf select(vm m, vf x, vf y) {
@@ -209,10 +221,10 @@ INLINE vf floor(vf x) {  // beyond 2^23 a float has no fraction
 }
 INLINE vf ceil(vf x) { return -floor(-x); }
 INLINE uint32_t to_bits(vm m) {
-    uint32_t bits = 0;
-    for (int i = 0; i < 4; ++i) bits |= (m.a[i] & 1u) << i | (m.b[i] & 16u) << i;
-    return bits;
+    v4i bits = (m.a & v4i{1, 2, 4, 8}) | (m.b & v4i{16, 32, 64, 128});
+    return uint32_t(bits[0] | bits[1] | bits[2] | bits[3]);
 }
+INLINE uint32_t sign_bits(vf x) { return to_bits({(v4i)x.a < 0, (v4i)x.b < 0}); }
 INLINE vm from_bits(uint32_t bits) {
     v4i low = {1, 2, 4, 8}, high = {16, 32, 64, 128}, all = set1i((int32_t)bits).a;
     return {(all & low) == low, (all & high) == high};
@@ -288,12 +300,12 @@ INLINE void add_sums(float* p, const vf* v) {
 #endif
 
 // Between n <= W rows of `width` floats and `width` vectors of one float per row; lanes beyond n become zero.
-static __attribute__((noinline)) void rows_to_columns(const float* rows, int64_t width, int n, float* columns) {
+NOINLINE void rows_to_columns(const float* rows, int64_t width, int n, float* columns) {
     for (int64_t f = 0; n < W && f < width; ++f) store(columns + f * W, zero());
     for (int lane = 0; lane < n; ++lane, rows += width)
         for (int64_t f = 0; f < width; ++f) columns[f * W + lane] = rows[f];
 }
-static __attribute__((noinline)) void columns_to_rows(const float* columns, int64_t width, int n, bool add, float* rows) {
+NOINLINE void columns_to_rows(const float* columns, int64_t width, int n, bool add, float* rows) {
     for (int lane = 0; lane < n; ++lane, rows += width)
         for (int64_t f = 0; f < width; ++f) rows[f] = columns[f * W + lane] + (add ? rows[f] : 0);
 }
