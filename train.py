@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     config = parse(Config, rest, default=default, program="train.py", description="Fits moving Gaussians to a clip.")
     folder = run(config)
     print(f"\nFinished. Look at:\n  {folder / 'turntable.mp4'}\n  {folder / 'input_view.mp4'}")
-    print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.json'}")
+    print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

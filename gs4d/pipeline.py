@@ -26,6 +26,7 @@ from .io.files import read_json, write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
 from .render import render
+from .report import motion_amount, write_report
 
 
 def run(config: Config) -> Path:
@@ -66,15 +67,19 @@ def run(config: Config) -> Path:
     report = {
         "name": config.name,
         "clip": config.clip,
+        "config": to_record(config),
         "scores": score_asset(asset, clip),
         "fit_seconds": round(fitter.seconds, 2),
         "steps": fitter.step,
         "gaussians": asset.gaussians.count,
         "peak_memory_mb": peak_memory_mb(),
         "history": fitter.history,
+        "motion": motion_amount(asset),
         "versions": versions(),
+        "weights": [],
     }
     write_json(folder / "report.json", report)
+    write_report(folder, report, asset, clip)
     return folder
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     {"checkpoint", "export"},
     {"fit"},
     {"config"},
-    {"demo", "score"},
+    {"demo", "score", "report"},
     {"pipeline"},
     {"batch", "view"},
     {"cli"},
