@@ -47,8 +47,8 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str,
             old.unlink(missing_ok=True)
 
 
-def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of the checkpoint in ``folder``.
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the checkpoint in ``folder``, without its tensors.
 
     Raises:
         UserError: there is none, or it was cut short or changed since it was written.
@@ -56,15 +56,21 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not (folder / INDEX).exists():
         raise UserError(f"{folder} holds no {INDEX}; train it first: python train.py -e {folder.name}")
     index = read_json(folder / INDEX, "checkpoint", max_bytes=256 << 20)
-    if (
-        not isinstance(index, dict)
-        or not isinstance(index.get("record"), dict)
-        or index.get("digest") != _digest(index["record"])
-    ):
+    record = index.get("record") if isinstance(index, dict) else None
+    if not isinstance(record, dict) or index.get("digest") != _digest(record):
         raise UserError(f"checkpoint {folder / INDEX} was changed or cut short; train again without --resume")
-    record = index["record"]
     if record.get("format") != FORMAT:
         raise UserError(f"checkpoint {folder / INDEX} has format {record.get('format')}, this gs4d reads {FORMAT}; train again")
+    return record
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of the checkpoint in ``folder``.
+
+    Raises:
+        UserError: as :func:`read_record`, or the tensors were cut short or changed.
+    """
+    record = read_record(folder)
     path = folder / Path(str(record["tensors"])).name
     if not path.is_file() or _sha256(path) != record["sha256"]:
         raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")

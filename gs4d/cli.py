@@ -9,6 +9,8 @@ from importlib import import_module
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve every other program
 
+from tqdm import tqdm
+
 from .errors import UserError, nearest
 from .fit import Interrupted
 
@@ -20,7 +22,7 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     try:
         command(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {error}", file=sys.stderr)  # clears a progress bar that is still on the line
         return 2
     except Interrupted:
         again = " ".join(["python", *sys.argv, *([] if "--resume" in sys.argv else ["--resume"])])

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -155,6 +156,9 @@ class Fitter:
         self.history: list[dict[str, Any]] = []
         self.times = clip.times()
         self.cameras = [track.camera() for track in clip.tracks]
+        self.fingerprint = 0  # of all pictures, so that a run is not resumed on others
+        for track in clip.tracks:
+            self.fingerprint = zlib.crc32(memoryview(track.images.contiguous().numpy()), self.fingerprint)
 
     def _adopt(self, gaussians: Gaussians) -> None:
         """Makes ``gaussians`` the parameters, with a fresh optimizer."""
@@ -283,6 +287,7 @@ class Fitter:
         motion = motion_record(self.motion, self.clip.frames)
         orbits = {track.name: asdict(track.orbit) for track in self.clip.tracks}
         record = {"step": self.step, "seconds": self.seconds, "history": self.history, "motion": motion, "orbits": orbits}
+        record |= {"options": asdict(self.options), "pictures": self.fingerprint}
         write_checkpoint(folder, tensors, record)
 
     def restore(self, folder: Path) -> None:
@@ -295,6 +300,8 @@ class Fitter:
         try:
             if record["motion"] != json.loads(json.dumps(motion_record(self.motion, self.clip.frames))):
                 raise ValueError("the number of frames or the motion options changed")
+            if record["pictures"] != self.fingerprint:
+                raise ValueError("the pictures of the clip changed")
             if isinstance(self.motion, Trajectories):
                 self.motion.coefficients = nn.Parameter(tensors["motion.coefficients"].to(self.device))
             self.motion.load_state_dict({k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")})

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import __version__
 from .asset import Asset
-from .checkpoint import read_asset
+from .checkpoint import INDEX, read_asset, read_record
 from .clip import Clip, Track, premultiply
 from .config import Config, changes, save_config, to_record
 from .demo import write_rose
@@ -22,7 +22,7 @@ from .errors import UserError
 from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import fit, over_white
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip
-from .io.files import read_json, write_json
+from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
 from .render import render
@@ -95,13 +95,9 @@ def _prepare(folder: Path, config: Config) -> None:
 
 def _check_unchanged(folder: Path, config: Config) -> None:
     """A resumed run must have the settings it began with, or its result would be that of no config at all."""
-    if not (folder / "config.json").exists():
+    if not (folder / INDEX).exists():
         raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
-    before, now = read_json(folder / "config.json", "config file"), to_record(config)
-    free = ("resume", "data_dir", "output_dir", "export")
-    before, now = ({k: v for k, v in record.items() if k not in free} for record in (before, now))
-    rows = changes(before, now)
-    if rows:
+    if rows := changes(read_record(folder)["options"], to_record(config.fit), "fit."):
         raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
 
 

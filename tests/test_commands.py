@@ -157,9 +157,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes
         *TINY,
         *where,
         "--export.width",
-        "1024",
+        "512",
         "--export.height",
-        "1024",
+        "512",
     ]
     run = [sys.executable, str(ROOT / "train.py"), *arguments, "--export.turntable_frames", "90"]
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=limit)

@@ -23,18 +23,22 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: f
         UserError: there is no frame, or the file cannot be written.
     """
     with atomic_path(path) as part:
-        options = {"fps": fps, "codec": "libx264", "quality": 8, "macro_block_size": 1, "ffmpeg_log_level": "error"}
+        options = {"fps": fps, "codec": "libx264", "quality": 8, "macro_block_size": 1, "ffmpeg_log_level": "quiet"}
         count = 0
         writer: Any = imageio.get_writer(part, **options)
-        with writer as video:
-            for frame in frames:
-                h, w = frame.shape[0] & ~1, frame.shape[1] & ~1
-                video.append_data(frame[:h, :w] if h and w else np.repeat(np.repeat(frame, 2, 0), 2, 1))
-                count += 1
+        try:
+            with writer as video:
+                for frame in frames:
+                    h, w = frame.shape[0] & ~1, frame.shape[1] & ~1
+                    video.append_data(frame[:h, :w] if h and w else np.repeat(np.repeat(frame, 2, 0), 2, 1))
+                    count += 1
+            whole = _count_frames(part) == count  # on a full disk ffmpeg may also end without a word
+        except OSError:
+            whole = False
         if not count:
             raise UserError(f"{path} would have no frames; ask for at least one")
-        if _count_frames(part) != count:  # ffmpeg ends without a word when the disk is full
-            raise OSError("the video came out cut short, as on a full disk")
+        if not whole:
+            raise OSError("ffmpeg could not write the whole video, as on a full disk")
 
 
 def _count_frames(path: Path) -> int:

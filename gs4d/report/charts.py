@@ -127,7 +127,14 @@ def _stages(axes: Axes, palette: Palette, history: list[dict[str, Any]]) -> None
         if stop - start >= NARROW * end:
             middle = (start + stop) / 2
             axes.text(
-                middle, 0.98, stage, transform=axes.get_xaxis_transform(), color=palette.faint, ha="center", va="top", fontsize=8
+                middle,
+                0.98,
+                stage,
+                transform=axes.get_xaxis_transform(),
+                color=palette.faint,
+                ha="center",
+                va="top",
+                fontsize=8,
             )
 
 
