@@ -91,17 +91,24 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
 def motion_amount(asset: Asset) -> list[float]:
     """Mean displacement from each frame to the next of the Gaussians that can be seen, in sizes of the object.
 
-    Those of an opacity of at least a half can be seen. The size is the longest side of the box that holds, in every frame
-    and along every axis, the middle 98% of their centres. Empty for a single frame, and when nothing can be seen.
+    Those of an opacity of at least a half in one of the two frames can be seen. The size is the longest side of the box that
+    holds, in every frame and along every axis, the middle 98% of their centres. Empty for a single frame, and when at any
+    time nothing can be seen.
     """
-    seen = asset.gaussians.logit_opacities >= 0
-    if not seen.any():
+    ways, lows, highs = [], [], []
+    for before, after in pairwise(map(asset.at, asset.times().tolist())):
+        seen = torch.maximum(before.logit_opacities, after.logit_opacities) >= 0
+        if not seen.any():
+            return []
+        places = torch.stack([before.means[seen], after.means[seen]])
+        ways.append((places[1] - places[0]).norm(dim=1).mean())
+        low, high = torch.quantile(places, places.new_tensor([0.01, 0.99]), dim=1)
+        lows.append(low.amin(0))
+        highs.append(high.amax(0))
+    if not ways:
         return []
-    places = [asset.at(t).means[seen] for t in asset.times().tolist()]
-    ends = torch.tensor([0.01, 0.99], device=places[0].device)
-    low, high = torch.stack([torch.quantile(place, ends, dim=0) for place in places], 1)
-    size = (high.amax(0) - low.amin(0)).max().clamp_min(1e-6)
-    return [((b - a).norm(dim=1).mean() / size).item() for a, b in pairwise(places)]
+    size = (torch.stack(highs).amax(0) - torch.stack(lows).amin(0)).max().clamp_min(1e-6)
+    return (torch.stack(ways) / size).tolist()
 
 
 def _shown(clip: Clip) -> list[Track]:
@@ -144,7 +151,7 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _duration(seconds: float) -> str:
