@@ -243,7 +243,7 @@ def test_motion_is_the_way_of_what_is_visible_in_sizes_of_the_object() -> None:
     # Half of the Gaussians, the red ball, rise by 0.15 in three steps; the object is 0.42 + 2 * 0.16 wide, a little less
     # without the outermost percent.
     assert amounts == pytest.approx([0.025 / 0.73] * 3, rel=0.02)
-    hidden = replace(blobs(0.0), logit_opacities=torch.full((800,), -1.0))
+    hidden = replace(blobs(0.0), logit_opacities=torch.full((800,), -3.0))
     assert motion_amount(Asset(hidden, Rise(), 4, {})) == []
     assert motion_amount(Asset(blobs(0.0), Rise(), 1, {})) == []
 

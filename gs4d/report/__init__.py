@@ -20,6 +20,7 @@ from .pictures import Comparison, compare, data_uri, spread, strip
 STRIP_FRAMES = 8
 STRIP_SIDES, STRIP_TRUTHS = 2, 3  # views with a strip, beside the input
 WORST_FRAMES = 32  # at most so many frames of the worst view are searched
+SEEN_OPACITY = 0.05
 MAX_VIDEO_BYTES = 1_500_000  # a larger turntable stays a file beside the page
 GROUPS = {"input": "Input view", "train": "Training views", "eval": "Evaluation views"}
 METRICS = {"psnr": ("PSNR, dB", 2), "psnr_inside": ("PSNR inside, dB", 2), "ssim": ("SSIM", 4), "iou": ("mask IoU", 4)}
@@ -91,13 +92,13 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
 def motion_amount(asset: Asset) -> list[float]:
     """Mean displacement from each frame to the next of the Gaussians that can be seen, in sizes of the object.
 
-    Those of an opacity of at least a half in one of the two frames can be seen. The size is the longest side of the box that
+    Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is the longest side of the box that
     holds, in every frame and along every axis, the middle 98% of their centres. Empty for a single frame, and when at any
     time nothing can be seen.
     """
     ways, lows, highs = [], [], []
     for before, after in pairwise(map(asset.at, asset.times().tolist())):
-        seen = torch.maximum(before.logit_opacities, after.logit_opacities) >= 0
+        seen = torch.maximum(before.logit_opacities, after.logit_opacities).sigmoid() > SEEN_OPACITY
         if not seen.any():
             return []
         places = torch.stack([before.means[seen], after.means[seen]])
