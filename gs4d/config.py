@@ -39,6 +39,13 @@ class Config:
     resume: bool = False
     """Go on from the checkpoint of a run that was cut; the result is that of an uncut run."""
 
+    def __post_init__(self) -> None:
+        for option, name in (("-e", self.name), ("--name_override", self.clip)):
+            if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+                raise UserError(
+                    f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0"
+                )
+
     @property
     def clip(self) -> str:
         """Name of the clip that is fitted."""

@@ -33,9 +33,9 @@ class ExportOptions:
     """Frames per second of the videos."""
     frames: int | None = None
     """Frames from first to last; None writes one per frame of the input."""
-    width: int = 256
+    width: int = 512
     """Pixels of the videos."""
-    height: int = 256
+    height: int = 512
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """RGB in [0, 1]."""
     turntable_frames: int = 64

@@ -207,6 +207,11 @@ class Fitter:
             observed.append((offsets, drawn.radii))
         if stage == "fine" and self.prior is not None:
             loss = loss + o.losses.distillation * self._score(canonical)
+        if not loss.isfinite():
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.step}: the learning rates are too high or a loss weight is; "
+                "the last checkpoint is kept, lower them and train again"
+            )
         loss.backward()
         for offsets, radii in observed:
             self.need.observe(offsets.grad, radii)

@@ -49,7 +49,9 @@ def test_flags_win_over_the_file(tmp_path: Path):
         (["rose"], "unknown option rose"),
         (["--export.fps", "-1"], "fps -1"),
         (["--fit.motion.channels", "3"], "channels is 3, wanted a positive multiple of 16"),
-        (["--fit.steps", "0"], "steps"),
+        (["--fit.steps", "0"], r"fit\.steps is 0; it must be at least 1"),
+        (["-e", "../rose"], "no name of a folder"),
+        (["-e", ""], "no name of a folder"),
     ],
 )
 def test_typos_get_one_sentence(arguments: list[str], sentence: str):

@@ -161,6 +161,11 @@ def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
     assert prior.shapes == {(2, 32, 32, 3)}
 
 
+def test_a_loss_that_runs_away_is_reported(clip: Clip, tmp_path: Path):
+    with pytest.raises(UserError, match=r"the loss is .* at step \d+"):
+        fit(clip, replace(OPTIONS, losses=LossWeights(plane_smoothness=float("inf"))), tmp_path)
+
+
 def test_one_view_alone_is_fitted(clip: Clip, tmp_path: Path):
     alone = Clip("alone", clip.tracks[:1])
     fitter = fit(alone, replace(OPTIONS, steps=80), tmp_path)
