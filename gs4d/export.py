@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +72,11 @@ class ExportOptions:
 
 def draw_frames(
     asset: Asset, times: list[float], orbits: list[Orbit], options: ExportOptions, *, label: str, alpha: bool = False
-) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Pictures of the asset, one per (time, orbit), a few at a time: RGB, or RGBA with straight alpha and no background."""
+) -> Generator[UInt8[np.ndarray, "h w c"], None, None]:
+    """Pictures of the asset, one per (time, orbit), a few at a time: RGB, or RGBA with straight alpha and no background.
+
+    Close it when the pictures are not taken to the end, so that its progress bar is gone before an error is printed.
+    """
     with tqdm(total=len(times), desc=label, unit="frame", dynamic_ncols=True, leave=False) as bar, torch.no_grad():
         for begin in range(0, len(times), VIEWS_PER_CALL):
             some = slice(begin, begin + VIEWS_PER_CALL)
@@ -98,7 +102,8 @@ def write_ply_sequence(folder: Path, asset: Asset, count: int | None = None) -> 
 def write_input_view(path: Path, asset: Asset, orbit: Orbit, options: ExportOptions) -> None:
     """The asset from the input camera over time."""
     times = asset.times(options.frames).tolist()
-    write_video(path, draw_frames(asset, times, [orbit] * len(times), options, label="input view"), options.fps)
+    with closing(draw_frames(asset, times, [orbit] * len(times), options, label="input view")) as pictures:
+        write_video(path, pictures, options.fps)
 
 
 def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
@@ -108,7 +113,8 @@ def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
     orbits = [
         Orbit(options.azimuth + 360 * options.turns * i / n, options.elevation, options.radius, options.fov) for i in range(n)
     ]
-    write_video(path, draw_frames(asset, times, orbits, options, label="turntable"), options.fps)
+    with closing(draw_frames(asset, times, orbits, options, label="turntable")) as pictures:
+        write_video(path, pictures, options.fps)
 
 
 def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: ExportOptions, *, alpha: bool = False) -> None:

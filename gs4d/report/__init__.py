@@ -92,9 +92,9 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
 def motion_amount(asset: Asset) -> list[float]:
     """Mean displacement from each frame to the next of the Gaussians that can be seen, in sizes of the object.
 
-    Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is the longest side of the box that
-    holds, in every frame and along every axis, the middle 98% of their centres. Empty for a single frame, and when at any
-    time nothing can be seen.
+    Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is the longest side of the
+    box that holds, in every frame and along every axis, the middle 98% of their centres. Empty for a single frame, and when
+    at any time nothing can be seen.
     """
     ways, lows, highs = [], [], []
     for before, after in pairwise(map(asset.at, asset.times().tolist())):
