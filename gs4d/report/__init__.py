@@ -143,11 +143,13 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What one wants to know first, as (value, what it is)."""
     held_out = "eval" in report["scores"]
     scores = report["scores"]["eval" if held_out else "train"]
+    motion = report["motion"]
     return [
         *((_number(scores.get(key), digits), label) for key, (label, digits) in METRICS.items()),
         (f"{report['gaussians']:,}", "Gaussians"),
         (_duration(report["fit_seconds"]), "to fit"),
         (f"{report['peak_memory_mb']:,} MB", "peak memory"),
+        (f"{100 * sum(motion) / len(motion):.2f} %" if motion else "-", "motion per frame"),
     ]
 
 
