@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .io.video import write_video
 from .render import render
 
 VIEWS_PER_CALL = 4
+BLACK = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,22 @@ class ExportOptions:
 
 
 def draw_frames(
-    asset: Asset, times: list[float], orbits: list[Orbit], options: ExportOptions, *, label: str
-) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Pictures of the asset, one per (time, orbit), a few at a time."""
+    asset: Asset, times: list[float], orbits: list[Orbit], options: ExportOptions, *, label: str, alpha: bool = False
+) -> Generator[UInt8[np.ndarray, "h w c"], None, None]:
+    """Pictures of the asset, one per (time, orbit), a few at a time: RGB, or RGBA with straight alpha and no background.
+
+    Close it when the pictures are not taken to the end, so that its progress bar is gone before an error is printed.
+    """
     with tqdm(total=len(times), desc=label, unit="frame", dynamic_ncols=True, leave=False) as bar, torch.no_grad():
         for begin in range(0, len(times), VIEWS_PER_CALL):
             some = slice(begin, begin + VIEWS_PER_CALL)
             cameras = cameras_of(orbits[some], width=options.width, height=options.height)
             moved = asset.motion.at_times(asset.gaussians, torch.tensor(times[some]))
-            pictures = to_bytes(render(moved, cameras, background=options.background).rgb)
+            drawn = render(moved, cameras, background=BLACK if alpha else options.background)
+            colour = drawn.rgb
+            if alpha:
+                colour = torch.cat([colour / drawn.alpha[..., None].clamp_min(1e-6), drawn.alpha[..., None]], -1)
+            pictures = to_bytes(colour)
             bar.update(len(pictures))
             yield from pictures
 
@@ -93,7 +102,8 @@ def write_ply_sequence(folder: Path, asset: Asset, count: int | None = None) -> 
 def write_input_view(path: Path, asset: Asset, orbit: Orbit, options: ExportOptions) -> None:
     """The asset from the input camera over time."""
     times = asset.times(options.frames).tolist()
-    write_video(path, draw_frames(asset, times, [orbit] * len(times), options, label="input view"), options.fps)
+    with closing(draw_frames(asset, times, [orbit] * len(times), options, label="input view")) as pictures:
+        write_video(path, pictures, options.fps)
 
 
 def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
@@ -103,14 +113,15 @@ def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
     orbits = [
         Orbit(options.azimuth + 360 * options.turns * i / n, options.elevation, options.radius, options.fov) for i in range(n)
     ]
-    write_video(path, draw_frames(asset, times, orbits, options, label="turntable"), options.fps)
+    with closing(draw_frames(asset, times, orbits, options, label="turntable")) as pictures:
+        write_video(path, pictures, options.fps)
 
 
-def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: ExportOptions) -> None:
-    """``{view}/{t}.png`` over the background for every view and frame; replaces ``folder`` as a whole."""
+def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: ExportOptions, *, alpha: bool = False) -> None:
+    """``{view}/{t}.png`` for every view and frame, over the background or with alpha; replaces ``folder`` as a whole."""
     times = asset.times(options.frames).tolist()
     with atomic_path(folder) as part:
         for view, orbit in orbits.items():
-            pictures = draw_frames(asset, times, [orbit] * len(times), options, label=view)
+            pictures = draw_frames(asset, times, [orbit] * len(times), options, label=view, alpha=alpha)
             for t, picture in enumerate(pictures):
                 write_png(part / view / f"{t}.png", torch.from_numpy(picture) / 255)

@@ -158,7 +158,7 @@ class Fitter:
         self.cameras = [track.camera() for track in clip.tracks]
         self.fingerprint = 0  # of all pictures, so that a run is not resumed on others
         for track in clip.tracks:
-            self.fingerprint = zlib.crc32(memoryview(track.images.contiguous().numpy()), self.fingerprint)
+            self.fingerprint = zlib.crc32(track.images.numpy().tobytes(), self.fingerprint)
 
     def _adopt(self, gaussians: Gaussians) -> None:
         """Makes ``gaussians`` the parameters, with a fresh optimizer."""

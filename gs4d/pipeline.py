@@ -21,7 +21,7 @@ from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import fit, over_white
-from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip
+from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
@@ -143,11 +143,15 @@ class RenderOptions(ExportOptions):
     model_path: Path = Path("output/rose")
     """Folder of the run."""
     out: Path | None = None
-    """Where pictures and videos go; None: {model_path}/video."""
+    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval."""
+    eval: bool = False
+    """Only render the evaluation views, with alpha, as {out}/{run}/eval_{k}/{t}.png: what `gs4d score` reads."""
+    rig: Path | None = None
+    """Where the evaluation views stand: a rig file or a {clip}_cameras.json; None: Consistent4D's azimuths."""
     skip_train: bool = False
     """Do not render the training views as pictures."""
     skip_test: bool = False
-    """Do not render the views at Consistent4D's evaluation azimuths as pictures."""
+    """Do not render the evaluation views as pictures."""
     skip_video: bool = False
     """Do not make the input view's video and the turntable."""
     ply: bool = False
@@ -158,23 +162,30 @@ def rerender(options: RenderOptions) -> list[Path]:
     """Renders a fitted run without its training data; returns what was written.
 
     Raises:
-        UserError: the run's checkpoint is absent or damaged, or the output cannot be written.
+        UserError: the run's checkpoint or the rig is absent or damaged, or the output cannot be written.
     """
     asset = read_asset(options.model_path)
-    out = options.out or options.model_path / "video"
+    source = asset.orbits["input"]
+    if options.rig is not None:
+        views = read_eval_rig(options.rig)
+    else:
+        views = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
     set_threads(0)
+    if options.eval:
+        folder = (options.out or options.model_path / "eval_renders") / options.model_path.resolve().name
+        write_views(folder, asset, views, options, alpha=True)
+        return [folder]
+    out = options.out or options.model_path / "video"
     written = []
     if not options.skip_video:
-        write_input_view(out / "input_view.mp4", asset, asset.orbits["input"], options)
+        write_input_view(out / "input_view.mp4", asset, source, options)
         write_turntable(out / "turntable.mp4", asset, options)
         written += [out / "input_view.mp4", out / "turntable.mp4"]
     if not options.skip_train:
         write_views(out / "train", asset, asset.orbits, options)
         written.append(out / "train")
     if not options.skip_test:
-        source = asset.orbits["input"]
-        orbits = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
-        write_views(out / "eval", asset, orbits, options)
+        write_views(out / "eval", asset, views, options)
         written.append(out / "eval")
     if options.ply:
         write_ply_sequence(options.model_path / "ply", asset, options.frames)

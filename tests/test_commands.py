@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import torch
 from toys import toy_clip, write_clip
 
 from gs4d.checkpoint import read_asset
+from gs4d.cli import main
 from gs4d.config import load_config
+from gs4d.io.images import read_image
 from gs4d.io.ply import read_ply
 from gs4d.io.video import read_video
 
@@ -61,6 +64,9 @@ def test_a_run_leaves_everything(place: Path):
     assert report["peak_memory_mb"] > 50
     assert report["versions"]["torch"] == torch.__version__
     assert load_config(out / "config.json").fit.steps == 24
+    assert report["config"] == json.loads((out / "config.json").read_text())
+    assert len(report["motion"]) == 2
+    assert f"<td>{report['scores']['views']['eval_0']['psnr']:.2f}</td>" in (out / "report.html").read_text()
     assert [p for p in out.iterdir() if p.name.startswith(".")] == []
 
 
@@ -81,6 +87,56 @@ def test_render_as_4dgen_users_type_it(place: Path, tmp_path: Path):
     assert [f.shape for f in read_video(tmp_path / "turntable.mp4")] == [(20, 48, 3)] * 4
     assert len(list(read_video(tmp_path / "input_view.mp4"))) == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["input_view.mp4", "turntable.mp4"]
+
+
+def test_a_resumed_run_has_its_whole_history_in_its_report(place: Path):
+    out = place / "output" / "toy"
+    before = json.loads((out / "report.json").read_text())
+    (out / "report.html").unlink()
+    done = train(place, "-e", "toy", *TINY, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert str(out / "report.html") in done.stdout
+    assert json.loads((out / "report.json").read_text())["history"] == before["history"]
+    assert "24 steps" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("level", ["", "toy"])
+def test_evaluation_renders_are_what_score_reads(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str):
+    model, truth, out = place / "output" / "toy", tmp_path / "truth", tmp_path / "scores.json"
+    shutil.copytree(place / "data" / "toy_eval", truth / level)
+    rig = ["--rig", str(place / "data" / "toy_cameras.json"), "--width", "32", "--height", "32"]
+    done = command("render.py", "--eval", "--model_path", f"{model}/", *rig)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(model / "eval_renders" / "toy")]
+    pred = model / "eval_renders" / ("" if level else "toy")
+    monkeypatch.setattr(
+        sys, "argv", ["gs4d", "score", "--gt", str(truth), "--pred", str(pred), "--json", str(out), "--metrics", "psnr", "iou"]
+    )
+    assert main() == 0
+    scores = json.loads(out.read_text())["overall"]
+    report = json.loads((model / "report.json").read_text())["scores"]["eval"]
+    assert scores["psnr"]["mean"] == pytest.approx(report["psnr"], abs=0.1)
+    assert scores["iou"]["mean"] == pytest.approx(report["iou"], abs=0.01)
+
+
+def test_evaluation_renders_stand_at_consistent4ds_views_or_a_rig(place: Path, tmp_path: Path):
+    model, rig = str(place / "output" / "toy"), tmp_path / "rig.json"
+    options = ["--eval", "--model_path", model, "--width", "24", "--height", "24", "--frames", "2", "--out", str(tmp_path)]
+    done = command("render.py", *options)
+    assert done.returncode == 0, done.stderr
+    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
+    assert found == [f"toy/eval_{k}/{t}.png" for k in range(4) for t in range(2)]
+    assert read_image(tmp_path / "toy/eval_1/0.png", need_alpha=True)[..., 3].max() > 200
+    before = read_image(tmp_path / "toy/eval_1/0.png")
+    rig.write_text('{"azimuth": [15.0, 200.0], "elevation": [0.0, 45.0]}')
+    done = command("render.py", *options, "--rig", str(rig))
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == ["eval_0", "eval_1"]  # the earlier ones are gone
+    assert (read_image(tmp_path / "toy/eval_0/0.png") == before).all()
+    rig.write_text('{"eval": {"eval_0": {}}}')
+    done = command("render.py", *options, "--rig", str(rig))
+    assert done.returncode == 2
+    assert "does not place every eval view" in done.stderr
 
 
 def test_render_writes_the_evaluation_views(place: Path, tmp_path: Path):

@@ -197,12 +197,29 @@ def _truth_orbits(path: Path, views: list[str]) -> Callable[[str], Orbit]:
             raise UserError(f"{path} is missing: it must say where the camera of '{unknown[0]}' stands")
         return known.__getitem__
     cameras = read_json(path, "camera file")
+    return _placed(cameras, path, views).__getitem__
+
+
+def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[str, Orbit]:
+    """The orbits of ``views`` (None: all) in the contents of a camera file."""
     try:
         common = {"radius": float(cameras["radius"]), "fov": float(cameras["fovy_deg"])}
         entries = cameras["eval"]
-        orbits = {v: Orbit(float(entries[v]["azimuth_deg"]), float(entries[v]["elevation_deg"]), **common) for v in views}
+        places = {v: entries[v] for v in (entries if views is None else views)}
+        return {v: Orbit(float(e["azimuth_deg"]), float(e["elevation_deg"]), **common) for v, e in places.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"camera file {path} does not place every eval view ({error}); see the data layout in README.md"
         ) from error
-    return orbits.__getitem__
+
+
+def read_eval_rig(path: Path) -> dict[str, Orbit]:
+    """Views to render for scoring, by name: those of a rig file as eval_0, eval_1, ..., or those of a ``{name}_cameras.json``.
+
+    Raises:
+        UserError: the file is neither.
+    """
+    record = read_json(path, "rig file")
+    if isinstance(record, dict) and "eval" in record:
+        return _placed(record, path)
+    return {f"eval_{k}": orbit for k, orbit in enumerate(read_rig(path))}

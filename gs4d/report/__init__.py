@@ -20,6 +20,7 @@ from .pictures import Comparison, compare, data_uri, spread, strip
 STRIP_FRAMES = 8
 STRIP_SIDES, STRIP_TRUTHS = 2, 3  # views with a strip, beside the input
 WORST_FRAMES = 32  # at most so many frames of the worst view are searched
+SEEN_OPACITY = 0.05
 MAX_VIDEO_BYTES = 1_500_000  # a larger turntable stays a file beside the page
 GROUPS = {"input": "Input view", "train": "Training views", "eval": "Evaluation views"}
 METRICS = {"psnr": ("PSNR, dB", 2), "psnr_inside": ("PSNR inside, dB", 2), "ssim": ("SSIM", 4), "iou": ("mask IoU", 4)}
@@ -91,17 +92,24 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
 def motion_amount(asset: Asset) -> list[float]:
     """Mean displacement from each frame to the next of the Gaussians that can be seen, in sizes of the object.
 
-    Those of an opacity of at least a half can be seen. The size is the longest side of the box that holds, in every frame
-    and along every axis, the middle 98% of their centres. Empty for a single frame, and when nothing can be seen.
+    Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is the longest side of the
+    box that holds, in every frame and along every axis, the middle 98% of their centres. Empty for a single frame, and when
+    at any time nothing can be seen.
     """
-    seen = asset.gaussians.logit_opacities >= 0
-    if not seen.any():
+    ways, lows, highs = [], [], []
+    for before, after in pairwise(map(asset.at, asset.times().tolist())):
+        seen = torch.maximum(before.logit_opacities, after.logit_opacities).sigmoid() > SEEN_OPACITY
+        if not seen.any():
+            return []
+        places = torch.stack([before.means[seen], after.means[seen]])
+        ways.append((places[1] - places[0]).norm(dim=1).mean())
+        low, high = torch.quantile(places, places.new_tensor([0.01, 0.99]), dim=1)
+        lows.append(low.amin(0))
+        highs.append(high.amax(0))
+    if not ways:
         return []
-    places = [asset.at(t).means[seen] for t in asset.times().tolist()]
-    ends = torch.tensor([0.01, 0.99], device=places[0].device)
-    low, high = torch.stack([torch.quantile(place, ends, dim=0) for place in places], 1)
-    size = (high.amax(0) - low.amin(0)).max().clamp_min(1e-6)
-    return [((b - a).norm(dim=1).mean() / size).item() for a, b in pairwise(places)]
+    size = (torch.stack(highs).amax(0) - torch.stack(lows).amin(0)).max().clamp_min(1e-6)
+    return (torch.stack(ways) / size).tolist()
 
 
 def _shown(clip: Clip) -> list[Track]:
@@ -135,16 +143,18 @@ def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What one wants to know first, as (value, what it is)."""
     held_out = "eval" in report["scores"]
     scores = report["scores"]["eval" if held_out else "train"]
+    motion = report["motion"]
     return [
         *((_number(scores.get(key), digits), label) for key, (label, digits) in METRICS.items()),
         (f"{report['gaussians']:,}", "Gaussians"),
         (_duration(report["fit_seconds"]), "to fit"),
         (f"{report['peak_memory_mb']:,} MB", "peak memory"),
+        (f"{100 * sum(motion) / len(motion):.2f} %" if motion else "-", "motion per frame"),
     ]
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _duration(seconds: float) -> str:

@@ -16,10 +16,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from .pictures import data_uri
 
-SIZE = (5.4, 2.6)  # inches
-NARROW = 0.08  # share of the width below which a stage has no room for its name
-STYLE = {
-    "font.size": 9,
+SIZE = (5.0, 2.5)  # inches
+NARROW = 0.1  # share of the width below which a stage has no room for its name
+STYLE: Any = {
+    "font.size": 10,
     "font.family": "sans-serif",
     "font.sans-serif": ["Segoe UI", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
     "svg.fonttype": "none",  # text stays text, in the reader's own font
@@ -55,7 +55,7 @@ DARK = Palette(ink="#e6edf3", faint="#9aa4af", grid="#30363d", band="#1f252d", l
 
 def progress_chart(history: list[dict[str, Any]], key: str, *, log: bool = False) -> Chart:
     """A value over the steps of the fit, with the stages as bands; ``history`` is the report's, and not empty."""
-    steps, values = [row["step"] for row in history], [row[key] for row in history]
+    steps, values = [row["step"] for row in history], [float(row[key]) for row in history]
 
     def plot(axes: Axes, palette: Palette) -> None:
         _stages(axes, palette, history)
@@ -134,7 +134,7 @@ def _stages(axes: Axes, palette: Palette, history: list[dict[str, Any]]) -> None
                 color=palette.faint,
                 ha="center",
                 va="top",
-                fontsize=8,
+                fontsize=9,
             )
 
 
