@@ -6,16 +6,19 @@ import math
 import platform
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from . import __version__
 from .asset import Asset
 from .checkpoint import INDEX, read_asset, read_record
-from .clip import Clip, Track, premultiply
+from .clip import Clip, premultiply
 from .config import Config, changes, save_config, to_record
 from .demo import write_rose
 from .errors import UserError
@@ -25,7 +28,7 @@ from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
-from .render import render
+from .render import Render, render
 from .report import motion_amount, write_report
 
 
@@ -106,28 +109,30 @@ def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
 
     Every group has the means over its pictures of psnr and psnr_inside (dB), ssim, and iou of the masks; "views" lists them.
     """
-    groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
-    scores: dict[str, Any] = {}
-    per_view = {track.name: _score_track(asset, track, clip) for track in (*clip.tracks, *clip.truth)}
-    for group, tracks in groups.items():
-        if tracks:
-            rows = [per_view[track.name] for track in tracks]
-            scores[group] = {key: mean_of_defined([row[key] for row in rows]) for key in rows[0]}
-    return {**scores, "views": per_view}
-
-
-def _score_track(asset: Asset, track: Track, clip: Clip) -> dict[str, float | None]:
-    rows: dict[str, list[float]] = {"psnr": [], "psnr_inside": [], "iou": [], "ssim": []}
+    tracks = (*clip.tracks, *clip.truth)
+    rows: dict[str, list[dict[str, float]]] = {track.name: [] for track in tracks}
     for frame, t in enumerate(clip.times().tolist()):
-        drawn = render(asset.at(t), track.camera())
-        truth = premultiply(track.images[frame])
-        picture, alpha, seen = drawn.rgb[0].clamp(0, 1), drawn.alpha[0], over_white(truth)
-        rows["psnr"].append(psnr(picture, seen).item())
-        rows["psnr_inside"].append(psnr_inside(picture, seen, inside(alpha, truth[..., 3])).item())
-        rows["iou"].append(mask_iou(alpha, truth[..., 3]).item())
-        if min(track.size) >= SSIM_WINDOW:
-            rows["ssim"].append(ssim(picture, seen).item())
-    return {key: mean_of_defined(values) for key, values in rows.items()}
+        gaussians = asset.at(t)
+        for track in tracks:
+            rows[track.name].append(_score_picture(render(gaussians, track.camera()), premultiply(track.images[frame])))
+    views = {name: _mean_row(pictures) for name, pictures in rows.items()}
+    groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
+    scores = {group: _mean_row([views[track.name] for track in some]) for group, some in groups.items() if some}
+    return {**scores, "views": views}
+
+
+def _score_picture(drawn: Render, truth: Float[Tensor, "h w 4"]) -> dict[str, float]:
+    picture, alpha, seen = drawn.rgb[0].clamp(0, 1), drawn.alpha[0], over_white(truth)
+    return {
+        "psnr": psnr(picture, seen).item(),
+        "psnr_inside": psnr_inside(picture, seen, inside(alpha, truth[..., 3])).item(),
+        "iou": mask_iou(alpha, truth[..., 3]).item(),
+        "ssim": ssim(picture, seen).item() if min(alpha.shape) >= SSIM_WINDOW else math.nan,
+    }
+
+
+def _mean_row(rows: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    return {key: mean_of_defined([row[key] for row in rows]) for key in rows[0]}
 
 
 def mean_of_defined(values: Sequence[float | None]) -> float | None:
