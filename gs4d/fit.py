@@ -82,7 +82,7 @@ class FitOptions:
     seed: int = 6666
     resolution: int = 256
     """Longer side of the pictures that are fitted, in pixels; larger files are scaled down."""
-    steps: int = 3000
+    steps: int = 3500
     """Optimizer steps of all stages together."""
     static: float = 0.1
     """Share of the steps in the static stage."""
