@@ -74,6 +74,13 @@ def premultiply(images: UInt8[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
     return torch.cat([values[..., :3] * values[..., 3:], values[..., 3:]], -1)
 
 
+def over_white(images: UInt8[Tensor, "*b 4"]) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b 1"]]:
+    """8-bit straight-alpha RGBA as it looks on white, and its alpha, as float in [0, 1]."""
+    values = images.float().div_(255)
+    color, alpha = values[..., :3], values[..., 3:]
+    return torch.lerp(torch.ones_like(color), color, alpha), alpha
+
+
 @dataclass(frozen=True)
 class Clip:
     """What a fit sees: the input video first, then side views if there are any; every track has the same frames.

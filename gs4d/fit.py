@@ -17,12 +17,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
 from .asset import Asset
 from .camera import Camera
 from .checkpoint import motion_record, read_checkpoint, write_checkpoint
-from .clip import Clip, Orbit, cameras_of, premultiply
+from .clip import Clip, Orbit, cameras_of, over_white, premultiply
 from .densify import DensifyOptions, NeedMeter, densify
 from .errors import UserError
 from .gaussians import FIELD_NDIM, Gaussians
@@ -199,14 +200,14 @@ class Fitter:
             moved = canonical if stage == "static" else self.motion.at_times(canonical, self.times[frames].to(self.device))
             offsets = torch.zeros(len(frames), canonical.count, 2, device=self.device, requires_grad=True)
             drawn = render(moved, self._cameras(tracks), background=WHITE, screen_offsets=offsets)
-            target = premultiply(torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)]))
+            target = torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)])
+            picture, coverage = over_white(target.to(self.device))
             weights = torch.tensor([self.clip.tracks[k].weight * (o.losses.anchor if k == 0 else 1.0) for k in tracks])
-            target, weights = target.to(self.device), weights.to(self.device)
-            picture = over_white(target)
+            weights = weights.to(self.device)
             share = len(frames) / o.views_per_step
             loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
-            loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], target[..., 3:], weights)
-            squared_error += (drawn.rgb.detach() - picture).square().sum().item()
+            loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], coverage, weights)
+            squared_error += mse_loss(drawn.rgb.detach(), picture, reduction="sum").item()
             values += picture.numel()
             observed.append((offsets, drawn.radii))
         if stage == "fine" and self.prior is not None:
@@ -353,7 +354,7 @@ def fit(
         fitter.restore(folder)
     began, saved = time.monotonic() - fitter.seconds, time.monotonic()
     bar = tqdm(total=options.steps, initial=fitter.step, desc=options.stage(fitter.step), unit="step", dynamic_ncols=True)
-    with interruptible() as interrupted, bar:
+    with one_torch_thread(fitter.device), interruptible() as interrupted, bar:
         for step in range(fitter.step, options.steps):
             stats = fitter.advance()
             fitter.seconds = time.monotonic() - began
@@ -395,6 +396,13 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def over_white(premultiplied: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3"]:
-    """Premultiplied RGBA as it looks on white."""
-    return premultiplied[..., :3] + (1 - premultiplied[..., 3:])
+@contextmanager
+def one_torch_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU torch's operations are small here: waking threads for them costs more than it gains. Our kernels keep theirs."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -18,12 +18,12 @@ from torch import Tensor
 from . import __version__
 from .asset import Asset
 from .checkpoint import INDEX, read_asset, read_record
-from .clip import Clip, premultiply
+from .clip import Clip, over_white
 from .config import Config, changes, save_config, to_record
 from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
-from .fit import fit, over_white
+from .fit import fit
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
@@ -114,19 +114,19 @@ def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
     for frame, t in enumerate(clip.times().tolist()):
         gaussians = asset.at(t)
         for track in tracks:
-            rows[track.name].append(_score_picture(render(gaussians, track.camera()), premultiply(track.images[frame])))
+            rows[track.name].append(_score_picture(render(gaussians, track.camera()), *over_white(track.images[frame])))
     views = {name: _mean_row(pictures) for name, pictures in rows.items()}
     groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
     scores = {group: _mean_row([views[track.name] for track in some]) for group, some in groups.items() if some}
     return {**scores, "views": views}
 
 
-def _score_picture(drawn: Render, truth: Float[Tensor, "h w 4"]) -> dict[str, float]:
-    picture, alpha, seen = drawn.rgb[0].clamp(0, 1), drawn.alpha[0], over_white(truth)
+def _score_picture(drawn: Render, seen: Float[Tensor, "h w 3"], coverage: Float[Tensor, "h w 1"]) -> dict[str, float]:
+    picture, alpha, truth = drawn.rgb[0].clamp(0, 1), drawn.alpha[0], coverage[..., 0]
     return {
         "psnr": psnr(picture, seen).item(),
-        "psnr_inside": psnr_inside(picture, seen, inside(alpha, truth[..., 3])).item(),
-        "iou": mask_iou(alpha, truth[..., 3]).item(),
+        "psnr_inside": psnr_inside(picture, seen, inside(alpha, truth)).item(),
+        "iou": mask_iou(alpha, truth).item(),
         "ssim": ssim(picture, seen).item() if min(alpha.shape) >= SSIM_WINDOW else math.nan,
     }
 

@@ -176,7 +176,7 @@ def test_the_numbers_are_those_of_the_report(make: Maker) -> None:
     assert {"1,234", "567 MB", "1 min 23 s"} <= set(page.words)
     assert page.row("torch") == [report["versions"]["torch"]]
     assert page.row("--fit.seed") == ["6666"]
-    assert "fit.steps 3000 -> 61" in page.words
+    assert f"fit.steps {FitOptions().steps} -> 61" in page.words
     assert "seed 6666" in page.text
     assert "nothing pretrained took part" in page.text
 
