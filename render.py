@@ -6,12 +6,13 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
 
 from gs4d.cli import guarded
-from gs4d.config import parse, split_config_flag
-from gs4d.pipeline import RenderOptions, rerender
 
 
 def main(arguments: list[str]) -> None:
     """Parses, renders, and says where the results are."""
+    from gs4d.config import parse, split_config_flag  # seconds, in which Ctrl-C is already heard
+    from gs4d.pipeline import RenderOptions, rerender
+
     _, rest = split_config_flag(arguments)  # 4DGen's users pass one; a run remembers its own
     options = parse(RenderOptions, rest, default=RenderOptions(), program="render.py", description="Renders a fitted run.")
     for path in rerender(options):

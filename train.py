@@ -6,15 +6,18 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
 
 from gs4d.cli import guarded
-from gs4d.config import Config, load_config, parse, split_config_flag
-from gs4d.pipeline import run
+
+ABOUT = "Fits moving Gaussians to a clip. --configs FILE takes defaults from a Python config file, or from a run's config.json."
 
 
 def main(arguments: list[str]) -> None:
     """Parses, runs, and says where the results are."""
+    from gs4d.config import Config, load_config, parse, split_config_flag  # seconds, in which Ctrl-C is already heard
+    from gs4d.pipeline import run
+
     path, rest = split_config_flag(arguments)
     default = load_config(path) if path else Config()
-    config = parse(Config, rest, default=default, program="train.py", description="Fits moving Gaussians to a clip.")
+    config = parse(Config, rest, default=default, program="train.py", description=ABOUT)
     folder = run(config)
     print(f"\nFinished. Look at:\n  {folder / 'turntable.mp4'}\n  {folder / 'input_view.mp4'}")
     print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.html'}")

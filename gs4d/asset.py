@@ -35,6 +35,10 @@ class Asset:
         return torch.arange(n) / max(n - 1, 1)
 
     @torch.no_grad()
+    def at_times(self, times: Float[Tensor, "b"]) -> Gaussians:
+        """The Gaussians of ``b`` views, each at its own time; an asset of one frame knows no motion and stands still."""
+        return self.motion.at_times(self.gaussians, times if self.frames > 1 else torch.zeros_like(times))
+
     def at(self, t: float) -> Gaussians:
         """The Gaussians at time ``t``: a plain static set."""
-        return self.motion(self.gaussians, t)
+        return self.at_times(torch.tensor([t])).at_view(0)

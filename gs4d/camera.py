@@ -58,24 +58,17 @@ class Camera:
         """As ``Tensor.to`` on the matrices."""
         return Camera(self.T_camera_world.to(target), self.K.to(target), self.width, self.height)
 
-    def resized(self, width: int, height: int) -> Camera:
-        """The same cameras with another pixel grid over the same image plane."""
-        scale = torch.tensor([width / self.width, height / self.height, 1.0], dtype=self.K.dtype, device=self.K.device)
-        return Camera(self.T_camera_world, self.K * scale[:, None], width, height)
 
+def orbit_pose(azimuth_deg: float, elevation_deg: float, radius: float) -> Float[Tensor, "4 4"]:
+    """T_camera_world (float64) of an OpenCV camera on the orbit that looks at the origin; straight above and below too.
 
-def look_at_origin(position: Float[Tensor, "3"]) -> Float[Tensor, "4 4"]:
-    """T_camera_world of an OpenCV camera at ``position`` that looks at the origin with world +y up (float64).
-
-    Straight above or below the object, where up is undefined, the image's up is world -z and +z: the limit from azimuth 0.
+    Its up is the direction in which elevation grows: the world's +y as seen from there, and defined at the poles.
     """
-    forward = -position / position.norm()
-    up = torch.tensor([0.0, 1.0, 0.0], dtype=position.dtype)
-    if forward[1].abs() > 1 - 1e-9:
-        up = torch.tensor([0.0, 0.0, float(forward[1].sign())], dtype=position.dtype)
-    right = torch.linalg.cross(forward, up)
-    right = right / right.norm()
-    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward])
+    az, el = math.radians(azimuth_deg), math.radians(elevation_deg)
+    position = orbit_position(azimuth_deg, elevation_deg, radius)
+    up = [-math.sin(el) * math.sin(az), math.cos(el), -math.sin(el) * math.cos(az)]
+    right = [math.cos(az), 0.0, -math.sin(az)]
+    rotation = torch.stack([position.new_tensor(right), -position.new_tensor(up), -position / radius])
     T_camera_world = torch.eye(4, dtype=position.dtype)
     T_camera_world[:3, :3] = rotation
     T_camera_world[:3, 3] = -rotation @ position
@@ -112,7 +105,7 @@ def orbit_cameras(
     for r, fov in zip(radii, fovs, strict=True):
         if not r > 0 or not 0 < fov < 180:
             raise ValueError(f"a camera needs a radius above 0 and a field of view in (0, 180) degrees, not {r} and {fov}")
-    poses = [look_at_origin(orbit_position(a, e, r)) for a, e, r in zip(azimuths_deg, elevations_deg, radii, strict=True)]
+    poses = [orbit_pose(a, e, r) for a, e, r in zip(azimuths_deg, elevations_deg, radii, strict=True)]
     K = torch.zeros(n, 3, 3, dtype=torch.float64)
     K[:, 0, 0] = K[:, 1, 1] = torch.tensor([height / 2 / math.tan(math.radians(fov) / 2) for fov in fovs])
     K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = width / 2, height / 2, 1

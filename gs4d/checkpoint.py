@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,21 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str,
     Raises:
         UserError: the folder cannot be written or the disk is full; the earlier checkpoint is then still whole.
     """
-    path = folder / f"checkpoint-{record['step']:07d}.safetensors"
+    # A name that was never used: until the index is replaced, the tensors that it names must stay as they are.
+    path = folder / f"checkpoint-{record['step']:07d}-{secrets.token_hex(4)}.safetensors"
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with atomic_path(path) as part:
         try:
             save_file(whole, part)
+            part.chmod(0o644)
         except SafetensorError as error:
             raise OSError(str(error)) from error
     body = {**record, "format": FORMAT, "tensors": path.name, "sha256": _sha256(path)}
-    write_json(folder / INDEX, {"record": body, "digest": _digest(body)})
+    try:
+        write_json(folder / INDEX, {"record": body, "digest": _digest(body)})
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     for old in folder.glob("checkpoint-*.safetensors"):
         if old != path:
             old.unlink(missing_ok=True)
@@ -54,7 +61,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         UserError: there is none, or it was cut short or changed since it was written.
     """
     if not (folder / INDEX).exists():
-        raise UserError(f"{folder} holds no {INDEX}; train it first: python train.py -e {folder.name}")
+        raise UserError(f"{folder} holds no {INDEX}; train it first: python train.py -e {folder.resolve().name}")
     index = read_json(folder / INDEX, "checkpoint", max_bytes=256 << 20)
     record = index.get("record") if isinstance(index, dict) else None
     if not isinstance(record, dict) or index.get("digest") != _digest(record):

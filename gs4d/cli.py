@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve every other program
 
-from tqdm import tqdm
-
-from .errors import UserError, nearest
-from .fit import Interrupted
+from .errors import Interrupted, UserError, nearest
 
 COMMANDS = {"score": ("gs4d.score", "renders against truth, in the numbers of the field")}  # modules with a main(arguments)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Runs ``command``; returns 0, 2 after bad input (one sentence on stderr) or 130 after Ctrl-C."""
+    """Runs ``command``; returns 0, 2 after bad input (one sentence on stderr) or 130 after Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
     try:
         command(arguments)
     except UserError as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)  # clears a progress bar that is still on the line
-        return 2
+        return _refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        return _refuse("there is not enough memory; lower --fit.gaussians, --fit.resolution or --fit.motion.resolution")
     except Interrupted:
-        again = " ".join(["python", *sys.argv, *([] if "--resume" in sys.argv else ["--resume"])])
+        again = shlex.join(["python", *sys.argv, *([] if "--resume" in sys.argv else ["--resume"])])
         print(f"\nStopped; everything so far is saved. To go on: {again}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        print("\nStopped; what was finished is kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _refuse(sentence: str) -> int:
+    from tqdm import tqdm
+
+    tqdm.write(f"error: {' '.join(sentence.split())}", file=sys.stderr)  # clears a progress bar that is still on the line
+    return 2
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ class Orbit:
     elevation: float = 0.0
     radius: float = DEFAULT_RADIUS
     fov: float = DEFAULT_FOVY_DEG  # vertical
+    aspect: float = 1.0  # width over height of its pictures
 
 
 def cameras_of(orbits: list[Orbit], *, width: int, height: int) -> Camera:

@@ -8,7 +8,7 @@ import re
 import runpy
 import sys
 import types
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -41,7 +41,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for option, name in (("-e", self.name), ("--name_override", self.clip)):
-            if not name or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+            if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
                 raise UserError(
                     f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0"
                 )
@@ -74,12 +74,12 @@ def load_config(path: Path) -> Config:
         value = runpy.run_path(str(path)).get("config")
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"config file {path} fails with {type(error).__name__}: {error}; correct it") from error
     if not isinstance(value, Config):
         what = "nothing" if value is None else f"a {type(value).__name__}"
         raise UserError(f"config file {path} sets config to {what}; it must say config = Config(...) with gs4d.config.Config")
-    return value
+    return from_record(Config, to_record(value), f"config file {path}")
 
 
 def save_config(path: Path, config: Config) -> None:
@@ -91,13 +91,13 @@ def to_record(options: Any) -> dict[str, Any]:
     """A dataclass of options as JSON values."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
+        if is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
         if isinstance(value, (tuple, list)):
             return [plain(v) for v in value]
         return str(value) if isinstance(value, Path) else value
 
-    return plain(asdict(options))
+    return plain(options)
 
 
 def from_record(kind: type[T], record: Any, where: str) -> T:
@@ -127,7 +127,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(c for c in choices if c is not type(None)), value, where)
     if is_dataclass(hint):
         return from_record(hint, value, where)  # type: ignore[arg-type]
-    if origin is Literal and value in choices:
+    if origin is Literal and any(value == choice and type(value) is type(choice) for choice in choices):
         return value
     if origin is tuple and isinstance(value, list):
         kinds = [choices[0]] * len(value) if choices[-1] is Ellipsis else list(choices)
@@ -194,9 +194,10 @@ def split_config_flag(arguments: list[str]) -> tuple[Path | None, list[str]]:
     for i, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         if flag in ("--configs", "--config"):
-            if not value and i + 1 >= len(arguments):
+            following = arguments[i + 1 : i + 2]
+            if not value and (not following or following[0].startswith("-")):
                 raise UserError("--configs wants a file, for example --configs arguments/i2v.py")
-            found = Path(value or arguments[i + 1])
+            found = Path(value or following[0])
             del rest[i : i + (1 if value else 2)]
             break
     return found, rest

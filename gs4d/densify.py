@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .errors import require_ranges
 from .geometry import morton_order, quats_to_rotations
 
 
@@ -32,6 +33,12 @@ class DensifyOptions:
     """Gaussians fainter than this are pruned."""
     max_scale: float = 0.3
     """Gaussians wider than this (world units) are pruned."""
+
+    def __post_init__(self) -> None:
+        require_ranges(
+            "fit.densify", self, every=(0, 10**8), start=(0, 1), stop=(0, 1), max_gaussians=(1, 10**7), growth=(0, 1)
+        )
+        require_ranges("fit.densify", self, split_above=(0, 1e3), min_opacity=(0, 1), max_scale=(0, 1e3))
 
 
 class NeedMeter:

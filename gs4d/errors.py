@@ -2,10 +2,27 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
     """Bad input or a bad setting: one sentence that says what, where, and what to do. Commands print it and exit with 2."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C or SIGTERM, after its state was saved."""
+
+
+def require_ranges(where: str, options: Any, **ranges: tuple[float | int, float | int]) -> None:
+    """Checks that numbers (or all numbers of a tuple) lie in their ranges, both ends included; NaN lies in none.
+
+    Raises:
+        UserError: the first that does not, with its range.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(options, name)
+        if any(not low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
+            raise UserError(f"{where}.{name} is {value}; it must lie in {low:g} to {high:g}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

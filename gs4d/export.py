@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .asset import Asset
 from .camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
 from .clip import Orbit, cameras_of
-from .errors import UserError
+from .errors import require_ranges
 from .io.files import atomic_path
 from .io.images import to_bytes, write_png
 from .io.ply import write_ply
@@ -54,20 +54,20 @@ class ExportOptions:
     """Time in [0, 1] at which the turntable's object stands still; None lets it move."""
 
     def __post_init__(self) -> None:
-        for name, value in (("frames", self.frames), ("turntable_frames", self.turntable_frames)):
-            if value is not None and value < 1:
-                raise UserError(f"export.{name} is {value}; ask for at least 1")
-        if self.fps <= 0 or self.radius <= 0 or not 0 < self.fov < 180 or abs(self.elevation) > 90:
-            raise UserError(
-                f"export has fps {self.fps}, radius {self.radius}, fov {self.fov}, elevation {self.elevation}; "
-                "wanted fps > 0, radius > 0, 0 < fov < 180, -90 <= elevation <= 90"
-            )
-        if not 1 <= self.width <= 8192 or not 1 <= self.height <= 8192:
-            raise UserError(f"export asks for {self.width}x{self.height} pixels; each side can be 1 to 8192")
-        if min(self.background) < 0 or max(self.background) > 1:
-            raise UserError(f"export.background is {self.background}; each channel lies in 0 to 1")
-        if self.freeze is not None and not 0 <= self.freeze <= 1:
-            raise UserError(f"export.freeze is {self.freeze}; time runs from 0 to 1")
+        require_ranges(
+            "export", self, fps=(0.1, 240), width=(1, 8192), height=(1, 8192), background=(0, 1), elevation=(-90, 90)
+        )
+        require_ranges("export", self, turntable_frames=(1, 10**5), azimuth=(-1e4, 1e4), turns=(-1e3, 1e3), radius=(0.01, 100))
+        require_ranges("export", self, fov=(0.1, 179))
+        if self.frames is not None:
+            require_ranges("export", self, frames=(1, 10**5))
+        if self.freeze is not None:
+            require_ranges("export", self, freeze=(0, 1))
+
+    def with_aspect(self, aspect: float) -> ExportOptions:
+        """The largest size within width x height whose sides have the ratio ``aspect``, width over height."""
+        width = min(self.width, max(1, round(self.height * aspect)))
+        return replace(self, width=width, height=min(self.height, max(1, round(width / aspect))))
 
 
 def draw_frames(
@@ -81,7 +81,7 @@ def draw_frames(
         for begin in range(0, len(times), VIEWS_PER_CALL):
             some = slice(begin, begin + VIEWS_PER_CALL)
             cameras = cameras_of(orbits[some], width=options.width, height=options.height)
-            moved = asset.motion.at_times(asset.gaussians, torch.tensor(times[some]))
+            moved = asset.at_times(torch.tensor(times[some]))
             drawn = render(moved, cameras, background=BLACK if alpha else options.background)
             colour = drawn.rgb
             if alpha:
@@ -101,7 +101,7 @@ def write_ply_sequence(folder: Path, asset: Asset, count: int | None = None) -> 
 
 def write_input_view(path: Path, asset: Asset, orbit: Orbit, options: ExportOptions) -> None:
     """The asset from the input camera over time."""
-    times = asset.times(options.frames).tolist()
+    times, options = asset.times(options.frames).tolist(), options.with_aspect(orbit.aspect)
     with closing(draw_frames(asset, times, [orbit] * len(times), options, label="input view")) as pictures:
         write_video(path, pictures, options.fps)
 
@@ -122,6 +122,7 @@ def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: E
     times = asset.times(options.frames).tolist()
     with atomic_path(folder) as part:
         for view, orbit in orbits.items():
-            pictures = draw_frames(asset, times, [orbit] * len(times), options, label=view, alpha=alpha)
+            shape = options.with_aspect(orbit.aspect)
+            pictures = draw_frames(asset, times, [orbit] * len(times), shape, label=view, alpha=alpha)
             for t, picture in enumerate(pictures):
                 write_png(part / view / f"{t}.png", torch.from_numpy(picture) / 255)

@@ -25,21 +25,17 @@ from .camera import Camera
 from .checkpoint import motion_record, read_checkpoint, write_checkpoint
 from .clip import Clip, Orbit, cameras_of, over_white, premultiply
 from .densify import DensifyOptions, NeedMeter, densify
-from .errors import UserError
+from .errors import Interrupted, UserError, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
 from .hull import start_gaussians
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
 from .prior import ViewPrior
-from .render import render
+from .render import can_draw_on_cuda, render
 
 BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
 WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C, after its state was saved."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,9 @@ class LearningRates:
     planes: float = 2e-2
     decoder: float = 2e-3
     final: float = 0.05
+
+    def __post_init__(self) -> None:
+        require_ranges("fit.learning_rates", self, **dict.fromkeys(vars(self), (0, 1)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,9 @@ class LossWeights:
     distillation: float = 0.1
     """Score of the prior, in the fine stage."""
 
+    def __post_init__(self) -> None:
+        require_ranges("fit.losses", self, **{name: (0, 1 if name == "ssim" else 1e6) for name in vars(self)})
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -83,7 +85,7 @@ class FitOptions:
     seed: int = 6666
     resolution: int = 256
     """Longer side of the pictures that are fitted, in pixels; larger files are scaled down."""
-    steps: int = 3500
+    steps: int = 3000
     """Optimizer steps of all stages together."""
     static: float = 0.1
     """Share of the steps in the static stage."""
@@ -117,11 +119,21 @@ class FitOptions:
     """CPU threads, 0 for all cores."""
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "steps", "views_per_step", "times_per_step", "gaussians", "score_views"):
-            if getattr(self, name) < 1:
-                raise UserError(f"fit.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.static < 0 or self.fine < 0 or self.static + self.fine > 1:
+        counts = {"steps": 10**8, "gaussians": 10**7, "views_per_step": 1024, "times_per_step": 1024, "score_views": 1024}
+        require_ranges("fit", self, **{name: (1, most) for name, most in counts.items()})
+        require_ranges("fit", self, seed=(0, 2**63 - 1), resolution=(1, 8192), static=(0, 1), fine=(0, 1), threads=(0, 1024))
+        require_ranges("fit", self, score_elevation=(-90, 90), checkpoint_seconds=(0, 1e6))
+        if self.static + self.fine > 1:
             raise UserError(f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; together at most 1")
+
+    def check(self, clip: Clip) -> None:
+        """Refuses options that do not fit the clip.
+
+        Raises:
+            UserError: the static frame does not exist.
+        """
+        if not 0 <= self.static_frame < clip.frames:
+            raise UserError(f"fit.static_frame is {self.static_frame} but '{clip.name}' has {clip.frames} frames, from 0")
 
     def stage(self, step: int) -> str:
         """The stage that a step belongs to."""
@@ -136,9 +148,8 @@ class Fitter:
     def __init__(self, clip: Clip, options: FitOptions, prior: ViewPrior | None = None) -> None:
         """Starts inside the visual hull with a motion at rest."""
         self.clip, self.options, self.prior = clip, options, prior
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if not 0 <= options.static_frame < clip.frames:
-            raise UserError(f"fit.static_frame is {options.static_frame} but '{clip.name}' has {clip.frames} frames, from 0")
+        self.device = torch.device("cuda" if can_draw_on_cuda() else "cpu")
+        options.check(clip)
         torch.manual_seed(options.seed)
         self.generator = torch.Generator().manual_seed(options.seed)
         start = start_gaussians(
@@ -157,7 +168,8 @@ class Fitter:
         self.history: list[dict[str, Any]] = []
         self.times = clip.times()
         self.cameras = [track.camera() for track in clip.tracks]
-        self.fingerprint = 0  # of all pictures, so that a run is not resumed on others
+        # Of all pictures and cameras, so that a run is not resumed on others.
+        self.fingerprint = zlib.crc32(repr([track.orbit for track in clip.tracks]).encode())
         for track in clip.tracks:
             self.fingerprint = zlib.crc32(track.images.numpy().tobytes(), self.fingerprint)
 
@@ -214,8 +226,7 @@ class Fitter:
             loss = loss + o.losses.distillation * self._score(canonical)
         if not loss.isfinite():
             raise UserError(
-                f"the loss is {loss.item()} at step {self.step}: the learning rates are too high or a loss weight is; "
-                "the last checkpoint is kept, lower them and train again"
+                f"the loss is {loss.item()} at step {self.step}: lower --fit.learning_rates or --fit.losses and train again"
             )
         loss.backward()
         for offsets, radii in observed:
@@ -302,7 +313,7 @@ class Fitter:
             if record["motion"] != json.loads(json.dumps(motion_record(self.motion, self.clip.frames))):
                 raise ValueError("the number of frames or the motion options changed")
             if record["pictures"] != self.fingerprint:
-                raise ValueError("the pictures of the clip changed")
+                raise ValueError("the pictures or the cameras of the clip changed")
             if isinstance(self.motion, Trajectories):
                 self.motion.coefficients = nn.Parameter(tensors["motion.coefficients"].to(self.device))
             self.motion.load_state_dict({k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")})
@@ -378,7 +389,7 @@ def fit(
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag, so that a step is never cut in half; a second one stops at once."""
+    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never cut in half; a second one stops at once."""
     pressed: list[int] = []
 
     def remember(signum: int, _frame: object) -> None:
@@ -389,11 +400,12 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, remember)
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(pressed)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

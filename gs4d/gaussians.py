@@ -85,12 +85,3 @@ class Gaussians:
     def at_view(self, view: int) -> Gaussians:
         """The set that view ``view`` sees: fields with a view axis are indexed, shared ones kept."""
         return Gaussians(**{name: t[view] if t.ndim > FIELD_NDIM[name] else t for name, t in self.items()})
-
-
-def stack_views(sets: list[Gaussians]) -> Gaussians:
-    """One batched set from one set per view; a field that is the same tensor everywhere stays shared."""
-    stacked = {}
-    for name, first in sets[0].items():
-        tensors = [getattr(s, name) for s in sets]
-        stacked[name] = first if all(t is first for t in tensors) else torch.stack(tensors)
-    return Gaussians(**stacked)

@@ -45,21 +45,6 @@ def rotations_to_quats(rotations: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 
     return torch.nn.functional.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
 
 
-def multiply_quats(a: Float[Tensor, "*b 4"], b: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
-    """Hamilton product of wxyz quaternions: the rotation of ``b`` followed by that of ``a``."""
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        -1,
-    )
-
-
 def covariances(quats: Float[Tensor, "*b 4"], log_scales: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """World covariance R S S^T R^T (Kerbl et al. 2023, eq. 6) of wxyz quaternions and log standard deviations."""
     half = quats_to_rotations(quats) * log_scales.exp().unsqueeze(-2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import resource
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,11 +51,13 @@ def run(config: Config) -> Path:
         )
 
     # 2. The folder: the effective config beside the results.
+    config.fit.check(clip)
     folder = config.folder
     if config.resume:
         _check_unchanged(folder, config)
     else:
-        _prepare(folder, config)
+        _clear(folder)
+    save_config(folder / "config.json", config)
     set_threads(config.fit.threads)
 
     # 3. The fit.
@@ -86,21 +89,27 @@ def run(config: Config) -> Path:
     return folder
 
 
-def _prepare(folder: Path, config: Config) -> None:
+def _clear(folder: Path) -> None:
+    """Makes the folder, without the results of an earlier run: they would stand beside a config that is not theirs."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in [folder / INDEX, *folder.glob("checkpoint-*.safetensors"), *folder.glob("*.mp4"), *folder.glob("report.*")]:
+            path.unlink(missing_ok=True)
+        if (folder / "ply").is_dir():
+            shutil.rmtree(folder / "ply")
     except OSError as error:
         raise UserError(
             f"cannot make the output folder {folder}: {error.strerror}; choose another with --output_dir"
         ) from error
-    save_config(folder / "config.json", config)
 
 
 def _check_unchanged(folder: Path, config: Config) -> None:
     """A resumed run must have the settings it began with, or its result would be that of no config at all."""
     if not (folder / INDEX).exists():
         raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
-    if rows := changes(read_record(folder)["options"], to_record(config.fit), "fit."):
+    rows = changes(read_record(folder)["options"], to_record(config.fit), "fit.")
+    free = ("fit.threads ", "fit.checkpoint_seconds ")  # results do not depend on these
+    if rows := [row for row in rows if not row.startswith(free)]:
         raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
 
 

@@ -231,6 +231,25 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes
         assert read_asset(folder).frames == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("fit=3", "fit is 3, wanted the options of FitOptions"),
+        ("fit=FitOptions(steps=4.5)", "fit: steps is 4.5, wanted int"),
+        ("fit=FitOptions(start='cube')", "start is 'cube', wanted one of 'hull', 'ball'"),
+        ("resume='no'", "resume is 'no', wanted bool"),
+        ("data_dir='elsewhere', name='x'", "no clip named 'x' in elsewhere"),
+    ],
+)
+def test_config_files_with_values_of_the_wrong_type(tmp_path: Path, options: str, sentence: str):
+    """Here and not beside the other configs, because those tests run with types checked at every call."""
+    (tmp_path / "c.py").write_text(f"from gs4d.config import Config, FitOptions\nconfig = Config({options})")
+    done = command("train.py", "--configs", str(tmp_path / "c.py"), "--output_dir", str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_run_that_is_not_there_cannot_be_rendered(tmp_path: Path):
     done = command("render.py", "--model_path", str(tmp_path))
     assert done.returncode == 2

@@ -47,9 +47,16 @@ def test_flags_win_over_the_file(tmp_path: Path):
         (["--fit.start", "hul"], r"invalid choice 'hul'.*'hull', 'ball'"),
         (["--export.background", "1", "1"], "Expected 3 values"),
         (["rose"], "unknown option rose"),
-        (["--export.fps", "-1"], "fps -1"),
-        (["--fit.motion.channels", "3"], "channels is 3, wanted a positive multiple of 16"),
-        (["--fit.steps", "0"], r"fit\.steps is 0; it must be at least 1"),
+        (["--export.fps", "-1"], r"export\.fps is -1\.0; it must lie in 0\.1 to 240"),
+        (["--fit.motion.channels", "3"], "channels is 3, wanted a multiple of 16"),
+        (["--fit.steps", "0"], r"fit\.steps is 0; it must lie in 1 to"),
+        (["--fit.losses.ssim", "nan"], r"fit\.losses\.ssim is nan; it must lie in 0 to 1"),
+        (["--fit.threads", "100000"], r"fit\.threads is 100000"),
+        (["--fit.seed", "99999999999999999999999"], r"fit\.seed"),
+        (["--fit.learning_rates.means", "1e30"], r"fit\.learning_rates\.means"),
+        (["--fit.motion.resolution", "100000"], "1024 texels"),
+        (["--export.background", "nan", "0", "0"], r"export\.background"),
+        (["-e", "a\nb"], "no name of a folder"),
         (["-e", "../rose"], "no name of a folder"),
         (["-e", ""], "no name of a folder"),
     ],
@@ -66,6 +73,7 @@ def test_typos_get_one_sentence(arguments: list[str], sentence: str):
         ("config = 3", "sets config to a int"),
         ("x = 1", "sets config to nothing"),
         ("config = = 3", "fails with SyntaxError"),
+        ("raise SystemExit(0)", "fails with SystemExit"),
         ("from gs4d.config import Config\nconfig = Config(nam='x')", "fails with TypeError.*nam"),
     ],
 )
@@ -80,6 +88,8 @@ def test_absent_config_files_are_named(tmp_path: Path):
         load_config(tmp_path / "nope.py")
     with pytest.raises(UserError, match="wants a file"):
         split_config_flag(["--configs"])
+    with pytest.raises(UserError, match="wants a file"):
+        split_config_flag(["--configs", "--skip_train"])
 
 
 def test_the_record_reads_back_equal(tmp_path: Path):

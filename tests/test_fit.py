@@ -17,8 +17,8 @@ from gs4d.camera import Camera
 from gs4d.checkpoint import INDEX, read_asset
 from gs4d.clip import Clip
 from gs4d.densify import DensifyOptions, NeedMeter, densify
-from gs4d.errors import UserError
-from gs4d.fit import FitOptions, Fitter, Interrupted, LearningRates, LossWeights, fit
+from gs4d.errors import Interrupted, UserError
+from gs4d.fit import FitOptions, Fitter, LearningRates, LossWeights, fit
 from gs4d.hull import carve, start_gaussians
 from gs4d.motion import HexPlaneOptions
 from gs4d.native import set_threads
@@ -161,9 +161,33 @@ def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
     assert prior.shapes == {(2, 32, 32, 3)}
 
 
+class Endless(Greyish):
+    """A prior that asks for too much."""
+
+    def score(
+        self, images: Float[Tensor, "b h w 3"], cameras: Camera, condition: Float[Tensor, "b h w 4"], progress: float
+    ) -> Float[Tensor, ""]:
+        return images.sum() * 1e38 * 1e38
+
+
 def test_a_loss_that_runs_away_is_reported(clip: Clip, tmp_path: Path):
-    with pytest.raises(UserError, match=r"the loss is .* at step \d+"):
-        fit(clip, replace(OPTIONS, losses=LossWeights(plane_smoothness=float("inf"))), tmp_path)
+    with pytest.raises(UserError, match=r"the loss is inf at step 48"):
+        fit(clip, OPTIONS, tmp_path, prior=Endless())
+
+
+def test_a_single_frame_stands_still(clip: Clip, tmp_path: Path):
+    tracks = tuple(replace(track, images=track.images[:1]) for track in clip.tracks)
+    asset = fit(Clip("still", tracks), replace(OPTIONS, steps=60), tmp_path).asset()
+    assert torch.equal(asset.at(0.0).means, asset.at(1.0).means)
+
+
+def test_other_pictures_or_cameras_are_not_resumed(clip: Clip, tmp_path: Path):
+    fit(clip, replace(OPTIONS, steps=3), tmp_path)
+    darker = replace(clip.tracks[0], images=clip.tracks[0].images // 2)
+    turned = replace(clip.tracks[1], orbit=replace(clip.tracks[1].orbit, azimuth=5.0))
+    for tracks in ((darker, *clip.tracks[1:]), (clip.tracks[0], turned, *clip.tracks[2:]), clip.tracks[:1]):
+        with pytest.raises(UserError, match="the pictures or the cameras of the clip changed"):
+            fit(Clip("toy", tracks), replace(OPTIONS, steps=3), tmp_path, resume=True)
 
 
 def test_one_view_alone_is_fitted(clip: Clip, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Files in, files out, and one sentence for everything that can be wrong with them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def test_large_and_odd_sized_frames_keep_their_aspect(tmp_path: Path):
     clip = read_clip(tmp_path, "wide", resolution=33)
     assert clip.tracks[0].size == (16, 33)
     assert clip.tracks[0].camera().width == 33
+    assert clip.tracks[0].orbit.aspect == 33 / 16
 
 
 @pytest.mark.parametrize("numbers", [(0, 1, 2), (1, 2, 3), (0, 2, 4, 6), (7, 8)])
@@ -93,7 +95,20 @@ CASES = {
     ),
     "empty sync": (lambda d: [p.unlink() for p in d.glob("toy_sync/*")], "holds no side views"),
     "short rig": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0.0, 90.0]}), "16 views per frame but rig file .* 2"),
-    "rig typo": (lambda d: write_json(d / "toy_rig.json", {"azimut": [0.0] * 16}), "lists"),
+    "rig typo": (lambda d: write_json(d / "toy_rig.json", {"azimut": [0.0] * 16}), "'azimut' .did you mean 'azimuth'"),
+    "rig huge": (lambda d: (d / "toy_rig.json").write_text('{"azimuth": [0], "radius": 1' + "0" * 400 + "}"), "radius as 1000"),
+    "rig deep": (lambda d: (d / "toy_rig.json").write_text("[" * 100000), "not valid JSON"),
+    "rig link": (lambda d: (d / "toy_rig.json").symlink_to(d / "nowhere"), "cannot be read"),
+    "surplus side views": (
+        lambda d: save_rgba(d / "toy_sync/3_0_0_rgba.png"),
+        "side views of frame 3, which the input video lacks",
+    ),
+    "twice": (lambda d: save_rgba(d / "toy_pose0/01.png"), "same frame"),
+    "sync is a file": (
+        lambda d: (shutil.rmtree(d / "toy_sync"), (d / "toy_sync").write_text("")),
+        "toy_sync holds no side views",
+    ),
+    "16 bit": (lambda d: Image.new("I;16", (12, 12)).save(d / "toy_pose0/0.png"), "8-bit RGBA"),
     "rig key": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "elevaton": 3}), "did you mean 'elevation'"),
     "rig text": (lambda d: (d / "toy_rig.json").write_text("{"), "not valid JSON"),
     "rig range": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "fov": 200}), "out of range"),
@@ -124,6 +139,8 @@ def test_rig_files_in_both_forms(tmp_path: Path):
         path, {"views": [{"azimuth": 0, "elevation": 20, "fov": 40}, {"azimuth": 60, "elevation": 20, "radius": 2, "fov": 40}]}
     )
     assert read_rig(path) == by_column
+    write_json(path, {"azimuth": 90})
+    assert read_rig(path) == [Orbit(90.0)]
     write_json(path, {"azimuth": [o.azimuth for o in syncdreamer_rig()], "elevation": 30})
     assert read_rig(path) == syncdreamer_rig()
 

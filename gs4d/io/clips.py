@@ -7,10 +7,11 @@ cameras ``{name}_cameras.json`` names.
 
 from __future__ import annotations
 
-import math
+import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .images import read_image, resize_rgba
 
 CONSISTENT4D_AZIMUTHS = (-75.0, 15.0, 105.0, 195.0)
 MAX_CLIP_BYTES = 8 << 30
+ORBIT_KEYS = ("azimuth", "elevation", "radius", "fov")
 
 
 def clip_names(data_dir: Path) -> list[str]:
@@ -46,7 +48,7 @@ def read_clip(data_dir: Path, name: str, *, resolution: int) -> Clip:
     numbers = _frame_numbers(folder)
     tracks = [_read_track("input", _input_orbit(data_dir, name), [folder / numbers[t] for t in numbers], resolution)]
     sync = data_dir / f"{name}_sync"
-    if sync.is_dir():
+    if os.path.lexists(sync):
         tracks += _read_sync(sync, list(numbers), data_dir / f"{name}_rig.json", resolution)
     truth = _read_truth(data_dir, name, list(numbers), resolution)
     return Clip(name, tuple(tracks), tuple(truth))
@@ -54,7 +56,10 @@ def read_clip(data_dir: Path, name: str, *, resolution: int) -> Clip:
 
 def _frame_numbers(folder: Path) -> dict[int, str]:
     """Frame number -> file name in order; the numbering may start anywhere and step evenly, but may have no hole."""
-    found = {int(p.stem): p.name for p in sorted(folder.glob("*.png")) if p.stem.isdecimal()}
+    found: dict[int, str] = {}
+    for path in sorted(folder.glob("*.png")):
+        if path.stem.isdecimal() and found.setdefault(int(path.stem), path.name) != path.name:
+            raise UserError(f"{path} and {found[int(path.stem)]} are the same frame; remove one of them")
     if not found:
         raise UserError(f"{folder} holds no frames named 0.png, 1.png, ...; put the RGBA frames of the video there")
     numbers = sorted(found)
@@ -86,19 +91,24 @@ def _read_track(name: str, orbit: Orbit, paths: list[Path], resolution: int) -> 
                 "all frames of a view must have one size"
             )
     images = torch.from_numpy(np.stack([image for _, image in loaded]))
-    if not (images[..., 3] > 127).any():
+    if not images[..., 3].any():
         raise UserError(
             f"{paths[0].parent} shows nothing in view '{name}': every pixel is transparent; check the alpha channel"
         )
-    return Track(name, orbit, images)
+    return Track(name, replace(orbit, aspect=images.shape[2] / images.shape[1]), images)
 
 
 def _input_orbit(data_dir: Path, name: str) -> Orbit:
     path = data_dir / f"{name}_rig.json"
-    rig = read_json(path, "rig file") if path.exists() else {}
+    rig = read_json(path, "rig file") if os.path.lexists(path) else {}
     if not isinstance(rig, dict):
         raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
     return _orbit(rig.get("input", {}), path, Orbit())
+
+
+def _check_keys(entry: dict[str, Any], path: Path) -> None:
+    for word in sorted(set(entry) - set(ORBIT_KEYS)):
+        raise UserError(f"rig file {path} has the unknown key '{word}'{nearest(word, ORBIT_KEYS)}")
 
 
 def _orbit(entry: Any, path: Path, default: Orbit) -> Orbit:
@@ -114,12 +124,13 @@ def _orbit(entry: Any, path: Path, default: Orbit) -> Orbit:
         )
     values = {k: entry.get(k, getattr(default, k)) for k in ("azimuth", "elevation", "radius", "fov")}
     for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise UserError(f"rig file {path} gives {key} as {value!r}, wanted a number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e6:
+            raise UserError(f"{path} gives {key} as {str(value)[:40]}, wanted a number")
     orbit = Orbit(**{k: float(v) for k, v in values.items()})
-    if orbit.radius <= 0 or not 0 < orbit.fov < 180 or abs(orbit.elevation) > 90:
+    if not 0.01 <= orbit.radius <= 100 or not 0.1 <= orbit.fov <= 179 or abs(orbit.elevation) > 90:
         raise UserError(
-            f"rig file {path} has a camera out of range ({orbit}); radius > 0, 0 < fov < 180, -90 <= elevation <= 90"
+            f"{path} has a camera out of range: radius {orbit.radius} (0.01 to 100), fov {orbit.fov} (0.1 to 179), "
+            f"elevation {orbit.elevation} (-90 to 90)"
         )
     return orbit
 
@@ -141,10 +152,11 @@ def read_rig(path: Path) -> list[Orbit]:
         if not isinstance(rig["views"], list) or len(rig) > 1:
             raise UserError(f"rig file {path}: 'views' must be a list of cameras and stand alone beside 'input'")
         return [_orbit(entry, path, Orbit()) for entry in rig["views"]]
+    _check_keys(rig, path)
     lengths = {key: len(value) for key, value in rig.items() if isinstance(value, list)}
-    if len(set(lengths.values())) > 1 or "azimuth" not in lengths:
+    if len(set(lengths.values())) > 1 or "azimuth" not in rig:
         raise UserError(f"rig file {path} lists {lengths or 'no azimuths'}; give one azimuth per view, and other lists as long")
-    count = lengths["azimuth"]
+    count = max(lengths.values(), default=1)
     return [_orbit({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path, Orbit()) for i in range(count)]
 
 
@@ -153,14 +165,18 @@ def _read_sync(folder: Path, numbers: list[int], rig_path: Path, resolution: int
     for path in sorted(folder.glob("*_rgba.png")):
         if match := re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name):
             found[int(match[1]), int(match[2])] = path
+    if surplus := sorted({t for t, _ in found} - set(numbers)):
+        raise UserError(
+            f"{folder} has side views of frame {surplus[0]}, which the input video lacks; add that frame or remove them"
+        )
     if not found:
         raise UserError(f"{folder} holds no side views named {{frame}}_0_{{view}}_rgba.png; fill it or remove it")
     views = max(v for _, v in found) + 1
-    orbits = read_rig(rig_path) if rig_path.exists() else syncdreamer_rig()
+    orbits = read_rig(rig_path) if os.path.lexists(rig_path) else syncdreamer_rig()
     if len(orbits) != views:
         source = (
             f"rig file {rig_path} has"
-            if rig_path.exists()
+            if os.path.lexists(rig_path)
             else f"there is no {rig_path.name}, so SyncDreamer's rig is assumed, which has"
         )
         raise UserError(
@@ -203,14 +219,15 @@ def _truth_orbits(path: Path, views: list[str]) -> Callable[[str], Orbit]:
 def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[str, Orbit]:
     """The orbits of ``views`` (None: all) in the contents of a camera file."""
     try:
-        common = {"radius": float(cameras["radius"]), "fov": float(cameras["fovy_deg"])}
+        common = {"radius": cameras["radius"], "fov": cameras["fovy_deg"]}
         entries = cameras["eval"]
         places = {v: entries[v] for v in (entries if views is None else views)}
-        return {v: Orbit(float(e["azimuth_deg"]), float(e["elevation_deg"]), **common) for v, e in places.items()}
-    except (KeyError, TypeError, ValueError) as error:
+        rows = {v: {"azimuth": e["azimuth_deg"], "elevation": e["elevation_deg"], **common} for v, e in places.items()}
+    except (KeyError, TypeError) as error:
         raise UserError(
-            f"camera file {path} does not place every eval view ({error}); see the data layout in README.md"
+            f"camera file {path} does not place every eval view ({error}); README.md shows what it holds"
         ) from error
+    return {view: _orbit(row, path, Orbit()) for view, row in rows.items()}
 
 
 def read_eval_rig(path: Path) -> dict[str, Orbit]:

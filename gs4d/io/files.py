@@ -59,7 +59,7 @@ def read_json(path: Path, what: str, max_bytes: int = 16 << 20) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{what} {path} is not valid JSON ({error}); restore or delete it") from error

@@ -31,6 +31,8 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
                     raise UserError(
                         f"{path} is {picture.width}x{picture.height} pixels; scale it down to {MAX_PIXELS // 10**6} megapixels"
                     )
+                if picture.mode[0] in "IF":
+                    raise UserError(f"{path} has 16 or 32 bits per pixel (mode {picture.mode}); save it as 8-bit RGBA")
                 if need_alpha and not (picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info):
                     raise UserError(
                         f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background"

@@ -16,6 +16,7 @@ from .fused import MAX_LEVELS, decode_fused
 
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))  # xy, xz, yz: the world axes along the rows and the columns of a spatial plane
 LANES = 16  # channels and hidden units come in multiples of this, so that the CPU kernel needs no remainder loops
+MAX_WIDTH, MAX_TEXELS = 1024, 1024  # beyond them a field would take the machine's memory, not make a better asset
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class HexPlaneOptions:
 
     def __post_init__(self) -> None:
         for name in ("channels", "width"):
-            if (value := getattr(self, name)) < LANES or value % LANES:
-                raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted a positive multiple of {LANES}")
+            if not LANES <= (value := getattr(self, name)) <= MAX_WIDTH or value % LANES:
+                raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted a multiple of {LANES} up to {MAX_WIDTH}")
         for name in ("resolution", "time_resolution"):
-            if (value := getattr(self, name)) is not None and value < 2:
-                raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted at least 2 texels")
-        if not self.multires or min(self.multires) < 1:
-            raise ValueError(f"HexPlaneOptions.multires is {self.multires}, wanted at least one factor, each at least 1")
+            if (value := getattr(self, name)) is not None and not 2 <= value <= MAX_TEXELS:
+                raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted 2 to {MAX_TEXELS} texels")
+        if not self.multires or min(self.multires) < 1 or max(self.multires) * self.resolution > MAX_TEXELS:
+            raise ValueError(f"HexPlaneOptions.multires is {self.multires}, wanted factors from 1 up to {MAX_TEXELS} texels")
 
 
 class HexPlane(DeltaMotion):
@@ -118,10 +119,6 @@ class HexPlane(DeltaMotion):
     def time_smoothness(self) -> Float[Tensor, ""]:
         """Acceleration: mean squared second difference along time (K-Planes eq. 5), summed over levels."""
         return torch.stack([mean_squared_difference(plane, 1, 2) for plane in self.time]).sum()
-
-    def l1_time(self) -> Float[Tensor, ""]:
-        """Mean |time plane - 1| (K-Planes section 3.2), summed over levels: what need not move, rests."""
-        return torch.stack([(plane - 1).abs().mean() for plane in self.time]).sum()
 
 
 def time_rows(plane: Float[Tensor, "3 steps r c"], times: Float[Tensor, " t"]) -> Float[Tensor, "3 t r c"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +30,11 @@ class Render:
     alpha: Float[Tensor, "b h w"]
     depth: Float[Tensor, "b h w"]
     radii: Int[Tensor, "b n"]
+
+
+def can_draw_on_cuda() -> bool:
+    """Whether there is a GPU and gsplat to draw with; without gsplat, or without a GPU, everything stays on the CPU."""
+    return torch.cuda.is_available() and find_spec("gsplat") is not None
 
 
 Backend = Callable[[Gaussians, Camera, Tensor, "Tensor | None"], Render]
