@@ -30,7 +30,7 @@ class Options:
 
 
 def strip(clip: Clip, folder: Path) -> Float[Tensor, "h w 3"]:
-    """Four times: the input video above, the asset from a side, a height and a distance that it never saw below."""
+    """Four times: the input video above, the asset from sides and a height that no training picture had below."""
     asset, top, bottom = read_asset(folder), [], []
     for i, azimuth in enumerate((-60.0, -15.0, 35.0, 80.0)):
         frame = round(i * (clip.frames - 1) / 3)

@@ -19,8 +19,9 @@ def can_run(*tensors: Tensor) -> bool:
 
 
 def set_threads(threads: int) -> None:
-    """Uses ``threads`` CPU threads, 0 for all cores, in torch and in the kernels."""
-    count = threads or os.cpu_count() or 1
+    """Uses ``threads`` CPU threads, 0 for all cores that this process may use, in torch and in the kernels."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = threads or available
     torch.set_num_threads(count)
     if kernels is not None:
         kernels.set_num_threads(count)

@@ -10,8 +10,7 @@ from torch import Tensor
 from gs4d.losses import l1, photometric, photometric_torch, ssim, ssim_map
 from gs4d.native import kernels
 
-needs_native = pytest.mark.skipif(kernels is None, reason="the package was installed without its native code")
-ISAS = kernels.isas() if kernels is not None else []
+ISAS = kernels.isas()
 SHAPES = [(1, 3, 2, 3), (2, 67, 33, 4), (1, 130, 21, 3)]  # smaller than the window, ragged vectors, several bands
 
 
@@ -90,7 +89,6 @@ def test_gradient_by_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda p: photometric(p, target, weights=weights), (prediction.requires_grad_(),))
 
 
-@needs_native
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("kind", ["none", "picture", "pixel"])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -109,14 +107,12 @@ def test_the_kernel_equals_its_float64_twin(shape, kind: str, isa: str, native_s
     assert (gradient.double() - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
-@needs_native
 def test_without_gradient_the_value_is_the_same() -> None:
     prediction, target = (picture.float() for picture in pictures(2, 70, 30, 3))
     value, _ = value_and_gradient(photometric, prediction, target, None)
     assert photometric(prediction, target) == value
 
 
-@needs_native
 def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) -> None:
     prediction, target = (picture.float() for picture in pictures(3, 140, 40, 3))
     results = []

@@ -242,8 +242,7 @@ def test_impossible_options_are_refused(options: dict) -> None:
         HexPlaneOptions(**options)
 
 
-needs_native = pytest.mark.skipif(kernels is None, reason="the package was installed without its native code")
-ISAS = kernels.isas() if kernels is not None else []
+ISAS = kernels.isas()
 TWINS = [  # options, points, times: ragged blocks, several column tiles, every head
     (SMALL, 1, 1),
     (HexPlaneOptions(resolution=7, multires=(1, 2), width=64), 333, 3),
@@ -277,7 +276,6 @@ def outputs_and_gradients(decoder, flat: list[Tensor], seed: int = 5) -> list[Te
     return [deltas.detach(), *torch.autograd.grad(deltas, flat, cotangent)]
 
 
-@needs_native
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("options", "n", "t"), TWINS)
 def test_the_kernel_equals_its_float64_twin(options, n: int, t: int, isa: str, native_state) -> None:
@@ -290,7 +288,6 @@ def test_the_kernel_equals_its_float64_twin(options, n: int, t: int, isa: str, n
         assert relative(value, truth) < 1e-5, place
 
 
-@needs_native
 def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) -> None:
     inputs = field_inputs(SMALL, 2500, 2)
     results = []
@@ -301,7 +298,6 @@ def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) 
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@needs_native
 @pytest.mark.parametrize("isa", ISAS)
 def test_the_kernel_survives_poisoned_points(isa: str, native_state) -> None:
     kernels.set_isa(isa)
@@ -311,7 +307,6 @@ def test_the_kernel_survives_poisoned_points(isa: str, native_state) -> None:
     assert all(tensor.isfinite().all() for tensor in outputs_and_gradients(decode_fused, inputs))
 
 
-@needs_native
 def test_the_kernel_refuses_what_does_not_fit() -> None:
     unit, *layers, plane, rows = field_inputs(EVERYTHING, 8, 2)
     with pytest.raises(ValueError, match=r"deformation field: time rows must be \(3, times, r, channels\)"):
@@ -323,7 +318,6 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
     assert HexPlane(EVERYTHING, 2).heads.count() <= OUTPUTS
 
 
-@needs_native
 def test_a_field_in_float32_uses_the_kernel(monkeypatch) -> None:
     field, means, times = trained(SMALL), cloud().means, torch.tensor([0.5])
     mark = torch.full((1, len(means), 9), 7.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -82,12 +83,12 @@ def _turned(quats: Float[Tensor, "n 4"], turns: Float[Tensor, "t n 3"]) -> Float
     return torch.stack(rows, -1)
 
 
-class DeltaMotion(nn.Module):
+class DeltaMotion(nn.Module, ABC):
     """A motion that adds deltas to one canonical set of Gaussians."""
 
+    @abstractmethod
     def moves(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> dict[str, Tensor]:
         """The deltas of each head that is on, (t, n, columns), for Gaussians whose canonical centres are ``means``."""
-        raise NotImplementedError
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
         """The Gaussians of ``b`` views, each at its own time in [0, 1]; a time that repeats is computed once.
