@@ -1,4 +1,4 @@
-"""As good as it gets without a GPU: longer, with more Gaussians."""
+"""For when time matters less: four times the steps and more Gaussians."""
 
 from gs4d.config import Config, FitOptions
 from gs4d.densify import DensifyOptions

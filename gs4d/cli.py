@@ -19,7 +19,7 @@ COMMANDS = {"score": ("gs4d.score", "renders against truth, in the numbers of th
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     """Runs ``command``; returns 0, 2 after bad input (one sentence on stderr) or 130 after Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
@@ -30,7 +30,7 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        return _refuse("there is not enough memory; lower --fit.gaussians, --fit.resolution or --fit.motion.resolution")
+        return _refuse("there is not enough memory; ask for fewer Gaussians, smaller pictures or a coarser motion field")
     except Interrupted:
         again = shlex.join(["python", *sys.argv, *([] if "--resume" in sys.argv else ["--resume"])])
         print(f"\nStopped; everything so far is saved. To go on: {again}", file=sys.stderr)

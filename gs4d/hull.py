@@ -27,7 +27,7 @@ def project(camera: Camera, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor,
 def carve(clip: Clip, frame: int, *, cells: int = 96, agreement: float = 1.0) -> Float[Tensor, "m 3"]:
     """Centres of the cells of a cube whose projection lies inside the mask in at least ``agreement`` of the views.
 
-    With the input view alone the hull is an endless cone; it is cut where the depth exceeds the silhouette's half width.
+    With the input view alone the hull is an endless cone; it is cut where the depth exceeds half the silhouette's radius.
     """
     line = (torch.arange(cells) + 0.5) / cells * 2 * BOUND - BOUND
     points = torch.cartesian_prod(line, line, line)

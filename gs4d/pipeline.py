@@ -95,8 +95,9 @@ def _clear(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in [folder / INDEX, *folder.glob("checkpoint-*.safetensors"), *folder.glob("*.mp4"), *folder.glob("report.*")]:
             path.unlink(missing_ok=True)
-        if (folder / "ply").is_dir():
-            shutil.rmtree(folder / "ply")
+        for made in ("ply", "video", "eval_renders"):
+            if (folder / made).is_dir():
+                shutil.rmtree(folder / made)
     except OSError as error:
         raise UserError(
             f"cannot make the output folder {folder}: {error.strerror}; choose another with --output_dir"

@@ -1,9 +1,21 @@
-"""Every test runs with the shapes and types of the annotations checked."""
+"""Every test runs with the shapes and types of the annotations checked, and leaves the kernels as it found them."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as in train.py: torch's threads must not spin while ours work
 
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("gs4d", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def restore_kernels() -> Iterator[None]:
+    from gs4d.native import kernels  # only now, under the hook
+
+    isa, threads = kernels.isa(), kernels.num_threads()
+    yield
+    kernels.set_isa(isa)
+    kernels.set_num_threads(threads)

@@ -38,14 +38,6 @@ def value_and_gradient(loss, prediction: Tensor, target: Tensor, weights: Tensor
     return value.detach(), torch.autograd.grad(3 * value, prediction)[0]
 
 
-@pytest.fixture
-def native_state():
-    isa, threads = kernels.isa(), kernels.num_threads()
-    yield
-    kernels.set_isa(isa)
-    kernels.set_num_threads(threads)
-
-
 def test_ssim_is_that_of_scikit_image_inside() -> None:
     prediction, target = pictures(1, 40, 32, 3)
     _, wanted = structural_similarity(
@@ -92,7 +84,7 @@ def test_gradient_by_finite_differences() -> None:
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("kind", ["none", "picture", "pixel"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_kernel_equals_its_float64_twin(shape, kind: str, isa: str, native_state) -> None:
+def test_the_kernel_equals_its_float64_twin(shape, kind: str, isa: str) -> None:
     kernels.set_isa(isa)
     prediction, target = (picture.float() for picture in pictures(*shape))
     weights = weights_of(kind, shape)
@@ -113,7 +105,7 @@ def test_without_gradient_the_value_is_the_same() -> None:
     assert photometric(prediction, target) == value
 
 
-def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) -> None:
+def test_the_kernel_gives_the_same_bits_for_any_number_of_threads() -> None:
     prediction, target = (picture.float() for picture in pictures(3, 140, 40, 3))
     results = []
     for threads in (1, 2, 5):

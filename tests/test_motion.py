@@ -250,14 +250,6 @@ TWINS = [  # options, points, times: ragged blocks, several column tiles, every 
 ]
 
 
-@pytest.fixture
-def native_state():
-    isa, threads = kernels.isa(), kernels.num_threads()
-    yield
-    kernels.set_isa(isa)
-    kernels.set_num_threads(threads)
-
-
 def field_inputs(options: HexPlaneOptions, n: int, t: int) -> list[Tensor]:
     """Flat inputs of both decoders: points (some outside), four layers, planes, rows."""
     field = trained(options)
@@ -278,7 +270,7 @@ def outputs_and_gradients(decoder, flat: list[Tensor], seed: int = 5) -> list[Te
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("options", "n", "t"), TWINS)
-def test_the_kernel_equals_its_float64_twin(options, n: int, t: int, isa: str, native_state) -> None:
+def test_the_kernel_equals_its_float64_twin(options, n: int, t: int, isa: str) -> None:
     kernels.set_isa(isa)
     inputs = field_inputs(options, n, t)
     fused = outputs_and_gradients(decode_fused, [tensor.clone() for tensor in inputs])
@@ -288,7 +280,7 @@ def test_the_kernel_equals_its_float64_twin(options, n: int, t: int, isa: str, n
         assert relative(value, truth) < 1e-5, place
 
 
-def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) -> None:
+def test_the_kernel_gives_the_same_bits_for_any_number_of_threads() -> None:
     inputs = field_inputs(SMALL, 2500, 2)
     results = []
     for threads in (1, 2, 5, 2):
@@ -299,7 +291,7 @@ def test_the_kernel_gives_the_same_bits_for_any_number_of_threads(native_state) 
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_the_kernel_survives_poisoned_points(isa: str, native_state) -> None:
+def test_the_kernel_survives_poisoned_points(isa: str) -> None:
     kernels.set_isa(isa)
     inputs = field_inputs(SMALL, 40, 2)
     for i, poison in enumerate([float("nan"), float("inf"), -float("inf"), 1e38, -1e38]):
