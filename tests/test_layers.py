@@ -21,7 +21,7 @@ LAYERS = [
     {"clip"},
     {"render", "motion", "io", "synth"},
     {"asset", "hull", "prior", "losses", "densify", "metrics"},
-    {"checkpoint", "export"},
+    {"checkpoint", "export", "intake"},
     {"fit"},
     {"config"},
     {"demo", "score", "report"},
