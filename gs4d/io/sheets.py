@@ -36,7 +36,7 @@ def write_sheet(
     notes: Sequence[str] = (),
     cell: int = 128,
 ) -> None:
-    """Writes a PNG with one picture per cell of at most ``cell`` pixels, labels at its edges and ``notes`` below, atomically."""
+    """Writes a PNG with one picture per cell of at most ``cell`` pixels, labels at its edges, ``notes`` below; atomically."""
     font = ImageFont.load_default(size=12)
     left = max((round(font.getlength(label)) + 2 * GAP for label in row_labels), default=GAP)
     top = LINE + GAP if column_labels else GAP
