@@ -12,15 +12,15 @@ import torch
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from .asset import Asset
-from .camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
-from .clip import Orbit, cameras_of
-from .errors import require_ranges
-from .io.files import atomic_path
-from .io.images import to_bytes, write_png
-from .io.ply import write_ply
-from .io.video import write_video
-from .render import render
+from ..asset import Asset
+from ..camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
+from ..clip import Orbit, cameras_of
+from ..errors import require_ranges
+from ..io.files import atomic_path
+from ..io.images import to_bytes, write_png
+from ..io.ply import write_ply
+from ..io.video import write_video
+from ..render import render
 
 VIEWS_PER_CALL = 4
 BLACK = (0.0, 0.0, 0.0)
