@@ -79,7 +79,7 @@ export function frustumPath(shown: Orbit, seen: Orbit, width: number, height: nu
   const pose = poseOf(seen);
   const focal = focalOf(seen, width, height);
   const frame = poseOf(shown);
-  const depth = 0.3 * shown.radius;
+  const depth = 0.2 * shown.radius;
   const high = depth * Math.tan((shown.fov * RADIANS) / 2);
   const corner = (x: number, y: number): Vec3 =>
     add(add(add(frame.center, frame.forward, depth), frame.right, x * high * shown.aspect), frame.down, y * high);

@@ -1,14 +1,16 @@
 // Mouse and touch on the canvas: one finger or the left button orbits, two fingers or the right button pan, pinch and wheel zoom.
 
 import { type Orbit, add, focalOf, limited, poseOf } from "./camera.ts";
+import type { View } from "./view.ts";
 
 interface Point {
   x: number;
   y: number;
 }
 
-/** Calls `change` with the orbit that each gesture makes out of the present one. */
-export function listen(canvas: HTMLCanvasElement, present: () => Orbit, change: (orbit: Orbit) => void): void {
+/** Calls `change` with the orbit that each gesture makes out of the one that the view has. */
+export function listen(canvas: HTMLCanvasElement, view: View, change: (orbit: Orbit) => void): void {
+  const present = (): Orbit => view.destination;
   const down = new Map<number, Point>();
 
   const turn = (dx: number, dy: number): void => {
@@ -19,7 +21,7 @@ export function listen(canvas: HTMLCanvasElement, present: () => Orbit, change: 
   const pan = (dx: number, dy: number): void => {
     const orbit = present();
     const pose = poseOf(orbit);
-    const step = orbit.radius / focalOf(orbit, canvas.clientWidth, canvas.clientHeight);
+    const step = orbit.radius / focalOf(orbit, view.room.width, view.room.height);
     change({ ...orbit, target: add(add(orbit.target, pose.right, -dx * step), pose.down, -dy * step) });
   };
   const zoom = (factor: number): void => change(limited({ ...present(), radius: present().radius * factor }));

@@ -108,6 +108,7 @@ function start(): void {
     if (first) {
       if (!splats.loop) view.player.mode = "ping-pong";
       obey(true);
+      controls.start = view.destination;
     }
     tell("");
   };

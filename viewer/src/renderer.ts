@@ -92,8 +92,11 @@ export class Renderer {
     this.ordered = order.length;
   }
 
-  /** Draws on the canvas at its present size; `quality` in (0, 1] is the share of its pixels per axis that are computed. */
-  draw(orbit: Orbit, weights: Float32Array, background: Background, quality: number): void {
+  /**
+   * Draws on the canvas at its present size; `quality` in (0, 1] is the share of its pixels per axis that are
+   * computed, `margin` the share of its height at the bottom that is left to the controls.
+   */
+  draw(orbit: Orbit, weights: Float32Array, background: Background, quality: number, margin: number): void {
     const { gl, canvas } = this;
     const width = Math.max(1, Math.round(canvas.width * quality));
     const height = Math.max(1, Math.round(canvas.height * quality));
@@ -101,7 +104,7 @@ export class Renderer {
       this.drop(this.surface);
       this.surface = this.makeSurface(width, height, this.deep);
     }
-    this.splat(this.surface, orbit, weights);
+    this.splat(this.surface, orbit, weights, margin);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     this.show(this.surface, canvas.width, canvas.height, background, false);
   }
@@ -111,7 +114,7 @@ export class Renderer {
     const { gl } = this;
     const surface = this.makeSurface(width, height, this.deep);
     const shown = this.makeSurface(width, height, false);
-    this.splat(surface, orbit, weights);
+    this.splat(surface, orbit, weights, 0);
     gl.bindFramebuffer(gl.FRAMEBUFFER, shown.frame);
     this.show(surface, width, height, background ?? { color: [0, 0, 0], square: 0 }, background === null);
     const bytes = new Uint8Array(width * height * 4);
@@ -125,7 +128,7 @@ export class Renderer {
     return image;
   }
 
-  private splat(surface: Surface, orbit: Orbit, weights: Float32Array): void {
+  private splat(surface: Surface, orbit: Orbit, weights: Float32Array, margin: number): void {
     const { gl, scene } = this;
     const { width, height } = surface;
     gl.bindFramebuffer(gl.FRAMEBUFFER, surface.frame);
@@ -150,7 +153,8 @@ export class Renderer {
     gl.uniformMatrix3fv(where("rotation"), true, [...pose.right, ...pose.down, ...pose.forward]);
     gl.uniform3fv(where("center"), pose.center);
     gl.uniform2f(where("viewport"), width, height);
-    gl.uniform1f(where("focal"), focalOf(orbit, width, height));
+    gl.uniform1f(where("margin"), margin * height);
+    gl.uniform1f(where("focal"), focalOf(orbit, width, (1 - margin) * height));
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.bindVertexArray(this.quads);

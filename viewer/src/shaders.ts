@@ -60,6 +60,7 @@ uniform vec4 weights[${Math.max(1, Math.ceil(targets.length / 4))}];
 uniform mat3 rotation;  // world to camera: x right, y down, z forward
 uniform vec3 center;
 uniform vec2 viewport;
+uniform float margin;  // pixels at the bottom that are left to the controls: the picture is centred above them
 uniform float focal;
 out vec2 place;  // in standard deviations along the axes of the ellipse
 flat out vec4 paint;
@@ -125,7 +126,7 @@ void main() {
   vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0 - 1.0;
   place = reach * corner;
   vec2 offset = place.x * sqrt(longest) * axis + place.y * sqrt(shortest) * vec2(-axis.y, axis.x);
-  vec2 pixel = scale * seen.xy + offset;
+  vec2 pixel = scale * seen.xy + offset - vec2(0.0, 0.5 * margin);
   gl_Position = vec4(2.0 * pixel.x / viewport.x, -2.0 * pixel.y / viewport.y, 0.0, 1.0);
   ${
     rest > 0

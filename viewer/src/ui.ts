@@ -17,15 +17,17 @@ export class Controls {
   onchange: () => void = () => undefined;
   private readonly slider = element<HTMLInputElement>("slider");
   private readonly speed = element<HTMLSelectElement>("speed");
+  /** Where a reset goes; null for the input camera. */
+  start: Orbit | null = null;
   private readonly bar = element("bar");
   private frustum = false;
   private hidden = false;
 
   constructor(
     private readonly view: View,
-    private readonly canvas: HTMLCanvasElement,
+    canvas: HTMLCanvasElement,
   ) {
-    listen(canvas, () => view.destination, (orbit) => this.look(orbit));
+    listen(canvas, view, (orbit) => this.look(orbit));
     const click = (id: string, action: () => void): void => element(id).addEventListener("click", action);
     click("play", () => this.toggle());
     click("mode", () => this.nextMode());
@@ -79,13 +81,21 @@ export class Controls {
     const still = splats.count === 1 ? "1 Gaussian" : `${splats.count.toLocaleString("en")} Gaussians`;
     element("facts").textContent = moves ? `${still} · ${splats.frames} frames` : still;
     element("gizmo").setAttribute("aria-pressed", String(this.frustum));
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    const path = this.frustum ? frustumPath(splats.input, view.orbit, width, height) : "";
+    this.leaveRoom();
+    const path = this.frustum ? frustumPath(splats.input, view.orbit, view.room.width, view.room.height) : "";
     element("frustum").firstElementChild?.setAttribute("d", path);
     for (const swatch of this.swatches()) {
       swatch.setAttribute("aria-pressed", String(swatch.dataset.background === view.background));
     }
     (element("color").parentElement as HTMLElement).toggleAttribute("data-chosen", view.background.startsWith("#"));
+  }
+
+  /** The picture is centred above the controls. */
+  private leaveRoom(): void {
+    const margin = this.bar.hidden ? 0 : this.bar.offsetHeight + 2 * parseFloat(getComputedStyle(this.bar).bottom);
+    if (margin === this.view.margin) return;
+    this.view.margin = margin;
+    this.view.wake();
   }
 
   showControls(on: boolean): void {
@@ -154,7 +164,8 @@ export class Controls {
 
   private async save(): Promise<void> {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(await this.view.picture(this.canvas.width, this.canvas.height));
+    const { width, height } = this.view.room;
+    link.href = URL.createObjectURL(await this.view.picture(width * this.view.ratio, height * this.view.ratio));
     link.download = `${document.title}.png`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
@@ -193,7 +204,7 @@ export class Controls {
       "=": () => zoom(1 / ZOOM_STEP),
       "-": () => zoom(ZOOM_STEP),
       l: () => this.nextMode(),
-      r: () => this.look(this.input),
+      r: () => this.look(this.start ?? this.input),
       i: () => this.look(this.input),
       c: () => this.toggleFrustum(),
       b: () => this.nextBackground(),

@@ -15,6 +15,8 @@ const LARGEST_PX = 8192;
 export class View {
   readonly player = new Player(0);
   splats: Splats | null = null;
+  /** CSS pixels at the bottom of the canvas that the controls cover. */
+  margin = 0;
   /** Called after every drawn frame. */
   onframe: () => void = () => undefined;
   /** The camera that is drawn; it follows `goal`. */
@@ -130,6 +132,11 @@ export class View {
     });
   }
 
+  /** Size in CSS pixels of the part of the canvas that the picture is centred in. */
+  get room(): { width: number; height: number } {
+    return { width: this.canvas.clientWidth, height: this.canvas.clientHeight - this.margin };
+  }
+
   wake(): void {
     if (this.pending === 0) this.pending = requestAnimationFrame((now) => this.frame(now));
   }
@@ -152,7 +159,8 @@ export class View {
         this.asked = wish;
         this.orderer.ask({ forward, weights });
       }
-      this.renderer.draw(this.orbit, weights, this.backdrop(), moving ? QUALITIES[this.quality] : 1);
+      const margin = this.margin / this.canvas.clientHeight;
+      this.renderer.draw(this.orbit, weights, this.backdrop(), moving ? QUALITIES[this.quality] : 1, margin);
       if (this.player.playing || (!moving && !this.orderer.busy)) this.waiters.splice(0).forEach((resolve) => resolve());
     }
     this.onframe();
@@ -173,17 +181,18 @@ export class View {
     const named: Record<string, [number, number, number]> = { white: [1, 1, 1], black: [0, 0, 0], checker: [1, 1, 1] };
     const parts = /^#(..)(..)(..)$/.exec(this.behind)?.slice(1).map((hex) => parseInt(hex, 16) / 255);
     const color = named[this.behind] ?? parts ?? named.white;
-    const square = this.behind === "checker" ? Math.round(SQUARE_PX * this.ratio()) : 0;
+    const square = this.behind === "checker" ? Math.round(SQUARE_PX * this.ratio) : 0;
     return { color: color as Background["color"], square };
   }
 
-  private ratio(): number {
+  /** Pixels of the canvas per CSS pixel. */
+  get ratio(): number {
     return Math.min(2, window.devicePixelRatio || 1);
   }
 
   private resize(): void {
-    this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio()));
-    this.canvas.height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio()));
+    this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio));
+    this.canvas.height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio));
     // At once: a resized canvas is empty until it is drawn.
     if (this.pending !== 0) cancelAnimationFrame(this.pending);
     this.frame(performance.now());
