@@ -22,7 +22,8 @@ from .clip import Orbit
 from .errors import UserError
 from .gaussians import FIELD_NDIM, Gaussians
 from .io.files import atomic_path, read_json, write_json
-from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .io.glb import read_glb
+from .motion import HexPlane, HexPlaneOptions, LowRank, Trajectories, TrajectoryOptions
 
 FORMAT = 1
 INDEX = "checkpoint.json"
@@ -120,6 +121,17 @@ def read_asset(folder: Path) -> Asset:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
     return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits)
+
+
+def read_animated(path: Path) -> Asset:
+    """The asset in a glTF file of gs4d, or the splats in anyone's, which then stand still unless morph targets move them.
+
+    Raises:
+        UserError: as :func:`gs4d.io.glb.read_glb`.
+    """
+    held = read_glb(path)
+    orbits = held.orbits if "input" in held.orbits else {"input": Orbit(), **held.orbits}
+    return Asset(held.gaussians, LowRank(held.times, held.weights, held.deltas), held.frames, orbits)
 
 
 def _sha256(path: Path) -> str:
