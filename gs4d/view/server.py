@@ -135,14 +135,15 @@ class Server(ThreadingHTTPServer):
     def __init__(self, subject: Subject, port: int) -> None:
         self.subject = subject
         self.closing = threading.Event()
-        for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        candidates = range(port, min(port + PORTS_TRIED, 65536))
+        for candidate in candidates:
             try:
                 super().__init__((ADDRESS, candidate), Handler)
                 return
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise UserError(f"cannot serve on port {candidate}: {error.strerror}; give another with --port") from error
-        raise UserError(f"ports {port} to {candidate} are all in use; give another with --port")
+        raise UserError(f"ports {port} to {candidates[-1]} are all in use; give another with --port")
 
     def server_close(self) -> None:
         """Ends the streams of news as well."""
@@ -158,8 +159,8 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Three answers and no others: no path of a request ever becomes a path of a file."""
 
-    server: Server
     protocol_version = "HTTP/1.1"
+    server_version, sys_version = "gs4d", ""
 
     def do_GET(self) -> None:
         """Answers the page, its splats, or its stream of news."""
@@ -173,12 +174,17 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the browser has gone
 
+    @property
+    def _here(self) -> Server:
+        assert isinstance(self.server, Server)
+        return self.server
+
     def _page(self) -> None:
-        self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page_of(self.server.subject.title, glb=None).encode())
+        self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page_of(self._here.subject.title, glb=None).encode())
 
     def _splats(self) -> None:
         try:
-            self._answer(HTTPStatus.OK, "model/gltf-binary", self.server.subject.glb())
+            self._answer(HTTPStatus.OK, "model/gltf-binary", self._here.subject.glb())
         except UserError as error:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", str(error).encode("utf-8", "replace"))
 
@@ -189,15 +195,15 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._head(HTTPStatus.OK, "text/event-stream")
         told, spoken = None, time.monotonic()
-        while not self.server.closing.is_set():
-            news = self.server.subject.news()
+        while not self._here.closing.is_set():
+            news = self._here.subject.news()
             if news != told:
                 self.wfile.write(f"data: {json.dumps(asdict(news))}\n\n".encode())
                 told, spoken = news, time.monotonic()
             elif time.monotonic() - spoken > HEARTBEAT_SECONDS:
                 self.wfile.write(b":\n\n")
                 spoken = time.monotonic()
-            self.server.closing.wait(POLL_SECONDS)
+            self._here.closing.wait(POLL_SECONDS)
 
     def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self._head(status, kind, len(body))
@@ -221,7 +227,9 @@ def main(arguments: list[str]) -> None:
     Raises:
         UserError: there is nothing to show, or no port is free.
     """
-    options = parse(ViewOptions, arguments, default=ViewOptions(), program="gs4d view", description="Shows splats in the browser.")
+    options = parse(
+        ViewOptions, arguments, default=ViewOptions(), program="gs4d view", description="Shows splats in the browser."
+    )
     with Server(Subject(options.path), options.port) as server:
         print(f"{options.path} is shown at {server.url} until Ctrl-C.", flush=True)
         if options.browser:

@@ -20,9 +20,10 @@ interface Gltf {
     extras?: { gs4d?: { units?: Record<string, number[]> } };
   }[];
   animations?: { samplers: { input: number; output: number }[] }[];
-  scenes: { extras?: { gs4d?: { version: number; frames: number; fps: number; loop: boolean; orbits: Record<string, Orbit> } } }[];
+  scenes: { extras?: { gs4d?: { version: number; frames: number; fps: number; orbits: Record<string, Orbit> } } }[];
 }
 
+export const SH_C0 = 0.28209479177387814;
 const MAGIC = 0x46546c67;
 const EXTENSION = "KHR_gaussian_splatting:";
 const WIDTHS: Record<string, number> = { SCALAR: 1, VEC3: 3, VEC4: 4 };
@@ -79,14 +80,13 @@ function decode(bytes: ArrayBuffer): Splats {
         quats: move(target, "_ROTATION", unit("_ROTATION")),
         logScales: move(target, "_LOG_SCALE", unit("_LOG_SCALE")),
         logits: move(target, "_LOGIT_OPACITY", unit("_LOGIT_OPACITY")),
-        colors: move(target, "_COLOR", unit("_COLOR")),
+        colors: move(target, "_SH_DEGREE_0", SH_C0 * unit("_SH_DEGREE_0")),
       };
     }),
     times: end > 0 ? seconds.map((s) => s / end) : seconds,
     weights: sampler ? read(sampler.output) : new Float32Array(0),
     seconds: end,
     frames: facts.frames,
-    loop: facts.loop,
     input: { ...DEFAULT_ORBIT, ...facts.orbits.input, target: [0, 0, 0] },
   };
 }

@@ -5,6 +5,7 @@ import { readGlb } from "./glb.ts";
 import { changed, readAddress, writeAddress } from "./hash.ts";
 import { follow } from "./live.ts";
 import { MODES, type Mode } from "./player.ts";
+import { joins } from "./splats.ts";
 import { Controls, element } from "./ui.ts";
 import { View } from "./view.ts";
 
@@ -106,7 +107,7 @@ function start(): void {
     const splats = readGlb(bytes);
     await view.show(splats);
     if (first) {
-      if (!splats.loop) view.player.mode = "ping-pong";
+      if (!joins(splats)) view.player.mode = "ping-pong";
       obey(true);
       controls.start = view.destination;
     }

@@ -2,6 +2,7 @@
 // over the background.
 
 import { type Orbit, focalOf, poseOf } from "./camera.ts";
+import { SH_C0 } from "./glb.ts";
 import {
   type Moving,
   SCREEN_FRAGMENT_SHADER,
@@ -214,8 +215,6 @@ export class Renderer {
   }
 }
 
-const SH_C0 = 0.28209479177387814;
-
 function baseTexels(splats: Splats): Float32Array {
   const { count, means, quats, logScales, logits, harmonics, degree } = splats;
   const columns = (degree + 1) ** 2;
@@ -231,26 +230,22 @@ function baseTexels(splats: Splats): Float32Array {
   return texels;
 }
 
-function movedTexels(splats: Splats, moving: Moving): Float32Array {
-  const { count, targets } = splats;
+function movedTexels({ count, targets }: Splats, moving: Moving): Float32Array {
   const stride = 4 * moveTexels(moving);
-  const texels = new Float32Array(count * targets.length * stride);
-  targets.forEach((target, k) => {
-    let offset = 0;
-    const put = (values: Float32Array | null, width: number, channel = 0): void => {
-      if (values === null) return;
-      for (let i = 0; i < count; i++) {
-        const at = (i * targets.length + k) * stride + offset + channel;
-        for (let c = 0; c < width; c++) texels[at + c] = values[width * i + c];
-      }
-    };
-    put(target.means, 3);
-    put(target.logits, 1, 3);
-    for (const name of ["quats", "logScales", "colors"] as const) {
-      if (!moving[name]) continue;
-      offset += 4;
-      put(target[name], name === "quats" ? 4 : 3);
+  const texels = new Float32Array(count * stride);
+  const put = (values: Float32Array | null, width: number, offset: number): void => {
+    if (values === null) return;
+    for (let i = 0; i < count; i++) {
+      for (let c = 0; c < width; c++) texels[i * stride + offset + c] = values[width * i + c];
     }
+  };
+  targets.forEach((target, k) => {
+    const { means, quats, logScales } = moving;
+    put(target.means, 3, 4 * k);
+    put(target.logits, 1, 4 * k + 3);
+    put(target.quats, 4, 4 * (means + k));
+    put(target.logScales, 3, 4 * (means + quats + k));
+    put(target.colors, 3, 4 * (means + quats + logScales + k));
   });
   return texels;
 }

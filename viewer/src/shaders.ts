@@ -1,22 +1,27 @@
 // The rasterizer's formulas (gs4d/render/reference.py) as instanced quads, with its numbers (gs4d/render/constants.py).
 
-import type { Splats } from "./splats.ts";
+import type { Splats, Target } from "./splats.ts";
 
-/** Which values of a Gaussian its targets change, in the order of their texels; the first texel holds means and logits. */
+/** How many of the first targets change each value of a Gaussian; its texels hold these changes one value after another. */
 export interface Moving {
-  quats: boolean;
-  logScales: boolean;
-  colors: boolean;
+  /** Means, with the logits beside them. */
+  means: number;
+  quats: number;
+  logScales: number;
+  colors: number;
 }
 
-export const movingOf = ({ targets }: Splats): Moving => ({
-  quats: targets.some((t) => t.quats !== null),
-  logScales: targets.some((t) => t.logScales !== null),
-  colors: targets.some((t) => t.colors !== null),
-});
+export function movingOf({ targets }: Splats): Moving {
+  const count = (has: (target: Target) => boolean): number => targets.reduce((last, t, k) => (has(t) ? k + 1 : last), 0);
+  return {
+    means: count((t) => t.means !== null || t.logits !== null),
+    quats: count((t) => t.quats !== null),
+    logScales: count((t) => t.logScales !== null),
+    colors: count((t) => t.colors !== null),
+  };
+}
 
-export const moveTexels = (moving: Moving): number =>
-  1 + Number(moving.quats) + Number(moving.logScales) + Number(moving.colors);
+export const moveTexels = (moving: Moving): number => moving.means + moving.quats + moving.logScales + moving.colors;
 
 const BASIS = [
   "",
@@ -33,13 +38,8 @@ const BASIS = [
 export function splatVertexShader(splats: Splats, moving: Moving): string {
   const { degree, targets } = splats;
   const rest = (degree + 1) ** 2 - 1;
-  let texel = 1;
-  const moves = [
-    "vec4 first = texel(moves, at); mean += w * first.xyz; logit += w * first.w;",
-    moving.quats ? `quat += w * texel(moves, at + ${texel++});` : "",
-    moving.logScales ? `logScale += w * texel(moves, at + ${texel++}).xyz;` : "",
-    moving.colors ? `color += w * texel(moves, at + ${texel++}).xyz;` : "",
-  ].join("\n    ");
+  const loop = (count: number, body: string): string =>
+    `for (int k = 0; k < ${count}; k++) { vec4 change = weights[k / 4][k % 4] * texel(moves, at++); ${body} }`;
   return `#version 300 es
 precision highp float;
 precision highp int;
@@ -50,7 +50,6 @@ const float ALPHA_MIN = 1.0 / 255.0;
 const float NEAR = 0.01;
 const float FAR = 1e10;
 const float FOV_MARGIN = 0.3;
-const int TARGETS = ${targets.length};
 
 layout(location = 0) in uint index;
 uniform sampler2D base;
@@ -91,11 +90,11 @@ void main() {
   vec4 quat = texel(base, 4 * i + 1);
   vec3 logScale = texel(base, 4 * i + 2).xyz;
   vec3 color = texel(base, 4 * i + 3).xyz;
-  for (int k = 0; k < TARGETS; k++) {
-    float w = weights[k / 4][k % 4];
-    int at = (i * TARGETS + k) * ${moveTexels(moving)};
-    ${moves}
-  }
+  int at = i * ${moveTexels(moving)};
+  ${loop(moving.means, "mean += change.xyz; logit += change.w;")}
+  ${loop(moving.quats, "quat += change;")}
+  ${loop(moving.logScales, "logScale += change.xyz;")}
+  ${loop(moving.colors, "color += change.xyz;")}
 
   vec3 away = mean - center;
   vec3 seen = rotation * away;

@@ -25,8 +25,6 @@ export interface Splats {
   seconds: number;
   /** Frames of the clip that the asset was fitted to. */
   frames: number;
-  /** Whether the end joins the beginning. */
-  loop: boolean;
   /** Where the input video was seen from. */
   input: Orbit;
 }
@@ -56,4 +54,17 @@ export function weightsAt(splats: Splats, t: number): Float32Array {
     result[k] = weights[left * columns + k] * (1 - part) + weights[right * columns + k] * part;
   }
   return result;
+}
+
+/** Whether the motion can run in a circle: its end lies within two frames' way of its beginning. */
+export function joins(splats: Splats): boolean {
+  const sizes = splats.targets.map(({ means }) => (means ?? new Float32Array(0)).reduce((most: number, x) => Math.max(most, Math.abs(x)), 0));
+  const way = (a: number, b: number): number => {
+    const [from, to] = [weightsAt(splats, a), weightsAt(splats, b)];
+    return Math.hypot(...sizes.map((size, k) => size * (to[k] - from[k])));
+  };
+  const steps = Math.max(1, splats.frames - 1);
+  let total = 0;
+  for (let i = 0; i < steps; i++) total += way(i / steps, (i + 1) / steps);
+  return way(0, 1) <= (2 * total) / steps;
 }
