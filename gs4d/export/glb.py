@@ -55,7 +55,7 @@ def write_glb(
         UserError: the file cannot be written.
     """
     times = asset.times(frames)
-    size = float(_size(asset.at(0.0).means))
+    size = size_of(asset.at(0.0).means)
     base, motion = factor(asset.at_times, times, tolerance=tolerance * size, keys=KEYS if len(times) > 1 else 1)
     writer = GlbWriter({"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0})
     if copyright is not None:
@@ -97,11 +97,11 @@ def write_glb(
     writer.write(path)
 
 
-def _size(means: Float[Tensor, "n 3"]) -> Float[Tensor, ""]:
+def size_of(means: Float[Tensor, "n 3"]) -> float:
     """The longest side of the box around all but the outermost Gaussians."""
     ordered = means.sort(0).values
     outside = len(means) // 100
-    return (ordered[len(means) - 1 - outside] - ordered[outside]).max().clamp_min(1e-6)
+    return max(float((ordered[len(means) - 1 - outside] - ordered[outside]).max()), 1e-6)
 
 
 def _extension() -> dict[str, str]:
