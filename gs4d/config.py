@@ -178,7 +178,8 @@ def parse(kind: type[T], arguments: list[str], *, default: T, program: str, desc
             f"unknown option {flag}{nearest(flag.replace('-', '_').replace('__', '--', 1), known)}; see {program} --help"
         )
     match = re.search(r"-{9,} (.+?) -{9,}", said)
-    raise UserError(f"{match[1] if match else said}; see {program} --help")
+    sentence = re.sub(r"^Error parsing \w+: ", "", match[1] if match else said)
+    raise UserError(f"{sentence}; see {program} --help")
 
 
 def _flags(record: dict[str, Any], prefix: str = "") -> list[str]:

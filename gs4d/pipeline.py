@@ -23,7 +23,7 @@ from .clip import Clip, over_white
 from .config import Config, changes, save_config, to_record
 from .demo import write_rose
 from .errors import UserError
-from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
+from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import fit
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
@@ -65,9 +65,10 @@ def run(config: Config) -> Path:
 
     # 4. The asset leaves in the formats that others read.
     asset = read_asset(folder)
-    write_ply_sequence(folder / "ply", asset, config.export.frames)
-    write_input_view(folder / "input_view.mp4", asset, clip.tracks[0].orbit, config.export)
+    write_ply_sequence(folder / "ply", asset, config.export)
+    write_input_view(folder / "input_view.mp4", asset, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
+    export(asset, folder / "export", config.name, config.export)
 
     # 5. The report.
     report = {
@@ -95,7 +96,7 @@ def _clear(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in [folder / INDEX, *folder.glob("checkpoint-*.safetensors"), *folder.glob("*.mp4"), *folder.glob("report.*")]:
             path.unlink(missing_ok=True)
-        for made in ("ply", "video", "eval_renders"):
+        for made in ("ply", "video", "eval_renders", "export"):
             if (folder / made).is_dir():
                 shutil.rmtree(folder / made)
     except OSError as error:
@@ -193,7 +194,7 @@ def rerender(options: RenderOptions) -> list[Path]:
     out = options.out or options.model_path / "video"
     written = []
     if not options.skip_video:
-        write_input_view(out / "input_view.mp4", asset, source, options)
+        write_input_view(out / "input_view.mp4", asset, options)
         write_turntable(out / "turntable.mp4", asset, options)
         written += [out / "input_view.mp4", out / "turntable.mp4"]
     if not options.skip_train:
@@ -203,7 +204,7 @@ def rerender(options: RenderOptions) -> list[Path]:
         write_views(out / "eval", asset, views, options)
         written.append(out / "eval")
     if options.ply:
-        write_ply_sequence(options.model_path / "ply", asset, options.frames)
+        write_ply_sequence(options.model_path / "ply", asset, options)
         written.append(options.model_path / "ply")
     return written
 

@@ -24,7 +24,7 @@ LAYERS = [
     {"checkpoint", "export", "intake"},
     {"fit"},
     {"config"},
-    {"demo", "score", "report"},
+    {"demo", "score", "report", "deliver"},
     {"pipeline"},
     {"batch", "view"},
     {"cli"},

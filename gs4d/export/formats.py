@@ -1,0 +1,44 @@
+"""The table of what a run can leave as: who writes it, and under which name. No writer is imported before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way out.
+
+    Attributes:
+        module: below ``gs4d.export``.
+        function: in it, called with (path, asset, options).
+        target: file or folder that appears, in which {name} is the run's name.
+        about: for the help.
+    """
+
+    module: str
+    function: str
+    target: str
+    about: str
+
+
+FORMATS = {
+    "ply": Format(".sequence", "write_ply_sequence", "ply", "3DGS PLY, one file per frame"),
+    "mp4": Format(".films", "write_mp4", "{name}.mp4", "H.264 video over the background"),
+    "gif": Format(".films", "write_gif", "{name}.gif", "animated GIF, over the background or --transparent"),
+    "webm": Format(".films", "write_webm", "{name}.webm", "VP9 video with alpha"),
+}
+
+
+def require_known(names: Sequence[str]) -> None:
+    """Refuses names that are not in the table.
+
+    Raises:
+        UserError: the first unknown one, with the nearest and all that there are.
+    """
+    for name in names:
+        if name not in FORMATS:
+            raise UserError(f"no export format named '{name}'{nearest(name, FORMATS)}; there are: {', '.join(FORMATS)}")

@@ -1,0 +1,45 @@
+"""Which moments of an asset are written: its time is continuous, so any rate and number of frames will do."""
+
+from __future__ import annotations
+
+from ..asset import Asset
+from .options import ExportOptions
+
+CLOSED = 0.01  # of the object's size: a motion that ends this close to where it began is a loop already
+
+
+def moments(asset: Asset, options: ExportOptions) -> list[float]:
+    """Times in [0, 1] of the frames of a clip.
+
+    Frame i of the input is time i / (frames - 1), so from first to last pass (frames - 1) / input_fps seconds, and at
+    ``options.fps`` that takes round((frames - 1) fps / input_fps) + 1 frames; ``options.frames`` asks for another number.
+    With ``options.loop`` the way back is added, without its ends; a motion that ends where it began loses its last frame.
+    """
+    count = options.frames or round((asset.frames - 1) * options.fps / options.input_fps) + 1
+    times = asset.times(count).tolist()
+    if not options.loop or count < 2:
+        return times
+    return times[:-1] if is_closed(asset) else times + times[-2:0:-1]
+
+
+def around(asset: Asset, options: ExportOptions) -> list[float]:
+    """Times of the frames of one turntable, at the rate ``options.fps``."""
+    count = options.frames or max(1, round(options.turntable_frames * options.fps / options.input_fps))
+    if options.freeze is not None:
+        return [options.freeze] * count
+    if not options.loop:
+        return asset.times(count).tolist()
+    phases = [i / count for i in range(count)]
+    return phases if is_closed(asset) else [1 - abs(1 - 2 * phase) for phase in phases]
+
+
+def seconds(asset: Asset, options: ExportOptions) -> float:
+    """Time from the first frame to the last."""
+    return (asset.frames - 1) / options.input_fps
+
+
+def is_closed(asset: Asset) -> bool:
+    """Whether the motion ends where it began."""
+    first, last = asset.at(0.0).means, asset.at(1.0).means
+    size = (first.amax(0) - first.amin(0)).norm()
+    return bool(((last - first).norm(dim=1) <= CLOSED * size).all())
