@@ -24,7 +24,7 @@ from .config import Config, changes, save_config, to_record
 from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
-from .fit import fit
+from .fit import Observer, fit
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
@@ -33,8 +33,8 @@ from .render import Render, render
 from .report import motion_amount, write_report
 
 
-def run(config: Config) -> Path:
-    """Does everything that a run does and returns its folder.
+def run(config: Config, on_step: Observer | None = None) -> Path:
+    """Does everything that a run does and returns its folder; ``on_step`` watches the fit.
 
     Raises:
         UserError: the input or the settings are wrong; the sentence says what to do.
@@ -61,7 +61,7 @@ def run(config: Config) -> Path:
     set_threads(config.fit.threads)
 
     # 3. The fit.
-    fitter = fit(clip, config.fit, folder, resume=config.resume)
+    fitter = fit(clip, config.fit, folder, resume=config.resume, on_step=on_step)
 
     # 4. The asset leaves in the formats that others read.
     asset = read_asset(folder)
