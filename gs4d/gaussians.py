@@ -89,7 +89,7 @@ class Gaussians:
         return Gaussians(**{name: t[view] if t.ndim > FIELD_NDIM[name] else t for name, t in self.items()})
 
     def half_turn(self) -> Gaussians:
-        """Half a turn about the x axis: y up and z back become y down and z forward, or the other way; exact, its own inverse."""
+        """Half a turn about x: y up and z back become y down and z forward, or the other way; exact, its own inverse."""
         signs = self.means.new_tensor
         return self.replace(
             means=self.means * signs([1.0, -1.0, -1.0]),

@@ -1,9 +1,9 @@
 """The .ksplat format (mkkellogg/GaussianSplats3D, 2023): a header of 4096 bytes, 1024 per section, then the sections.
 
 A section holds the centres of its buckets (cubes of up to some hundreds of Gaussians) and one record per Gaussian: centre,
-standard deviations, rotation wxyz, RGB and opacity (8 bit each), and coefficients of degree 1-2 band by band, R, G, B one after
-the other in each. Compression level 0 has float32 throughout; level 1 16-bit centres within the bucket and float16; level 2 also
-8-bit coefficients. Positions are those of the PLY file of the same Gaussians. It is read only: newer formats are smaller.
+standard deviations, rotation wxyz, RGB and opacity (8 bit each), and coefficients of degree 1-3 band by band, R, G and B one
+after the other in each. Level 0 has float32 throughout; level 1 16-bit centres within the bucket and float16; level 2 also
+8-bit coefficients. Positions are those of the PLY file of the same Gaussians. It is only read: newer formats are smaller.
 """
 
 from __future__ import annotations

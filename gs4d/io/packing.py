@@ -20,8 +20,8 @@ MAX_FILE_BYTES = 4 << 30
 MAX_GAUSSIANS = 32 << 20
 ALPHA_EPS = 1e-6  # opacities of 0 and 1 are read as this far inside, so that their logits (-13.8, 13.8) are finite
 
-Floats = Float[np.ndarray, "*shape"]
-Words = UInt[np.ndarray, "*shape"]
+Floats = Float[np.ndarray, "..."]
+Words = UInt[np.ndarray, "..."]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -135,7 +135,7 @@ def dc_of(colors: Floats) -> Floats:
     return (colors.astype(np.float64) - 0.5) / SH_C0
 
 
-def to_uint8(values: Floats) -> UInt[np.ndarray, "*shape"]:
+def to_uint8(values: Floats) -> UInt[np.ndarray, "..."]:
     """Rounds to the nearest of 0-255."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 

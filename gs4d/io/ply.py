@@ -1,4 +1,4 @@
-"""PLY: 3D Gaussian splats in the layout that every viewer reads (Kerbl et al. 2023), SuperSplat's compressed ones, point clouds.
+"""PLY: 3D Gaussian splats in the layout that every viewer reads (Kerbl et al. 2023), SuperSplat's compressed ones, points.
 
 plyfile (GPL) is imported only here. Positions are the file's numbers; viewers take a splat PLY as x right, y down, z forward,
 which is half a turn about x from gs4d's world (``Gaussians.half_turn``).
@@ -89,7 +89,7 @@ def read_ply(path: Path) -> Gaussians:
             ply = PlyData.read(str(path))
             elements = {element.name: element.data for element in ply.elements}
             vertices = elements["vertex"]
-            names = set(vertices.dtype.names or ())
+            names: set[str] = set(vertices.dtype.names or ())
             if "chunk" in elements and "packed_position" in names:
                 return unpack(path, elements["chunk"], vertices, elements.get("sh"))
             return _standard(path, vertices, names)

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..errors import UserError
 from ..gaussians import Gaussians
@@ -34,7 +34,7 @@ def gaussians_of_points(path: Path, points: Floats, dc: Floats) -> Gaussians:
         raise UserError(f"{path} has points that are not finite, and no nearest neighbours can be found; remove them")
     spread = np.full(len(points), 1.0)
     if len(points) > 1:
-        distances, _ = cKDTree(points).query(points, min(NEIGHBOURS, len(points) - 1) + 1)
+        distances, _ = KDTree(points).query(points, min(NEIGHBOURS, len(points) - 1) + 1)
         spread = distances[:, 1:].mean(1)
     typical = np.median(spread[spread > 0]) if (spread > 0).any() else 1.0
     log_scales = np.log(0.5 * np.clip(spread, typical / MAX_SPREAD, typical * MAX_SPREAD))

@@ -59,6 +59,13 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def _decode(path: Path, meta: Any, size: int, load: Callable[[str], bytes]) -> Gaussians:
+    try:
+        return _gaussians(path, meta, size, load)
+    except (TypeError, AttributeError) as error:  # JSON of another shape
+        raise ValueError(str(error)) from error
+
+
+def _gaussians(path: Path, meta: Any, size: int, load: Callable[[str], bytes]) -> Gaussians:
     version = meta.get("version") if isinstance(meta, dict) else None
     if version != 2:
         raise UserError(f"{path} is no SOG of version 2 (it says {version!r:.40}); convert it with splat-transform")

@@ -1,18 +1,19 @@
 """Niantic's SPZ: reads versions 1 to 4, writes version 4 (the current one, of nianticlabs/spz 3.0, 2026).
 
 Version 4, little-endian: a header of 32 bytes (magic "NGSP", version, count: 4 bytes each; SH degree, fractional bits, flags,
-number of streams: 1 byte each; offset of the table of contents: 4 bytes; 12 zero bytes), extensions (skipped here), the table of
-contents (compressed and raw length of each stream, 8 bytes each), and the streams, each one zstd frame. Versions 1-3 are one
-gzip stream of the header's first 16 bytes and the same attributes one after the other.
+number of streams: 1 byte each; offset of the table of contents: 4 bytes; 12 zero bytes), extensions (skipped here), the table
+(compressed and raw length of each stream, 8 bytes each), and the streams, each one zstd frame. Versions 1-3 are one gzip stream
+of the header's first 16 bytes and the same attributes one after the other.
 
-| stream | bytes per Gaussian | value | quantisation |
+| stream | bytes | value | quantisation |
 |---|---|---|---|
 | positions | 9 | 3 x 24-bit signed fixed point (version 1: 3 x float16) | 2^-fractional_bits |
 | opacities | 1 | u / 255 | 1/255 |
 | colours | 3 | degree-0 coefficient = (u / 255 - 0.5) / 0.15 | 0.026, -3.33 to 3.33 |
 | scales | 3 | logarithm = u / 16 - 10 | 1/16, -10 to 5.94 |
-| rotations | 4 | largest of xyzw 2 bits, the others sign and 9 bits of magnitude up to 1/sqrt(2) (versions 1, 2: x, y, z, 8 bits) | 0.0014 |
-| further SH | 3 per coefficient | (u - 128) / 128 | 1/128, -1 to 1 |
+| rotations | 4 | which of xyzw is largest: 2 bits; the others: sign, 9 bits of magnitude up to 1/sqrt(2) | 0.0014 |
+| | 3 | versions 1 and 2: x, y, z = u / 127.5 - 1, w >= 0 | 0.008 |
+| further SH | 3 each | (u - 128) / 128 | 1/128, -1 to 1 |
 
 The format stores x right, y up, z back, PLY files x right, y down, z forward: read and written here are the numbers of the PLY
 file of the same Gaussians, as other converters have it, so that y and z change sign on the way.
@@ -23,6 +24,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -126,8 +128,7 @@ def read_spz(path: Path) -> Gaussians:
         else:
             body = _gunzip(data, HEADER.size + sum(lengths)) if is_packed else data
             require_length(path, "Gaussians", len(body), HEADER.size + sum(lengths))
-            ends = np.cumsum([HEADER.size, *lengths])
-            parts = [body[begin:end] for begin, end in zip(ends[:-1], ends[1:], strict=True)]
+            parts = [body[begin:end] for begin, end in pairwise(accumulate([HEADER.size, *lengths]))]
         positions, alphas, colors, scales, rotations, rest = (np.frombuffer(part, "u1") for part in parts)
         if version == 1:
             means = positions.view("<f2").reshape(n, 3).astype(np.float64)
