@@ -20,7 +20,7 @@ from .motion import FrameSequence
 YAxis = Literal["auto", "up", "down"]
 STAGE_RADIUS = 0.6  # what the default rig is made for
 ON_STAGE = (0.15, 0.75)  # radius about the origin within which a scene is left where it stands
-INSIDE = 98  # percent of the visible Gaussians that the sphere holds: floaters far away do not shrink the object
+INSIDE = 96  # percent of the visible Gaussians that the sphere holds: floaters far away do not shrink the object
 VISIBLE_LOGIT = -2.2  # opacity 0.1
 SAMPLES = 100_000
 LOG_SCALE_MIN = -30.0
@@ -53,7 +53,7 @@ def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
 
     Files are what viewers take them for: y down, but for PLY files that gs4d wrote with y up. A scene that already stands
     about the origin in about the right size stays as it is; any other is shifted and scaled, all frames alike, so that a
-    sphere around 98 % of what is visible in its first, middle and last frame has radius 0.6 about the origin. Gaussians with
+    sphere around 96 % of what is visible in its first, middle and last frame has radius 0.6 about the origin. Gaussians with
     numbers that are not finite are left out. Frames are read when they are shown.
 
     Args:

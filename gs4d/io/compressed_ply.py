@@ -54,8 +54,9 @@ def write_compressed_ply(path: Path, gaussians: Gaussians, comment: str = "gs4d"
     Raises:
         UserError: a number is not finite, or the file cannot be written.
     """
-    order = morton_order(gaussians.means.detach().cpu())
-    arrays = {name: values[order.numpy()] for name, values in arrays_to_write(path, gaussians).items()}
+    given = arrays_to_write(path, gaussians)
+    order = morton_order(gaussians.means.detach().cpu()).numpy()
+    arrays = {name: values[order] for name, values in given.items()}
     n, rest = gaussians.count, arrays["sh"][:, 1:]
     position, position_bounds = _between(arrays["means"])
     scale, scale_bounds = _between(np.clip(arrays["log_scales"], -SCALE_LIMIT, SCALE_LIMIT))

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .ksplat import read_ksplat
+from .packing import intact
 from .ply import Y_UP, read_header, read_ply
 from .points import read_points_npz
 from .sog import META, read_sog
@@ -45,6 +46,8 @@ def frame_files(folder: Path) -> list[Path]:
     """
     try:
         files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+    except FileNotFoundError:
+        raise UserError(f"{folder} does not exist") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror or error}") from error
     kinds = sorted({p.suffix.lower() for p in files})
@@ -84,15 +87,13 @@ def _reader(path: Path) -> Callable[[Path], Gaussians]:
     if suffix == ".ksplat":
         return read_ksplat
     if path.name == "lod-meta.json":
-        raise UserError(f"{path} lists levels of detail; give one of them, for example {path.parent / '0_0' / META}")
+        there = sorted(p.parent.name for p in path.parent.glob(f"*/{META}"))
+        raise UserError(f"{path} lists levels of detail; give the folder of one (there are: {', '.join(there) or 'none'})")
     raise UserError(
         f"{path} is no file of Gaussians that gs4d knows; it reads .ply, .splat, .spz, .ksplat, .sog, {META} of a SOG, and .npz"
     )
 
 
 def _zip_reader(path: Path) -> Callable[[Path], Gaussians]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return read_sog if META in archive.namelist() else read_points_npz
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path} is not an intact zip ({error}); export it again") from error
+    with intact(path, "zip"), zipfile.ZipFile(path) as archive:
+        return read_sog if META in archive.namelist() else read_points_npz

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -39,6 +43,12 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+DAMAGE = (
+    ValueError, KeyError, IndexError, OverflowError, MemoryError, EOFError, OSError, ArithmeticError, RecursionError,
+    NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
 @contextmanager
 def intact(path: Path, kind: str) -> Iterator[None]:
     """Turns what numpy and the unpackers say about a damaged file into one sentence."""
@@ -46,19 +56,22 @@ def intact(path: Path, kind: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        MemoryError,
-        EOFError,
-        OSError,
-        ArithmeticError,
-    ) as error:
+    except DAMAGE as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} is not an intact {kind} file ({why}); export it again") from error
+
+
+def open_entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """Opens one file of a zip.
+
+    Raises:
+        KeyError: it is not there.
+        ValueError: it is encrypted, or packed in a way that no splat writer uses.
+    """
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+        raise ValueError(f"{name} is encrypted or packed by method {info.compress_type}")
+    return archive.open(info)
 
 
 def require_count(path: Path, count: int, file_bytes: int) -> None:

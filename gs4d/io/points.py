@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .packing import MAX_FILE_BYTES, Floats, dc_of, intact, require_count, to_gaussians
+from .packing import MAX_FILE_BYTES, Floats, dc_of, intact, open_entry, require_count, to_gaussians
 
 NEIGHBOURS = 3
 MEANS = ("means3d", "means", "points", "xyz")
@@ -62,12 +62,9 @@ def read_points_npz(path: Path) -> Gaussians:
         UserError: it is damaged, has no such arrays, or they do not fit each other.
     """
     with intact(path, "npz"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                points = _array(path, archive, MEANS)
-                colors = _array(path, archive, COLORS)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise ValueError(str(error)) from error
+        with zipfile.ZipFile(path) as archive:
+            points = _array(path, archive, MEANS)
+            colors = _array(path, archive, COLORS)
         if points.shape != colors.shape or points.ndim != 2 or points.shape[1] != 3:
             raise UserError(f"{path} has points {points.shape} and colours {colors.shape}, not two arrays (n, 3); correct it")
         return gaussians_of_points(path, points.astype(np.float32), dc_of(unit_colors(colors)))
@@ -79,8 +76,8 @@ def _array(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...]) -> np.n
     if entry is None:
         held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:8])
         raise UserError(f"{path} has no array named {' or '.join(names)} (it has: {held}); it is no point cloud")
-    info = archive.getinfo(entry)
-    with archive.open(info) as file:
+    size = archive.getinfo(entry).file_size
+    with open_entry(archive, entry) as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{entry} is npy of version {version}")
@@ -90,7 +87,7 @@ def _array(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...]) -> np.n
             raise ValueError(f"{entry} holds {dtype}, not a table of numbers")
         require_count(path, shape[0], path.stat().st_size)
         need = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if need > min(info.file_size, MAX_FILE_BYTES):
-            raise ValueError(f"{entry} claims {need} bytes, it holds {info.file_size}")
+        if need > min(size, MAX_FILE_BYTES):
+            raise ValueError(f"{entry} claims {need} bytes, it holds {size}")
         values = np.frombuffer(file.read(need), dtype)
         return values.reshape(shape, order="F" if fortran else "C")

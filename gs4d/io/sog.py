@@ -22,7 +22,7 @@ from PIL import Image
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .files import read_json
-from .packing import Floats, intact, join_largest, join_sh, logits, read_bytes, require_count, to_gaussians
+from .packing import Floats, intact, join_largest, join_sh, logits, open_entry, read_bytes, require_count, to_gaussians
 
 META = "meta.json"
 MAX_META_BYTES = 4 << 20
@@ -42,16 +42,13 @@ def read_sog(path: Path) -> Gaussians:
         if source.suffix.lower() == ".json":
             meta, size = read_json(source, "SOG", MAX_META_BYTES), sum(p.stat().st_size for p in source.parent.glob("*.webp"))
             return _decode(path, meta, size, lambda name: read_bytes(source.parent / name))
-        try:
-            with zipfile.ZipFile(io.BytesIO(read_bytes(source))) as archive:
-                meta = json.loads(_entry(archive, META, MAX_META_BYTES))
-                return _decode(path, meta, source.stat().st_size, lambda name: _entry(archive, name, MAX_PICTURE_BYTES))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, RecursionError) as error:
-            raise ValueError(str(error)) from error
+        with zipfile.ZipFile(io.BytesIO(read_bytes(source))) as archive:
+            meta = json.loads(_entry(archive, META, MAX_META_BYTES))
+            return _decode(path, meta, source.stat().st_size, lambda name: _entry(archive, name, MAX_PICTURE_BYTES))
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    with archive.open(name) as file:
+    with open_entry(archive, name) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"{name} is larger than {limit >> 20} MB")
