@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ def intact(path: Path, kind: str) -> Iterator[None]:
         raise UserError(f"{path} is not an intact {kind} file ({why}); export it again") from error
 
 
-def open_entry(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+def open_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipExtFile:
     """Opens one file of a zip.
 
     Raises:
@@ -117,7 +116,7 @@ def to_gaussians(means: Floats, quats: Floats, log_scales: Floats, logit_opaciti
     """Gaussians of numpy arrays of any float type, float32."""
 
     def tensor(values: Floats) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        return torch.from_numpy(np.require(values, np.float32, ["C", "W"]))
 
     return Gaussians(tensor(means), tensor(quats), tensor(log_scales), tensor(logit_opacities), tensor(sh))
 
