@@ -21,6 +21,7 @@ from .asset import Asset
 from .checkpoint import INDEX, read_asset, read_record
 from .clip import Clip, over_white
 from .config import Config, changes, save_config, to_record
+from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
@@ -31,6 +32,7 @@ from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssi
 from .native import set_threads
 from .render import Render, render
 from .report import motion_amount, write_report
+from .scene import YAxis
 
 
 def run(config: Config, on_step: Observer | None = None) -> Path:
@@ -154,12 +156,15 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class RenderOptions(ExportOptions):
-    """What to render of a fitted run, and from where."""
+    """What to render of a fitted run, or of anyone's splat, and from where."""
 
     model_path: Path = Path("output/rose")
-    """Folder of the run."""
+    """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
+    y_axis: YAxis = "auto"
+    """Where y points in files; auto takes it to point down, as viewers do, but for PLY files of gs4d. A run knows it."""
     out: Path | None = None
-    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval."""
+    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval. For files they go
+    beside them: scene.spz gets scene_video."""
     eval: bool = False
     """Only render the evaluation views, with alpha, as {out}/{run}/eval_{k}/{t}.png: what `gs4d score` reads."""
     rig: Path | None = None
@@ -180,18 +185,19 @@ def rerender(options: RenderOptions) -> list[Path]:
     Raises:
         UserError: the run's checkpoint or the rig is absent or damaged, or the output cannot be written.
     """
-    asset = read_asset(options.model_path)
+    asset = read_asset(options.model_path, options.y_axis)
     source = asset.orbits["input"]
+    name, place = place_of_results(options.model_path)
     if options.rig is not None:
         views = read_eval_rig(options.rig)
     else:
         views = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
     set_threads(0)
     if options.eval:
-        folder = (options.out or options.model_path / "eval_renders") / options.model_path.resolve().name
+        folder = (options.out or place("eval_renders")) / name
         write_views(folder, asset, views, options, alpha=True)
         return [folder]
-    out = options.out or options.model_path / "video"
+    out = options.out or place("video")
     written = []
     if not options.skip_video:
         write_input_view(out / "input_view.mp4", asset, options)
@@ -204,8 +210,8 @@ def rerender(options: RenderOptions) -> list[Path]:
         write_views(out / "eval", asset, views, options)
         written.append(out / "eval")
     if options.ply:
-        write_ply_sequence(options.model_path / "ply", asset, options)
-        written.append(options.model_path / "ply")
+        write_ply_sequence(place("ply"), asset, options)
+        written.append(place("ply"))
     return written
 
 

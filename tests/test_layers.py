@@ -21,6 +21,7 @@ LAYERS = [
     {"clip"},
     {"render", "motion", "io", "synth"},
     {"asset", "hull", "prior", "losses", "densify", "metrics"},
+    {"scene"},
     {"checkpoint", "export", "intake"},
     {"fit"},
     {"config"},

@@ -41,5 +41,7 @@ def seconds(asset: Asset, options: ExportOptions) -> float:
 def is_closed(asset: Asset) -> bool:
     """Whether the motion ends where it began."""
     first, last = asset.at(0.0).means, asset.at(1.0).means
+    if first.shape != last.shape:
+        return False
     size = (first.amax(0) - first.amin(0)).norm()
     return bool(((last - first).norm(dim=1) <= CLOSED * size).all())
