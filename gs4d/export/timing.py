@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
 from ..asset import Asset
+from ..gaussians import Gaussians
+from ..motion import Motion
 from .options import ExportOptions
 
 CLOSED = 0.01  # of the object's size: a motion that ends this close to where it began is a loop already
@@ -33,11 +40,6 @@ def around(asset: Asset, options: ExportOptions) -> list[float]:
     return phases if is_closed(asset) else [1 - abs(1 - 2 * phase) for phase in phases]
 
 
-def seconds(asset: Asset, options: ExportOptions) -> float:
-    """Time from the first frame to the last."""
-    return (asset.frames - 1) / options.input_fps
-
-
 def is_closed(asset: Asset) -> bool:
     """Whether the motion ends where it began."""
     first, last = asset.at(0.0).means, asset.at(1.0).means
@@ -45,3 +47,25 @@ def is_closed(asset: Asset) -> bool:
         return False
     size = (first.amax(0) - first.amin(0)).norm()
     return bool(((last - first).norm(dim=1) <= CLOSED * size).all())
+
+
+@dataclass(frozen=True)
+class ThereAndBack:
+    """Another motion forth and back again."""
+
+    motion: Motion
+
+    def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
+        """The ``Motion`` protocol."""
+        return self.motion.at_times(gaussians, 1 - (1 - 2 * times).abs())
+
+
+def whole(asset: Asset, options: ExportOptions) -> tuple[Asset, int]:
+    """What formats of one file are made of, that hold a motion and not frames: the asset, and the frames of its :func:`moments`.
+
+    With ``options.loop`` the asset goes there and back, so that its last frame is its first.
+    """
+    frames = len(moments(asset, replace(options, loop=False)))
+    if not options.loop or frames < 2 or is_closed(asset):
+        return asset, frames
+    return replace(asset, motion=ThereAndBack(asset.motion), frames=2 * asset.frames - 1), 2 * frames - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -23,10 +24,15 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
     Raises:
         UserError: the file is absent, not a picture, cut short, too large, or has no alpha where ``need_alpha``.
     """
+    return decode_image(path, str(path), need_alpha=need_alpha)
+
+
+def decode_image(source: Path | IO[bytes], path: str, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
+    """As :func:`read_image`, from an open file too; ``path`` is what error sentences call it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(source) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise UserError(
                         f"{path} is {picture.width}x{picture.height} pixels; scale it down to {MAX_PIXELS // 10**6} megapixels"

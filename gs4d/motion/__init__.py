@@ -10,6 +10,7 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from .deltas import DeltaMotion, Heads, apply_deltas
 from .hexplane import HexPlane, HexPlaneOptions
+from .lowrank import LowRank, factor
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
 
@@ -19,10 +20,12 @@ __all__ = [
     "Heads",
     "HexPlane",
     "HexPlaneOptions",
+    "LowRank",
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
     "apply_deltas",
+    "factor",
 ]
 
 
