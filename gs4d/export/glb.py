@@ -123,9 +123,7 @@ def _box(means: Float[Tensor, "n 3"], motion: LowRank) -> tuple[np.ndarray, floa
     return center.numpy(), float(ROOM * max(float(r) for r in reach)) or 1.0
 
 
-def _attributes(
-    writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.ndarray, scale: float
-) -> dict[str, int]:
+def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.ndarray, scale: float) -> dict[str, int]:
     """The accessors of the Gaussians at the first frame, in the space of the node."""
     sh = base.sh.numpy()
     color = (0.5 + SH_C0 * sh[:, 0]).clip(0, 1)
@@ -174,7 +172,12 @@ def _targets(
 
 
 def _camera(orbit: Orbit) -> dict[str, Any]:
-    lens = {"yfov": math.radians(orbit.fov), "aspectRatio": orbit.aspect, "znear": 0.01 * orbit.radius, "zfar": 100 * orbit.radius}
+    lens = {
+        "yfov": math.radians(orbit.fov),
+        "aspectRatio": orbit.aspect,
+        "znear": 0.01 * orbit.radius,
+        "zfar": 100 * orbit.radius,
+    }
     return {"name": "input camera", "type": "perspective", "perspective": lens}
 
 
