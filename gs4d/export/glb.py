@@ -129,12 +129,11 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
     color = (0.5 + SH_C0 * sh[:, 0]).clip(0, 1)
     opacity = torch.sigmoid(base.logit_opacities).numpy()
     linear = np.where(color > 0.04045, ((color + 0.055) / 1.055) ** 2.4, color / 12.92)
-    rotation = writer.array(base.quats.numpy()[:, XYZW], "i2")
     names = [f"{SPLATS}:SH_DEGREE_{degree}_COEF_{n}" for degree in range(base.sh_degree + 1) for n in range(2 * degree + 1)]
     attributes = {
         "POSITION": writer.array((base.means.numpy() - center) / scale, "i2", bounds=True),
         "COLOR_0": writer.array(np.concatenate([linear, opacity[:, None]], 1), "u1"),
-        f"{SPLATS}:ROTATION": rotation,
+        f"{SPLATS}:ROTATION": writer.array(base.quats.numpy()[:, XYZW], "i2"),
         f"{SPLATS}:SCALE": writer.array(base.log_scales.exp().numpy() / scale, "f4"),
         f"{SPLATS}:OPACITY": writer.array(opacity, "u2"),
         **{name: writer.array(sh[:, i], "f4") for i, name in enumerate(names)},
@@ -142,7 +141,8 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
     # glTF wants what a target moves to be there at rest as well.
     for name, (field, kind) in MOVES.items():
         if field in motion.deltas and name not in attributes:
-            attributes[name] = rotation if field == "quats" else writer.zeros(base.count, WIDTHS[kind], "i1")
+            is_turn = field == "quats"
+            attributes[name] = attributes[f"{SPLATS}:ROTATION"] if is_turn else writer.zeros(base.count, WIDTHS[kind], "i1")
     return attributes
 
 
