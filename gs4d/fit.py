@@ -36,6 +36,7 @@ from .render import can_draw_on_cuda, render
 BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
 WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
+WAIT_SECONDS = 0.03  # between two looks at whether a paused fit may go on
 
 
 @dataclass(frozen=True)
@@ -337,6 +338,11 @@ class Fitter:
                     yield group["name"], slot, self.optimizer.state[parameter]
 
 
+# Called after every step on the fit's thread, while the fit's clock stands still. None lets the fit go on, "wait" has it called
+# again in a moment without a step between, "stop" ends the fit here.
+Observer = Callable[[Fitter], Literal["wait", "stop"] | None]
+
+
 def fit(
     clip: Clip,
     options: FitOptions,
@@ -344,7 +350,7 @@ def fit(
     *,
     prior: ViewPrior | None = None,
     resume: bool = False,
-    on_step: Callable[[Fitter], None] | None = None,
+    on_step: Observer | None = None,
 ) -> Fitter:
     """Fits ``clip`` and leaves checkpoints in ``folder``.
 
@@ -354,7 +360,7 @@ def fit(
         folder: of the run; exists.
         prior: its score is added in the fine stage.
         resume: go on from the checkpoint in ``folder``; the result is that of an uncut run.
-        on_step: called after every step.
+        on_step: watches the fit; what it does cannot change the result, only end it early.
 
     Raises:
         UserError: the checkpoint cannot be resumed or written.
@@ -377,7 +383,12 @@ def fit(
             if step % LOG_EVERY == 0 or fitter.step == options.steps:
                 fitter.history.append({"step": fitter.step, "seconds": round(fitter.seconds, 2), **stats})
             if on_step is not None:
-                on_step(fitter)
+                before = time.monotonic()
+                while (wish := on_step(fitter)) == "wait" and not interrupted():
+                    time.sleep(WAIT_SECONDS)
+                began += time.monotonic() - before
+                if wish == "stop":
+                    break
             if interrupted() or time.monotonic() - saved > options.checkpoint_seconds:
                 fitter.save(folder)
                 saved = time.monotonic()

@@ -247,7 +247,7 @@ def _placed(file: GltfFile, splats: GlbSplats, world: Float[np.ndarray, "4 4"], 
     """In world space. A transform that is no more than turn, even scale and shift also carries a motion along."""
     linear, shift = torch.from_numpy(world[:3, :3].copy()), torch.from_numpy(world[:3, 3].copy())
     left, stretch, right = torch.linalg.svd(linear)
-    if not 1e-12 < float(stretch[-1]) or not float(stretch[0]) < 1e12:
+    if not float(stretch[-1]) > 1e-12 or not float(stretch[0]) < 1e12:
         raise file.error(f"squeezes {where} to nothing or beyond all measure; apply sensible transforms before exporting")
     turn = left @ right
     g, deltas = splats.gaussians, dict(splats.deltas)

@@ -23,9 +23,7 @@ class GlbWriter:
         self.document: dict[str, Any] = {**document, "accessors": [], "bufferViews": []}
         self._chunk = bytearray()
 
-    def array(
-        self, values: Float[np.ndarray, "n *c"], component: str, *, vertices: bool = True, bounds: bool = False
-    ) -> int:
+    def array(self, values: Float[np.ndarray, "n *c"], component: str, *, vertices: bool = True, bounds: bool = False) -> int:
         """Adds an accessor; returns its index.
 
         Args:
@@ -34,7 +32,9 @@ class GlbWriter:
             vertices: whether it is an attribute: those are laid out in multiples of 4 bytes.
             bounds: whether to say the least and largest values, which glTF asks of positions and of times.
         """
-        stored = values.astype("<f4") if component == "f4" else np.rint(values * np.iinfo(component).max).astype("<" + component)
+        stored = (
+            values.astype("<f4") if component == "f4" else np.rint(values * np.iinfo(component).max).astype("<" + component)
+        )
         table = stored.reshape(len(values), -1)
         size = table.shape[1] * table.itemsize
         stride = -(-size // 4) * 4 if vertices else size
