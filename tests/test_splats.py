@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from plyfile import PlyData, PlyElement
+from toys import cloud
 
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
