@@ -64,7 +64,10 @@ def shell_gaussians(shell: Shell, orbit: Orbit, item: int) -> Gaussians:
         second = torch.stack([-along[:, 1], along[:, 0], zero], 1)
         wall = step > WALL
         depths += [depth[y, x], (depth[y, x] + inward * step / 2)[wall]]
-        frames += [torch.stack([first, second, torch.linalg.cross(first, second)], -1), torch.eye(3).expand(int(wall.sum()), 3, 3)]
+        frames += [
+            torch.stack([first, second, torch.linalg.cross(first, second)], -1),
+            torch.eye(3).expand(int(wall.sum()), 3, 3),
+        ]
         flat = torch.stack([SPREAD * stretch, zero + SPREAD, zero + THIN], 1)
         upright = torch.stack([zero + SPREAD * 0.8, zero + SPREAD * 0.8, step * 0.35], 1)[wall]
         log_scales += [flat.log(), upright.log()]

@@ -31,9 +31,7 @@ def turned_inside_out(gaussians: Gaussians, camera: Camera, radius: float) -> Ga
     local = _product(turn.expand(len(z), 4), gaussians.quats)
     mirrored = local * torch.tensor([1.0, -1.0, -1.0, 1.0])
     back = _product((turn * torch.tensor([1.0, -1.0, -1.0, -1.0])).expand(len(z), 4), mirrored)
-    return gaussians.replace(
-        means=(flipped - T[:3, 3]) @ R, quats=back, log_scales=gaussians.log_scales + ratio.log()
-    )
+    return gaussians.replace(means=(flipped - T[:3, 3]) @ R, quats=back, log_scales=gaussians.log_scales + ratio.log())
 
 
 def _product(a: Float[Tensor, "n 4"], b: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
