@@ -16,27 +16,29 @@ TEMPLATE = Path(__file__).parent / "page_assets" / "viewer.html"
 """Built from viewer/ by `make viewer`. Its policy lets no script or style run but its own, which it names by their hashes."""
 
 
-def write_html(path: Path, asset: Asset, title: str | None = None) -> None:
+def write_html(path: Path, asset: Asset, title: str | None = None, *, frames: int | None = None, fps: float = 8.0) -> None:
     """Writes a page that plays ``asset``: the bytes of its .glb inside, no request to anywhere.
 
     Args:
         path: the file to write, ``*.html``.
         asset: what the page plays.
         title: heading and name of saved pictures; None takes the file's name. Any text is safe.
+        frames: as for :func:`gs4d.export.glb.write_glb`.
+        fps: likewise.
 
     Raises:
         UserError: the file cannot be written.
     """
-    page = page_of(path.stem if title is None else title, glb=glb_bytes(asset))
+    page = page_of(path.stem if title is None else title, glb=glb_bytes(asset, frames=frames, fps=fps))
     with atomic_path(path) as part:
         part.write_text(page, encoding="utf-8")
 
 
-def glb_bytes(asset: Asset) -> bytes:
+def glb_bytes(asset: Asset, *, frames: int | None = None, fps: float = 8.0) -> bytes:
     """The file that :func:`gs4d.export.glb.write_glb` writes."""
     with TemporaryDirectory(prefix="gs4d-") as folder:
         path = Path(folder) / "asset.glb"
-        write_glb(path, asset)
+        write_glb(path, asset, frames=frames, fps=fps)
         return path.read_bytes()
 
 
