@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +20,9 @@ from .files import atomic_path
 MAX_PIXELS = 64_000_000  # 8000 x 8000: beyond it a picture is refused before it is decoded
 
 
-def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
-    """Reads a picture as 8-bit RGBA with straight alpha; a picture without alpha becomes opaque.
-
-    Raises:
-        UserError: the file is absent, not a picture, cut short, too large, or has no alpha where ``need_alpha``.
-    """
+@contextmanager
+def _opened(path: Path, need_alpha: bool) -> Iterator[Image.Image]:
+    """A picture whose header says that it can be read; its pixels are not decoded yet."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -37,13 +37,38 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
                     raise UserError(
                         f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background"
                     )
-                return np.asarray(picture.convert("RGBA"))
+                yield picture
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read as a picture ({error}); replace it with an intact file") from error
+
+
+def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
+    """Reads a picture as 8-bit RGBA with straight alpha; a picture without alpha becomes opaque.
+
+    Raises:
+        UserError: the file is absent, not a picture, cut short, too large, or has no alpha where ``need_alpha``.
+    """
+    with _opened(path, need_alpha) as picture:
+        return np.asarray(picture.convert("RGBA"))
+
+
+def read_size(path: Path, *, need_alpha: bool = False) -> tuple[int, int]:
+    """(width, height) of a picture from its header; only a PNG that seems to be cut short is decoded to make sure.
+
+    Raises:
+        UserError: as :func:`read_image`.
+    """
+    with _opened(path, need_alpha) as picture:
+        if picture.format == "PNG":
+            with path.open("rb") as file:
+                file.seek(-min(path.stat().st_size, 12), os.SEEK_END)
+                if b"IEND" not in file.read():
+                    picture.load()
+        return picture.size
 
 
 def read_rgba(path: Path) -> Float[Tensor, "h w 4"]:
