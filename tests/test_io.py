@@ -108,7 +108,7 @@ CASES = {
         lambda d: (shutil.rmtree(d / "toy_sync"), (d / "toy_sync").write_text("")),
         "toy_sync holds no side views",
     ),
-    "16 bit": (lambda d: Image.new("I;16", (12, 12)).save(d / "toy_pose0/0.png"), "8-bit RGBA"),
+    "16 bit": (lambda d: Image.new("I;16", (12, 12)).save(d / "toy_pose0/0.png"), "no alpha channel .mode I;16"),
     "rig key": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "elevaton": 3}), "did you mean 'elevation'"),
     "rig text": (lambda d: (d / "toy_rig.json").write_text("{"), "not valid JSON"),
     "rig range": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "fov": 200}), "out of range"),
