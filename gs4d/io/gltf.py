@@ -26,7 +26,7 @@ from jaxtyping import Float, Int, UInt8
 from pygltflib import Accessor, Animation, Buffer, BufferView, Image, Material, Mesh, Node, Sampler, Scene, Skin, Texture
 
 from ..errors import UserError
-from .images import decode_image
+from .images import open_picture, to_rgba
 
 MAX_FILE_BYTES = 2 << 30
 MAX_JSON_BYTES = 256 << 20
@@ -272,11 +272,11 @@ class GltfFile:
         """
         image = self.item("images", index, where)
         data = self.view(image.bufferView, where) if image.bufferView is not None else self._resource(image.uri, where)
-        pixels = decode_image(BytesIO(data), f"image {index} of {self.path}")
-        self._decoded_pixels += pixels.shape[0] * pixels.shape[1]
-        if self._decoded_pixels > MAX_DECODED_PIXELS:
-            raise self.error(f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale them down")
-        return pixels
+        with open_picture(BytesIO(data), f"image {index} of {self.path}") as picture:
+            self._decoded_pixels += picture.width * picture.height
+            if self._decoded_pixels > MAX_DECODED_PIXELS:
+                raise self.error(f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale them down")
+            return to_rgba(picture)
 
 
 def _read_file(path: Path, what: str) -> bytes:
