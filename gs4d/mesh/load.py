@@ -329,7 +329,7 @@ class _Loader:
         elif glossy := self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness"):
             factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
             if isinstance(named, dict):
-                base = TextureInfo(named.get("extensions"), None, *(named.get(key) for key in ("index", "texCoord")))
+                base = TextureInfo.from_dict(named)  # pyright: ignore[reportAttributeAccessIssue] (a decorator adds it)
         red, green, blue, alpha = self.file.numbers(factor, f"colour of {where}", 4)
         emissive = self.file.numbers(raw.emissiveFactor or [0.0] * 3, f"emissive colour of {where}", 3)
         cutoff = None
