@@ -66,7 +66,7 @@ class Builder:
         *,
         mode: int = 4,
         material: int | None = None,
-        targets: list[dict[str, int]] | None = None,
+        targets: list[Any] | None = None,
         weights: list[float] | None = None,
         **attributes: int,
     ) -> int:
@@ -106,7 +106,7 @@ class Builder:
         return len(self.gltf.materials) - 1
 
     def texture(self, *, uri: str | None = None, png: bytes | None = None, **sampler: Any) -> int:
-        image = Image(uri=uri) if png is None else Image(bufferView=self.view(png), mimeType="image/png")
+        image = Image(uri=uri or "") if png is None else Image(bufferView=self.view(png), mimeType="image/png")
         self.gltf.images.append(image)
         self.gltf.samplers.append(Sampler(**sampler))
         self.gltf.textures.append(Texture(source=len(self.gltf.images) - 1, sampler=len(self.gltf.samplers) - 1))
