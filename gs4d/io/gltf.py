@@ -289,7 +289,11 @@ class GltfFile:
 def _read_file(path: Path, what: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{what} is no regular file: {path}")
+            raise UserError(
+                f"{path} is no regular file; give the .glb or .gltf itself"
+                if what == str(path)
+                else f"{what} is no regular file: {path}"
+            )
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{what} is larger than {MAX_FILE_BYTES >> 30} GB ({path}); simplify the model")
         return path.read_bytes()
