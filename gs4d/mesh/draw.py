@@ -172,6 +172,8 @@ class Painter:
         width: int,
     ) -> UInt8[np.ndarray, "h w 4"]:
         """Calls the native module; ``areas`` are twice the samples that each part covers with all its faces."""
+        if kernels is None:
+            raise ImportError("gs4d's native module is missing, which draws triangles: run: pip install -e .")
         reads, textures = self._reads(areas)
         picture = np.empty((height, width, 4), np.uint8)
         light = lighting.rows()
