@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from .errors import UserError, nearest
+from .errors import UserError, nearest, require_folder_name
 from .export import ExportOptions
 from .fit import FitOptions
 from .io.files import read_json, write_json
@@ -40,11 +40,8 @@ class Config:
     """Go on from the checkpoint of a run that was cut; the result is that of an uncut run."""
 
     def __post_init__(self) -> None:
-        for option, name in (("-e", self.name), ("--name_override", self.clip)):
-            if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-                raise UserError(
-                    f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0"
-                )
+        require_folder_name("-e", self.name)
+        require_folder_name("--name_override", self.clip)
 
     @property
     def clip(self) -> str:

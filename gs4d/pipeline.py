@@ -66,7 +66,7 @@ def run(config: Config) -> Path:
     # 4. The asset leaves in the formats that others read.
     asset = read_asset(folder)
     write_ply_sequence(folder / "ply", asset, config.export.frames)
-    write_input_view(folder / "input_view.mp4", asset, clip.tracks[0].orbit, config.export)
+    write_input_view(folder / "input_view.mp4", asset, clip.tracks[0].orbits, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
 
     # 5. The report.
@@ -124,7 +124,7 @@ def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
     for frame, t in enumerate(clip.times().tolist()):
         gaussians = asset.at(t)
         for track in tracks:
-            rows[track.name].append(_score_picture(render(gaussians, track.camera()), *over_white(track.images[frame])))
+            rows[track.name].append(_score_picture(render(gaussians, track.camera(frame)), *over_white(track.images[frame])))
     views = {name: _mean_row(pictures) for name, pictures in rows.items()}
     groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
     scores = {group: _mean_row([views[track.name] for track in some]) for group, some in groups.items() if some}
@@ -193,11 +193,11 @@ def rerender(options: RenderOptions) -> list[Path]:
     out = options.out or options.model_path / "video"
     written = []
     if not options.skip_video:
-        write_input_view(out / "input_view.mp4", asset, source, options)
+        write_input_view(out / "input_view.mp4", asset, asset.paths.get("input", source), options)
         write_turntable(out / "turntable.mp4", asset, options)
         written += [out / "input_view.mp4", out / "turntable.mp4"]
     if not options.skip_train:
-        write_views(out / "train", asset, asset.orbits, options)
+        write_views(out / "train", asset, {**asset.orbits, **asset.paths}, options)
         written.append(out / "train")
     if not options.skip_test:
         write_views(out / "eval", asset, views, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..asset import Asset
 from ..camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
-from ..clip import Orbit, cameras_of
+from ..clip import Orbit, cameras_of, orbit_along
 from ..errors import require_ranges
 from ..io.files import atomic_path
 from ..io.images import to_bytes, write_png
@@ -99,10 +99,12 @@ def write_ply_sequence(folder: Path, asset: Asset, count: int | None = None) -> 
             write_ply(part / f"{i:04d}.ply", asset.at(t))
 
 
-def write_input_view(path: Path, asset: Asset, orbit: Orbit, options: ExportOptions) -> None:
-    """The asset from the input camera over time."""
-    times, options = asset.times(options.frames).tolist(), options.with_aspect(orbit.aspect)
-    with closing(draw_frames(asset, times, [orbit] * len(times), options, label="input view")) as pictures:
+def write_input_view(path: Path, asset: Asset, orbits: Orbit | Sequence[Orbit], options: ExportOptions) -> None:
+    """The asset from the input camera, which stays or has one orbit per frame of the clip, over time."""
+    times = asset.times(options.frames).tolist()
+    along = [orbit_along(orbits, t) for t in times]
+    options = options.with_aspect(along[0].aspect)
+    with closing(draw_frames(asset, times, along, options, label="input view")) as pictures:
         write_video(path, pictures, options.fps)
 
 
@@ -117,12 +119,23 @@ def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
         write_video(path, pictures, options.fps)
 
 
-def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: ExportOptions, *, alpha: bool = False) -> None:
-    """``{view}/{t}.png`` for every view and frame, over the background or with alpha; replaces ``folder`` as a whole."""
+def write_views(
+    folder: Path,
+    asset: Asset,
+    orbits: Mapping[str, Orbit | Sequence[Orbit]],
+    options: ExportOptions,
+    *,
+    alpha: bool = False,
+) -> None:
+    """``{view}/{t}.png`` for every view and frame, over the background or with alpha; replaces ``folder`` as a whole.
+
+    A camera stays, or has one orbit per frame of the clip.
+    """
     times = asset.times(options.frames).tolist()
     with atomic_path(folder) as part:
-        for view, orbit in orbits.items():
-            shape = options.with_aspect(orbit.aspect)
-            pictures = draw_frames(asset, times, [orbit] * len(times), shape, label=view, alpha=alpha)
+        for view, camera in orbits.items():
+            along = [orbit_along(camera, t) for t in times]
+            shape = options.with_aspect(along[0].aspect)
+            pictures = draw_frames(asset, times, along, shape, label=view, alpha=alpha)
             for t, picture in enumerate(pictures):
                 write_png(part / view / f"{t}.png", torch.from_numpy(picture) / 255)

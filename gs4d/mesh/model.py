@@ -1,0 +1,110 @@
+"""A mesh that moves: its pose at any time of its clip, and its pictures from any side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from ..clip import Orbit
+from ..errors import UserError
+from .animation import NodeTree
+from .draw import Lighting, Painter, Pose
+from .parts import Part
+
+RADIUS = 0.6  # of the sphere that holds the object in every rig of this field
+FIT_POSES = 16  # that are looked at to find the size of the object over its clip
+
+
+@dataclass(frozen=True)
+class AnimatedMesh:
+    """A mesh and the clip that moves it.
+
+    Attributes:
+        parts: its pieces; their vertices follow each other in a pose.
+        tree: moves them.
+        clips: names of the animations of the file.
+        clip: the one that is played, None for a model at rest.
+        duration: its length in seconds, 0 for a model at rest.
+        warnings: sentences about what the file holds and is not drawn.
+        placement: from the file's space to object space.
+    """
+
+    parts: tuple[Part, ...]
+    tree: NodeTree
+    clips: tuple[str, ...]
+    clip: str | None
+    duration: float
+    warnings: tuple[str, ...] = ()
+    placement: Float[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
+
+    def at(self, time: float) -> Pose:
+        """The pose at ``time``, a fraction of the clip: 0 is its start and 1 its end."""
+        world, weights = self.tree.at(time * self.duration)
+        world = self.placement @ world
+        posed = [part.at(world, weights.get(part.node, np.zeros(0))) for part in self.parts]
+        vertices, normals, mirrored = zip(*posed, strict=True)
+        return Pose(np.concatenate(vertices), np.concatenate(normals), mirrored)
+
+    @cached_property
+    def painter(self) -> Painter:
+        """Draws this mesh."""
+        return Painter(self.parts)
+
+    def views(
+        self,
+        times: Sequence[float],
+        orbits: Sequence[Orbit],
+        height: int,
+        width: int,
+        *,
+        lighting: Lighting | None = None,
+    ) -> UInt8[np.ndarray, "b h w 4"]:
+        """Pictures with straight alpha: view ``i`` shows the pose at ``times[i]`` from ``orbits[i]``.
+
+        Args:
+            times: fractions of the clip, in [0, 1].
+            orbits: as many cameras.
+            height: pixels.
+            width: pixels.
+            lighting: what lights it; the default is a sky and a lamp.
+        """
+        poses: dict[float, Pose] = {}
+        pictures = np.empty((len(times), height, width, 4), np.uint8)
+        for i, (time, orbit) in enumerate(zip(times, orbits, strict=True)):
+            pose = poses.get(time) or self.at(time)
+            poses = {time: pose}  # the last one only: views usually come pose by pose
+            pictures[i] = self.painter.draw(pose, orbit, height, width, lighting or Lighting())
+        return pictures
+
+    def fitted(self, start: float = 0.0, end: float = 1.0, *, radius: float = RADIUS, up: str = "y") -> AnimatedMesh:
+        """This mesh moved and scaled, the same for the whole clip, so that it stays inside a sphere around the origin.
+
+        Args:
+            start: of the stretch of the clip that counts, as a fraction.
+            end: of that stretch.
+            radius: of the sphere.
+            up: "y", or "z" for files whose upward axis is z, against the standard.
+
+        Raises:
+            UserError: the mesh has no extent, or positions that are not finite.
+        """
+        turn = np.eye(4)
+        if up == "z":
+            turn[1:3, 1:3] = [[0, 1], [-1, 0]]
+        turned = replace(self, placement=turn)
+        times = start + (end - start) * np.arange(FIT_POSES if self.duration else 1) / FIT_POSES
+        with np.errstate(over="ignore", invalid="ignore"):
+            poses = [turned.at(float(t)).vertices for t in times]
+            low, high = np.min([p.min(0) for p in poses], 0), np.max([p.max(0) for p in poses], 0)
+            center = (low + high) / 2
+            reach = max(float(np.linalg.norm(p - center, axis=1).max()) for p in poses)
+        if not 1e-12 < reach < 1e12:
+            raise UserError(f"the model is {reach:.3g} units large, from its middle to its farthest point; scale it to about 1")
+        placement = turn.copy()
+        placement[:3] *= radius / reach
+        placement[:3, 3] -= center * (radius / reach)
+        return replace(self, placement=placement)
