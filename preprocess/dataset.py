@@ -7,8 +7,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not 
 
 from gs4d.cli import guarded
 
-ABOUT = """Draws animated assets - procedural objects, or every animation of a folder of glTF files - as a still orbit, an orbit
-while time advances and the front view; sorts out those that stand still, overflow, are tiny or flicker; goes on where it was."""
+ABOUT = """Draws animated assets - procedural objects, or every animation of a folder of glTF files - as a still orbit, an
+orbit while time advances and the front view; rejects those that stand still, overflow, are tiny or flicker; goes on
+where it was."""
 
 
 def main(arguments: list[str]) -> None:

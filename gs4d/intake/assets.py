@@ -16,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -31,9 +32,10 @@ from ..errors import UserError, require_ranges
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_sheet
+from ..mesh import AnimatedMesh, load_animated_mesh
 from ..native import set_threads
-from ..synth import AnimatedMesh, draw_views, load_animated_mesh, make_object
-from ..synth.objects import FAMILIES, options_for
+from ..synth import draw_views, make_object, options_for
+from ..synth.objects import FAMILIES
 from .curation import CurationOptions, measure, verdict
 from .dataset import FORMAT, MAX_LINE, SEQUENCES, Layout, append_line, from_sheet, read_manifest, repair_manifest, save_sheet
 
@@ -48,6 +50,8 @@ class DatasetOptions:
 
     source: str = "synth"
     """A folder of animated .glb and .gltf files, every animation of which becomes an asset, or "synth": procedural objects."""
+    exclude: tuple[str, ...] = ()
+    """Of a folder: files left out, as patterns for their path inside it, such as "test/*" "*Fox*"."""
     out: Path = Path("data/4d")
     """The dataset's folder; a dataset that is there goes on."""
     count: int = 1000
@@ -99,9 +103,7 @@ class Source(Protocol):
         """How many there are, where that is known."""
         ...
 
-    def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
-    ) -> UInt8[ndarray, "b h w 4"]:
+    def views(self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int) -> UInt8[ndarray, "b h w 4"]:
         """Pictures of a candidate, each at its own time in [0, 1] and from its own camera.
 
         Raises:
@@ -127,9 +129,7 @@ class SynthSource:
         """All of them."""
         return self.count
 
-    def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
-    ) -> UInt8[ndarray, "b h w 4"]:
+    def views(self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int) -> UInt8[ndarray, "b h w 4"]:
         """Drawn at the density that the size wants."""
         subject = make_object(entry.origin["seed"], options_for(size, family=entry.origin["family"]))
         return draw_views(subject, times, orbits, size)
@@ -140,6 +140,7 @@ class MeshSource:
     """Every animation of every .glb and .gltf under a folder."""
 
     folder: Path
+    exclude: tuple[str, ...] = ()
 
     def entries(self) -> Iterator[Entry]:
         """Files by name, their animations in the file's order; an unreadable file is one candidate with a problem."""
@@ -159,12 +160,10 @@ class MeshSource:
     def total(self) -> None:
         """Known only when every file has been opened."""
 
-    def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
-    ) -> UInt8[ndarray, "b h w 4"]:
+    def views(self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int) -> UInt8[ndarray, "b h w 4"]:
         """Drawn by the mesh renderer."""
         mesh = _mesh(self.folder / entry.origin["file"], entry.origin["clip"])
-        return np.asarray(mesh.views(times, list(orbits), size, size))
+        return np.asarray(mesh.views(times.tolist(), orbits, size, size))
 
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -172,7 +171,8 @@ class MeshSource:
         found = [p for p in self.folder.rglob("*") if p.suffix.lower() in (".glb", ".gltf") and p.is_file()]
         if not found:
             raise UserError(f"{self.folder} holds no .glb or .gltf file, at any depth; put animated models there")
-        return sorted(found, key=lambda p: p.relative_to(self.folder).as_posix())
+        places = {p.relative_to(self.folder).as_posix(): p for p in found}
+        return [places[k] for k in sorted(places) if not any(fnmatchcase(k, pattern) for pattern in self.exclude)]
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +188,7 @@ def make_dataset(options: DatasetOptions) -> Path:
     """
     if options.source == "synth":
         return build(SynthSource(options.seed, options.count, options.family), options)
-    return build(MeshSource(Path(options.source)), options)
+    return build(MeshSource(Path(options.source), options.exclude), options)
 
 
 def build(source: Source, options: DatasetOptions) -> Path:
@@ -249,7 +249,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _describe(options: DatasetOptions, layout: Layout) -> None:
     """Writes dataset.json, or checks that the one that is there was made in the same way."""
-    source = {"kind": "synth", "seed": options.seed, "family": options.family} if options.source == "synth" else {"kind": "files"}
+    source = (
+        {"kind": "synth", "seed": options.seed, "family": options.family}
+        if options.source == "synth"
+        else {"kind": "files", "exclude": list(options.exclude)}
+    )
     record = {"format": FORMAT, **asdict(layout), "curation": asdict(options.curation), "source": source}
     path = options.out / "dataset.json"
     if not path.exists():
@@ -281,7 +285,7 @@ def make_asset(entry: Entry, source: Source, options: DatasetOptions, layout: La
         pictures = source.views(entry, times, orbits, layout.size)
     except UserError as error:
         return {**record, "reason": f"unreadable: {error}"}
-    sequences = dict(zip(SEQUENCES, np.split(pictures, 3), strict=True))
+    sequences: dict[str, ndarray] = dict(zip(SEQUENCES, np.split(pictures, 3), strict=True))
     figures = measure(**sequences)
     record["figures"] = asdict(figures)
     record["reason"] = verdict(figures, options.curation)
@@ -324,9 +328,7 @@ def _turn_away(folder: Path, rejected: Path) -> None:
 # --- many processes --------------------------------------------------------------------------------------------------
 
 
-def _in_order(
-    entries: Iterator[Entry], source: Source, options: DatasetOptions, layout: Layout
-) -> Iterator[dict[str, Any]]:
+def _in_order(entries: Iterator[Entry], source: Source, options: DatasetOptions, layout: Layout) -> Iterator[dict[str, Any]]:
     """The lines of all candidates, in their order, made by as many processes as asked for."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = options.workers or available
@@ -389,7 +391,9 @@ def _preview(folder: Path, layout: Layout) -> Path:
             rows.append(list(from_sheet(read_image(path), THUMB)) if path.exists() else [])
         labels.append(f"{record['id'][:34]}: {(record['reason'] or 'accepted')[:40]}")
     columns = ["still", "90", "180", "moving", "", "", "front", ""]
-    notes = ["; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])) or "no assets"]
+    notes = [
+        "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])) or "no assets"
+    ]
     path = folder / "preview.png"
     write_sheet(path, rows, row_labels=labels, column_labels=columns, notes=notes, cell=96)
     return path

@@ -17,7 +17,7 @@ SEEN = 16  # 8-bit alpha from which a pixel counts as covered
 class CurationOptions:
     """Limits on the figures; an asset beyond one is rejected, and the manifest says why."""
 
-    min_motion: float = 0.012
+    min_motion: float = 0.02
     """Least mean change of the object against its first moment, 0-1 of the colour range: below it an asset is static."""
     max_border: float = 0.002
     """Largest share of a picture's outermost pixels that the object may cover: above it, it overflows."""
@@ -40,9 +40,7 @@ class Figures:
     flicker: float
 
 
-def measure(
-    static: UInt8[ndarray, "f h w 4"], dynamic: UInt8[ndarray, "f h w 4"], front: UInt8[ndarray, "f h w 4"]
-) -> Figures:
+def measure(static: UInt8[ndarray, "f h w 4"], dynamic: UInt8[ndarray, "f h w 4"], front: UInt8[ndarray, "f h w 4"]) -> Figures:
     """Figures of an asset: ``static`` and ``dynamic`` from the same cameras, the latter and ``front`` with time advancing.
 
     motion compares the two orbits, so that it sees what moves on any side; border takes the worst picture, size the mean of

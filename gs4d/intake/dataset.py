@@ -5,8 +5,8 @@ lossless, an eighth of the raw size at 64 pixels and a sixteenth at 256, decoded
 eye. ``asset.json`` beside them is the asset's line of ``manifest.jsonl``, which also tells what was rejected and why;
 ``rejected/{id}.png`` shows it. ``dataset.json`` holds the options that all assets share.
 
-An asset's folder appears by one rename and its line is appended after it, in the order of the source, by one process; a run that
-was killed goes on where it was, and what it leaves is what an undisturbed run leaves, for any number of workers.
+An asset's folder appears by one rename and its line is appended after it, in the order of the source, by one process; a run
+that was killed goes on where it was, and what it leaves is what an undisturbed run leaves, for any number of workers.
 """
 
 from __future__ import annotations
@@ -156,12 +156,11 @@ def read_layout(folder: Path) -> Layout:
     record = read_json(path, "dataset description", MAX_LINE)
     try:
         layout = Layout(int(record["size"]), int(record["frames"]), float(record["elevation"]))
-        known = record["format"] == FORMAT and 1 <= layout.size <= 2048 and 1 <= layout.frames <= 1000
+        if record["format"] == FORMAT and 1 <= layout.size <= 2048 and 1 <= layout.frames <= 1000:
+            return layout
     except (KeyError, TypeError, ValueError):
-        known = False
-    if not known:
-        raise UserError(f"{path} describes no dataset of format {FORMAT}; make the dataset again in another folder")
-    return layout
+        pass
+    raise UserError(f"{path} describes no dataset of format {FORMAT}; make the dataset again in another folder")
 
 
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
@@ -179,14 +178,18 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
             number += 1
             if not line.endswith(b"\n") and len(line) < MAX_LINE:
                 return
-            try:
-                record = json.loads(line)
-                whole = isinstance(record["accepted"], bool) and NAME.fullmatch(record["id"]) is not None
-            except (ValueError, KeyError, TypeError, RecursionError):
-                whole = False
-            if not whole:
+            record = _parsed(line)
+            if record is None:
                 raise UserError(f"line {number} of {path} is no asset; delete the line, and make the dataset again to go on")
             yield record
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        return record if isinstance(record["accepted"], bool) and NAME.fullmatch(record["id"]) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def repair_manifest(folder: Path) -> None:

@@ -6,7 +6,7 @@ A texture draws its random numbers when it is made, not where it is looked up, s
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.random import Generator
 
-from .surface import dot, norm
+from .surface import Number, Vector, dot, norm
 
 Colour = Float[ndarray, "3"]
 
@@ -40,7 +40,7 @@ Paint = Callable[[Patch], Float[ndarray, "n 3"]]
 Mask = Callable[[Patch], Float[ndarray, "n"]]
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
+def hsv(hue: Number, saturation: Number, value: Number) -> Colour:
     """A colour; the hue goes round in 1, the others are cut to [0, 1]."""
     return np.array(colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1)))
 
@@ -125,12 +125,12 @@ def step(mask: Mask, threshold: float, softness: float = 0.05) -> Mask:
     return lambda patch: ((mask(patch) - threshold) / softness + 0.5).clip(0, 1)
 
 
-def height(axis: Sequence[float]) -> Mask:
+def height(axis: Vector) -> Mask:
     """Distance along a direction."""
     return lambda patch: dot(patch.points, axis)
 
 
-def facing(axis: Sequence[float]) -> Mask:
+def facing(axis: Vector) -> Mask:
     """Cosine between the surface's normal and a direction: a belly looks down, a chest forward."""
     return lambda patch: dot(patch.normals, axis)
 
