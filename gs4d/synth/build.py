@@ -92,7 +92,7 @@ class Plan:
             found.append(parent)
         return found
 
-    def sway(self, amount: float, cycles: float | None = None, phase: float | None = None, **how: object) -> Wave:
+    def sway(self, amount: float, cycles: float | None = None, phase: Number | None = None, **how: object) -> Wave:
         """A wave scaled by the object's vigour, one or two cycles at the object's tempo, at a random phase unless said."""
         rng = self.rng
         if cycles is None:
@@ -100,7 +100,7 @@ class Plan:
         if "shape" not in how and rng.random() < self.drifting:
             how["shape"] = "drift"
         tempo = 1.0 if how.get("shape") == "ease" else self.tempo
-        return Wave(amount * self.vigour, cycles * tempo, float(rng.random()) if phase is None else phase, **how)  # type: ignore[arg-type]
+        return Wave(amount * self.vigour, cycles * tempo, float(rng.random() if phase is None else phase), **how)  # type: ignore[arg-type]
 
     # --- helpers that several families use ---
 
@@ -130,14 +130,14 @@ class Plan:
                 self.ball(centre + out * eye * 0.28, eye * 0.8, colour, bone)
             self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, bone)
 
-    def limb(self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: float) -> None:
+    def limb(self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: Number) -> None:
         """A tube with a joint at every change of bone."""
         self.add(tube(line, radii, **shape), paint, *bones, sharp=2.2)  # type: ignore[arg-type]
 
     def blade(
         self,
         line: Sequence[Vector],
-        widths: Sequence[Number] | Float[ndarray, "k"],
+        widths: Sequence[Number] | Float[ndarray, "r"],
         paint: Paint | Colour,
         bones: Sequence[int],
         side: Vector,

@@ -135,12 +135,12 @@ def facing(axis: Vector) -> Mask:
     return lambda patch: dot(patch.normals, axis)
 
 
-def span(low: float, high: float) -> Mask:
+def span(low: Number, high: Number) -> Mask:
     """1 where a part is between ``low`` and ``high`` of its length."""
     return lambda patch: ((patch.along >= low) & (patch.along <= high)).astype(float)
 
 
-def waves(mask: Mask, count: float, phase: float = 0.0, warp: Mask | None = None, duty: float = 0.0) -> Mask:
+def waves(mask: Mask, count: float, phase: Number = 0.0, warp: Mask | None = None, duty: float = 0.0) -> Mask:
     """Bands of a mask: 1 in every other half period, ``count`` periods per unit."""
 
     def bands(patch: Patch) -> ndarray:
@@ -194,7 +194,7 @@ def texture(rng: Generator, colours: Palette, size: float = 1.0, base: Colour | 
     )
     masks: dict[str, Callable[[], Mask]] = {
         "plain": lambda: lambda patch: np.zeros(len(patch.points)),
-        "gradient": lambda: _fraction(rng.choice([0, 1]) == 0),
+        "gradient": lambda: _fraction(bool(rng.random() < 0.5)),
         "stripes": lambda: waves(height(axis), rng.uniform(1.5, 4) / size, rng.random(), _maybe_warp(rng, size)),
         "rings": lambda: waves(lambda patch: patch.along, rng.uniform(1.5, 6), rng.random(), duty=rng.uniform(-0.6, 0.6)),
         "lobes": lambda: waves(lambda patch: patch.around, float(rng.integers(2, 9)), rng.random()),

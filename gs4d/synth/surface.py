@@ -143,7 +143,7 @@ def _power(x: ndarray, exponent: float) -> ndarray:
 
 
 def lathe(
-    profile: Sequence[tuple[Number, Number]] | Float[ndarray, "k 2"], width: float = 1.0, depth: float = 1.0, **shape: float
+    profile: Sequence[tuple[Number, Number]] | Float[ndarray, "k 2"], width: float = 1.0, depth: float = 1.0, **shape: Number
 ) -> Sweep:
     """Turns a profile of (radius, height) pairs about +y; ``shape`` may give exponent, teeth and tooth of the section."""
     points = np.asarray(profile, float)
@@ -162,7 +162,7 @@ def superquadric(size: Vector, bulge: float = 1.0, exponent: float = 1.0) -> Swe
 
 def tube(
     line: Sequence[Vector] | Float[ndarray, "k 3"],
-    radii: Sequence[Number] | Float[ndarray, "k"] | float,
+    radii: Sequence[Number] | Float[ndarray, "r"] | float,
     *,
     flat: float = 1.0,
     exponent: float = 1.0,
@@ -201,7 +201,7 @@ def tube(
     return Sweep(table, section(1.0, flat, exponent), arc, frames)
 
 
-def curve(points: Sequence[Vector] | Float[ndarray, "k 3"], steps: int = STEPS // 2) -> Float[ndarray, "k 3"]:
+def curve(points: Sequence[Vector] | Float[ndarray, "k 3"], steps: int = STEPS // 2) -> Float[ndarray, "q 3"]:
     """A smooth line through some points (Catmull-Rom), straight between two."""
     p = np.asarray(points, float)
     if len(p) == 2 or len(p) > steps:
