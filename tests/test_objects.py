@@ -39,7 +39,7 @@ def fingerprint(seeds: list[int]) -> str:
 
 
 def test_a_seed_gives_the_same_bits_in_any_order_process_and_number_of_threads() -> None:
-    seeds = list(range(12))
+    seeds = list(range(6))
     torch.manual_seed(5)
     state = torch.get_rng_state()
     here = fingerprint(seeds)
@@ -53,9 +53,9 @@ def test_a_seed_gives_the_same_bits_in_any_order_process_and_number_of_threads()
 
 
 def test_seeds_differ_and_reach_every_family() -> None:
-    objects = [make_object(seed, COARSE) for seed in range(60)]
+    objects = [make_object(seed, COARSE) for seed in range(40)]
     assert {o.family for o in objects} == set(FAMILIES)
-    assert len({o.at(0.0).means.numpy().tobytes() for o in objects}) == 60
+    assert len({o.at(0.0).means.numpy().tobytes() for o in objects}) == 40
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -233,7 +233,7 @@ def test_tubes_pass_their_points_and_lathes_their_profile() -> None:
     thin = tube(line, 0.01)
     s = np.linspace(0.1, 0.9, 40)
     middle = (thin.points(s, np.zeros(40)) + thin.points(s, np.full(40, 0.5))) / 2
-    assert np.sqrt(((middle[:, None] - curve(line)) ** 2).sum(-1)).min(1).max() < 0.02
+    assert np.sqrt(((middle[:, None] - curve(line, 400)) ** 2).sum(-1)).min(1).max() < 0.01
     bowl = lathe([(0, -0.2), (0.5, 0.3), (0.4, 0.3), (0, -0.1)])
     rim = bowl.points(np.linspace(0, 1, 200), np.zeros(200))
     assert rim[:, 1].max() == pytest.approx(0.3, abs=0.01)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -323,6 +323,30 @@ def _still(row: dict[str, Any], path: Path) -> Orbit:
     if others:
         raise UserError(f"camera file {path} moves a camera; a view to score on has one place")
     return orbit
+
+
+def cameras_record(
+    input_orbit: Orbit, side: Sequence[Orbit], truth: Mapping[str, Orbit], *, frames: int, size: int
+) -> dict[str, object]:
+    """Where every camera of a clip that was drawn stands, in degrees: the contents of a ``{name}_cameras.json``.
+
+    Radius and field of view are those of the input camera; the views to score on have the same.
+    """
+
+    def place(orbit: Orbit) -> dict[str, float]:
+        return {"azimuth_deg": orbit.azimuth, "elevation_deg": orbit.elevation}
+
+    return {
+        "radius": input_orbit.radius,
+        "fovy_deg": input_orbit.fov,
+        "size": size,
+        "frames": frames,
+        "convention": "object inside a sphere of radius 0.6 at the origin; y up; camera at "
+        "radius*(cos(el)sin(az), sin(el), cos(el)cos(az)) looking at the origin",
+        "pose0": place(input_orbit),
+        "sync": {str(v): place(orbit) for v, orbit in enumerate(side)},
+        "eval": {name: place(orbit) for name, orbit in truth.items()},
+    }
 
 
 def read_eval_rig(path: Path) -> dict[str, Orbit]:

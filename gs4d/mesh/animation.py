@@ -1,4 +1,4 @@
-"""Moving node trees: animation samplers, and where every node stands at a time (glTF 2.0 specification, 3.11 and appendix C)."""
+"""Moving node trees: animation samplers, and where every node stands at a time (glTF 2.0, section 3.11 and appendix C)."""
 
 from __future__ import annotations
 
@@ -125,8 +125,13 @@ class NodeTree:
         world = np.empty((len(self.nodes), 4, 4))
         for i in self.order:
             node = self.nodes[i]
-            parts = (moved.get((i, path), getattr(node, path)) for path in ("translation", "rotation", "scale"))
-            local = transform(*parts) if node.matrix is None else node.matrix
+            local = node.matrix
+            if local is None:
+                local = transform(
+                    moved.get((i, "translation"), node.translation),
+                    moved.get((i, "rotation"), node.rotation),
+                    moved.get((i, "scale"), node.scale),
+                )
             world[i] = local if node.parent < 0 else world[node.parent] @ local
         weights = {i: node.weights for i, node in enumerate(self.nodes) if len(node.weights)}
         weights.update({i: value for (i, path), value in moved.items() if path == "weights"})

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from ..clip import Orbit, cameras_of
 from ..native import kernels
@@ -101,8 +101,9 @@ class Painter:
         self.double_sided = np.array([material.double_sided for material in materials])[self.part_of]
         self.columns = np.concatenate([_columns(part) for part in parts]).astype(np.float32)
         self.materials = np.array([_numbers(material) for material in materials], np.float32)
-        self.textures = {id(t): _levels(t) for m in materials for t in (m.texture, m.emissive_texture) if t is not None}
-        self.read = [(m.texture, m.emissive_texture) for m in materials]
+        self.read = [(material.texture, material.emissive_texture) for material in materials]
+        distinct = {id(texture): texture for pair in self.read for texture in pair if texture is not None}
+        self.levels = {key: _levels(texture) for key, texture in distinct.items()}
         self.uv_areas = [self._sums(abs(_doubled_area(self.columns[self.faces, k : k + 2]))) for k in (0, 2)]
 
     def _sums(self, values: Float[np.ndarray, "f"]) -> Float[np.ndarray, "p"]:
@@ -120,20 +121,72 @@ class Painter:
         front = (area < 0) ^ np.array(pose.mirrored)[self.part_of]  # y runs down the picture
         ahead = (corners[..., 2] > 0) & (corners[..., 2] < 1 / NEAR)
         seen = np.flatnonzero((front | self.double_sided) & ahead.all(1))
-        reads, textures = self._reads(self._sums(abs(area)))
-        picture = np.empty((height, width, 4), np.uint8)
-        kernels.mesh_draw(
+        columns = np.concatenate([pose.normals.astype(np.float32), self.columns], 1)
+        return self._paint(
             screen,
-            np.concatenate([pose.normals.astype(np.float32), self.columns], 1),
+            columns,
             self.faces[seen],
             self.part_of[seen],
             ~front[seen],
+            self._sums(abs(area)),
+            lighting,
+            SAMPLES,
+            height,
+            width,
+        )
+
+    def colors(
+        self,
+        faces: Int[np.ndarray, "n"],
+        normals: Float[np.ndarray, "n 3"],
+        columns: Float[np.ndarray, "n 8"],
+        lighting: Lighting,
+    ) -> Float[np.ndarray, "n 4"]:
+        """sRGB and alpha, in [0, 1], of places on the surface, given what is interpolated there.
+
+        Each is drawn as a triangle over a pixel of its own.
+        """
+        width = 1024
+        height = -(-len(faces) // width)
+        row, column = np.divmod(np.arange(len(faces)), width)
+        corners = np.stack([column, row], -1)[:, None] + np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]])
+        screen = np.concatenate([corners.reshape(-1, 2), np.ones((3 * len(faces), 1))], 1).astype(np.float32)
+        values = np.concatenate([normals, columns], 1).astype(np.float32).repeat(3, 0)
+        indices, parts = np.arange(3 * len(faces), dtype=np.int32).reshape(-1, 3), self.part_of[faces]
+        areas = np.bincount(parts, minlength=len(self.materials)) * 2.0
+        front = np.zeros(len(faces), bool)
+        picture = self._paint(screen, values, indices, parts, front, areas, lighting, 1, height, width)
+        return picture.reshape(-1, 4)[: len(faces)].astype(np.float32) / 255
+
+    def _paint(
+        self,
+        screen: Float[np.ndarray, "v 3"],
+        columns: Float[np.ndarray, "v 11"],
+        faces: Int[np.ndarray, "f 3"],
+        parts: Int[np.ndarray, "f"],
+        flipped: Bool[np.ndarray, "f"],
+        areas: Float[np.ndarray, "p"],
+        lighting: Lighting,
+        samples: int,
+        height: int,
+        width: int,
+    ) -> UInt8[np.ndarray, "h w 4"]:
+        """Calls the native module; ``areas`` are twice the samples that each part covers with all its faces."""
+        reads, textures = self._reads(areas)
+        picture = np.empty((height, width, 4), np.uint8)
+        light = lighting.rows()
+        kernels.mesh_draw(
+            screen,
+            columns,
+            faces,
+            parts,
+            flipped.view(np.uint8),
             self.materials,
             reads,
             textures,
-            lighting.rows(),
+            light,
             ENCODED,
-            SAMPLES,
+            samples,
             picture,
         )
         return picture
@@ -144,7 +197,7 @@ class Painter:
         for i, pair in enumerate(self.read):
             for k, texture in enumerate(pair):
                 if texture is not None:
-                    levels = self.textures[id(texture)]
+                    levels = self.levels[id(texture)]
                     texels = self.uv_areas[k][i] * levels[0].shape[0] * levels[0].shape[1] / max(areas[i], 1e-9)
                     level = min(int(math.log2(max(texels, 1.0)) / 2), len(levels) - 1)
                     wraps = (WRAPS.index(wrap) for wrap in texture.wrap)

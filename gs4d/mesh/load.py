@@ -20,7 +20,8 @@ from .model import AnimatedMesh
 from .parts import Material, Part, Skin, Texture
 
 MAX_NODES = 100_000
-MAX_VERTICES = 10_000_000
+MAX_VERTICES = 20_000_000  # counted again for every morph target
+FIT_POSES = 16  # one loop, as the clips of this field have it
 PATHS = {"translation": 3, "rotation": 4, "scale": 3}
 WRAPS = {33071: "clamp", 33648: "mirror"}
 NEAREST = 9728
@@ -53,8 +54,8 @@ def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") ->
         duration = max((float(channel.times[-1]) for channel in played.channels), default=0.0)
         candidate = replace(mesh, tree=played, clip=names[index], duration=duration, warnings=tuple(loader.warnings))
         if clip is not None or _moves(candidate):
-            return candidate.fitted(up=up)
-    return mesh.fitted(up=up)
+            return candidate.fitted([k / FIT_POSES for k in range(FIT_POSES)], up=up)
+    return mesh.fitted([0.0], up=up)
 
 
 def _moves(mesh: AnimatedMesh) -> bool:
@@ -84,7 +85,9 @@ class _Loader:
         for i in range(count):
             for child in self._indices(self.file.item("nodes", i, "node").children, "nodes", f"children of node {i}"):
                 if parents[child] >= 0:
-                    raise self.file.error(f"is damaged: node {child} has two parents, {parents[child]} and {i}; export it again")
+                    raise self.file.error(
+                        f"is damaged: node {child} has two parents, {parents[child]} and {i}; export it again"
+                    )
                 parents[child] = i
         order = [i for i in range(count) if parents[i] < 0]
         for i in order:  # grows as children are found
@@ -153,7 +156,9 @@ class _Loader:
 
     def _channel(self, node: int, path: str, sampler: Any, weights: int, where: str) -> Channel:
         times = self.file.floats(sampler.input, f"times of {where}", "SCALAR")
-        values = self.file.floats(sampler.output, f"values of {where}", {3: "VEC3", 4: "VEC4"}.get(PATHS.get(path, 0), "SCALAR"))
+        values = self.file.floats(
+            sampler.output, f"values of {where}", {3: "VEC3", 4: "VEC4"}.get(PATHS.get(path, 0), "SCALAR")
+        )
         interpolation = sampler.interpolation or "LINEAR"
         if interpolation not in ("LINEAR", "STEP", "CUBICSPLINE"):
             raise self.file.error(f"is damaged: {where} interpolates by {interpolation!s:.20}; export it again")
@@ -204,7 +209,9 @@ class _Loader:
             return Skin(joints, np.tile(np.eye(4), (len(joints), 1, 1)))
         matrices = self.file.floats(skin.inverseBindMatrices, f"skin {index}", "MAT4")
         if len(matrices) < len(joints):
-            raise self.file.error(f"is damaged: skin {index} has {len(joints)} joints but {len(matrices)} matrices; export it again")
+            raise self.file.error(
+                f"is damaged: skin {index} has {len(joints)} joints but {len(matrices)} matrices; export it again"
+            )
         return Skin(joints, matrices[: len(joints)].astype(np.float64))
 
     def _part(self, node: int, primitive: Any, skin: Skin | None, where: str) -> Part | None:
@@ -215,7 +222,7 @@ class _Loader:
         positions = self.file.floats(attributes["POSITION"], f"positions of {where}", "VEC3")
         count = len(positions)
         faces = self._faces(primitive, count, where)
-        self.vertices += max(count, 3 * len(faces))
+        self.vertices += max(count, 3 * len(faces)) * (1 + len(self.file.list_of(primitive.targets, where)))
         if self.vertices > MAX_VERTICES:
             raise self.file.error(f"has more than {MAX_VERTICES // 10**6} million vertices; simplify the model")
 
@@ -320,7 +327,9 @@ class _Loader:
         if surface is not None:
             factor, base = surface.baseColorFactor or factor, surface.baseColorTexture
         elif glossy := self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness"):
-            factor, base = glossy.get("diffuseFactor", factor), TextureInfo.from_dict(glossy.get("diffuseTexture") or {})
+            factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
+            if isinstance(named, dict):
+                base = TextureInfo.from_dict(named)  # pyright: ignore[reportAttributeAccessIssue] (a decorator adds it)
         red, green, blue, alpha = self.file.numbers(factor, f"colour of {where}", 4)
         emissive = self.file.numbers(raw.emissiveFactor or [0.0] * 3, f"emissive colour of {where}", 3)
         cutoff = None

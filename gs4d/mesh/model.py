@@ -80,30 +80,33 @@ class AnimatedMesh:
             pictures[i] = self.painter.draw(pose, orbit, height, width, lighting or Lighting())
         return pictures
 
-    def fitted(self, start: float = 0.0, end: float = 1.0, *, radius: float = RADIUS, up: str = "y") -> AnimatedMesh:
+    def fitted(self, times: Sequence[float], *, radius: float = RADIUS, up: str = "y") -> AnimatedMesh:
         """This mesh moved and scaled, the same for the whole clip, so that it stays inside a sphere around the origin.
 
+        The middle of the box around all poses comes to the origin; the vertex that is farthest from it, to the sphere.
+
         Args:
-            start: of the stretch of the clip that counts, as a fraction.
-            end: of that stretch.
+            times: fractions of the clip at which it must fit.
             radius: of the sphere.
             up: "y", or "z" for files whose upward axis is z, against the standard.
 
         Raises:
-            UserError: the mesh has no extent, or positions that are not finite.
+            UserError: the mesh has no extent, or no finite one.
         """
         turn = np.eye(4)
         if up == "z":
             turn[1:3, 1:3] = [[0, 1], [-1, 0]]
         turned = replace(self, placement=turn)
-        times = start + (end - start) * np.arange(FIT_POSES if self.duration else 1) / FIT_POSES
+        low, high, reach = np.full(3, np.inf), np.full(3, -np.inf), 0.0
         with np.errstate(over="ignore", invalid="ignore"):
-            poses = [turned.at(float(t)).vertices for t in times]
-            low, high = np.min([p.min(0) for p in poses], 0), np.max([p.max(0) for p in poses], 0)
+            for time in times:
+                vertices = turned.at(time).vertices
+                low, high = np.minimum(low, vertices.min(0)), np.maximum(high, vertices.max(0))
             center = (low + high) / 2
-            reach = max(float(np.linalg.norm(p - center, axis=1).max()) for p in poses)
+            for time in times:
+                reach = max(reach, float(np.linalg.norm(turned.at(time).vertices - center, axis=1).max()))
         if not 1e-12 < reach < 1e12:
-            raise UserError(f"the model is {reach:.3g} units large, from its middle to its farthest point; scale it to about 1")
+            raise UserError(f"the model reaches {reach:.3g} units from its middle, which cannot be drawn; scale it to about 1")
         placement = turn.copy()
         placement[:3] *= radius / reach
         placement[:3, 3] -= center * (radius / reach)

@@ -129,7 +129,6 @@ class Part:
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         return positions, normals / np.maximum(length, 1e-30), mirrored
 
-
     def faceted(self) -> Part:
         """The same part with flat faces that share no vertex."""
         corners = self.faces.reshape(-1)
