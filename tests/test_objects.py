@@ -69,7 +69,7 @@ def test_objects_stay_inside_their_sphere_and_fill_it(family: str) -> None:
         assert film.means.shape == (47, subject.count, 3)
         assert 0.45 < reach.max() < 0.6
         colours = film.sh * SH_C0 + 0.5
-        assert -1e-6 < colours.min()
+        assert colours.min() > -1e-6
         assert colours.max() < 1 + 1e-6
 
 
@@ -90,7 +90,8 @@ def test_objects_really_move_and_smoothly(family: str) -> None:
 
 def test_more_motion_is_asked_for_by_one_factor() -> None:
     calm, wild = (
-        np.median([make_object(s, ObjectOptions(spacing=0.1, motion=factor)).motion for s in range(20)]) for factor in (0.2, 2.0)
+        np.median([make_object(s, ObjectOptions(spacing=0.1, motion=factor)).motion for s in range(20)])
+        for factor in (0.2, 2.0)
     )
     assert wild > 3 * calm
 
@@ -204,7 +205,11 @@ def test_superquadrics_lie_on_their_formula(bulge: float, exponent: float) -> No
 
 
 def test_covers_are_even_closed_and_face_outwards() -> None:
-    for shape in (superquadric((0.4, 0.3, 0.4)), tube([(0, 0, 0), (0.2, 0.5, 0), (0, 0.9, 0.2)], [0.1, 0.2, 0.05]), ring(0.4, 0.1)):
+    for shape in (
+        superquadric((0.4, 0.3, 0.4)),
+        tube([(0, 0, 0), (0.2, 0.5, 0), (0, 0.9, 0.2)], [0.1, 0.2, 0.05]),
+        ring(0.4, 0.1),
+    ):
         cover = shape.cover(0.04)
         points = shape.points(cover.s, cover.u)
         first = (shape.points(cover.s, cover.u + 0.3 * cover.du) - points) / 0.3

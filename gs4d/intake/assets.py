@@ -20,11 +20,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
+from PIL import Image
 from tqdm import tqdm
 
 from ..clip import Orbit
@@ -37,9 +38,20 @@ from ..native import set_threads
 from ..synth import draw_views, make_object, options_for
 from ..synth.objects import FAMILIES
 from .curation import CurationOptions, measure, verdict
-from .dataset import FORMAT, MAX_LINE, SEQUENCES, Layout, append_line, from_sheet, read_manifest, repair_manifest, save_sheet
+from .dataset import (
+    COLUMNS,
+    FORMAT,
+    MAX_LINE,
+    SEQUENCES,
+    Layout,
+    append_line,
+    from_sheet,
+    read_manifest,
+    repair_manifest,
+    save_sheet,
+)
 
-THUMB = 64
+THUMB = 96
 PREVIEW_ROWS = 12  # of the accepted and of the rejected
 PREVIEW_COLUMNS = 8
 
@@ -92,6 +104,7 @@ class Entry:
     problem: str | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where assets come from. Travels to other processes."""
 
@@ -302,24 +315,21 @@ def make_asset(entry: Entry, source: Source, options: DatasetOptions, layout: La
 
 
 def _strip(sequences: dict[str, ndarray]) -> list[ndarray]:
-    """Some pictures of each sequence, to be looked at."""
+    """Some pictures of each sequence, small, to be looked at."""
     count = len(sequences["static"])
     moments = [("static", 0), ("static", count // 4), ("static", count // 2)]
     moments += [("dynamic", k * count // 6) for k in (1, 3, 5)] + [("front", k * count // 3) for k in (1, 2)]
-    return [np.asarray(sequences[name][k]) for name, k in moments]
+    return [resize_rgba(sequences[name][k], THUMB, THUMB) for name, k in moments]
 
 
 def _save_strip(path: Path, sequences: dict[str, ndarray]) -> None:
-    from PIL import Image
-
-    small = [resize_rgba(picture, THUMB, THUMB) for picture in _strip(sequences)]
     with atomic_path(path) as part:
-        Image.fromarray(np.concatenate(small, 1)).save(part)
+        Image.fromarray(np.concatenate(_strip(sequences), 1)).save(part)
 
 
 def _turn_away(folder: Path, rejected: Path) -> None:
     """Moves an asset that was accepted by itself to the rejected."""
-    layout_size = read_image(folder / "static.png").shape[1] // 6
+    layout_size = read_image(folder / "static.png").shape[1] // COLUMNS
     sequences = {name: from_sheet(read_image(folder / f"{name}.png"), layout_size) for name in SEQUENCES}
     _save_strip(rejected / f"{folder.name}.png", sequences)
     shutil.rmtree(folder)
@@ -395,5 +405,5 @@ def _preview(folder: Path, layout: Layout) -> Path:
         "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])) or "no assets"
     ]
     path = folder / "preview.png"
-    write_sheet(path, rows, row_labels=labels, column_labels=columns, notes=notes, cell=96)
+    write_sheet(path, rows, row_labels=labels, column_labels=columns, notes=notes, cell=THUMB)
     return path

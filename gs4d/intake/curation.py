@@ -11,6 +11,7 @@ from numpy import ndarray
 from ..errors import require_ranges
 
 SEEN = 16  # 8-bit alpha from which a pixel counts as covered
+SOLID = 128  # and on the border, where the soft edge of an object that just fits may lie
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def measure(static: UInt8[ndarray, "f h w 4"], dynamic: UInt8[ndarray, "f h w 4"
         changes.append(float(np.abs(a - b)[seen].mean()) if seen.any() else 0.0)
     signals = []
     for picture in (*static, *dynamic, *front):
-        covered = picture[..., 3] >= SEEN
-        sizes.append(float(covered.mean()))
-        rim = np.concatenate([covered[0], covered[-1], covered[1:-1, 0], covered[1:-1, -1]])
+        sizes.append(float(picture[..., 3].mean()) / 255)
+        solid = picture[..., 3] >= SOLID
+        rim = np.concatenate([solid[0], solid[-1], solid[1:-1, 0], solid[1:-1, -1]])
         border = max(border, float(rim.mean()))
     for picture in front:
         values = _premultiplied(picture)

@@ -130,7 +130,9 @@ class Plan:
                 self.ball(centre + out * eye * 0.28, eye * 0.8, colour, bone)
             self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, bone)
 
-    def limb(self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: Number) -> None:
+    def limb(
+        self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: Number
+    ) -> None:
         """A tube with a joint at every change of bone."""
         self.add(tube(line, radii, **shape), paint, *bones, sharp=2.2)  # type: ignore[arg-type]
 
