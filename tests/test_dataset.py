@@ -93,7 +93,7 @@ def reasons(folder: Path) -> dict[str, str | None]:
 
 def test_each_asset_is_rejected_for_its_own_reason(tmp_path: Path) -> None:
     names = ("good", "static", "huge", "tiny", "flash", "empty", "bare", "broken")
-    sheet = build(Balls(names), options(tmp_path))
+    sheet = build(Balls(names), options(tmp_path, size=64))
     found = reasons(tmp_path)
     assert list(found) == list(names)
     assert found["good"] is None
