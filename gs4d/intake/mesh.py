@@ -27,6 +27,7 @@ from ..mesh import UNLIT, AnimatedMesh, Lighting, load_animated_mesh
 
 FRAMES = 16
 SHOWN = 8  # frames in a row of the contact sheet
+PREVIEW_FPS = 8.0  # of a model that does not move
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def make_clip(options: MeshOptions) -> list[Path]:
     name = options.name or options.path.resolve().stem
     require_folder_name("--name", name)
     outputs = _Outputs(options.data_dir, name)
-    outputs.check(options.overwrite)
+    stale = outputs.check(options)
 
     # 1. The model, placed so that it fits over the frames that will be drawn.
     mesh = load_animated_mesh(options.path, options.clip, up=options.up)
@@ -117,21 +118,22 @@ def make_clip(options: MeshOptions) -> list[Path]:
         parts = [replace(part, material=replace(part.material, double_sided=True)) for part in mesh.parts]
         mesh = replace(mesh, parts=tuple(parts))
     said = _describe(mesh, options.path, times)
-    print(said[0].upper() + said[1:] + ".")
+    print(said)
 
     # 2. The cameras.
     rig = _rig(options, len(times))
 
     # 3. The pictures, then everything appears at once; the input video last, so that its presence means a whole clip.
     warnings = list(mesh.warnings)
-    if not mesh.duration:
-        warnings.append("the model does not move: " + ("it has no animation" if not mesh.clips else "no animation moves it"))
+    if not mesh.moves():
+        why = f"animation '{mesh.clip}' leaves it as it is" if mesh.clip else "it has no animation that moves it"
+        warnings.append(f"the model does not move: {why}")
     with ExitStack() as stack:
         part = {key: stack.enter_context(atomic_path(path)) for key, path in outputs.wanted(options, rig).items()}
         empty = _draw(mesh, times, rig, part, options)
         warnings += [
-            f"view {view} shows nothing in {count} of {len(times)} frames: single-sided triangles are seen from behind "
-            "(try --double_sided), or the model hides itself"
+            f"view {view} shows nothing in {count} of {len(times)} frames: the model is seen edge-on, or from behind "
+            "through single-sided triangles (draw both sides with --double_sided)"
             for view, count in empty.items()
         ]
         if "rig" in part:
@@ -150,7 +152,8 @@ def make_clip(options: MeshOptions) -> list[Path]:
             "warnings": warnings,
             "files": {outputs.paths[key].name: _sizes(path) for key, path in part.items() if key in _Outputs.CLIP},
         })  # fmt: skip
-    outputs.remove_others(part)
+    for key in stale - set(part):  # made by an earlier run under this name: it shows other frames
+        _remove(outputs.paths[key])
     for warning in warnings:
         print(f"warning: {warning}")
     return [outputs.paths["sheet"], outputs.paths["video"]]
@@ -175,20 +178,26 @@ class _Outputs:
         keys = (*self.CLIP, "record", "sheet", "video")
         self.paths = {key: data_dir / f"{name}{ending}" for key, ending in zip(keys, endings, strict=True)}
 
-    def check(self, overwrite: bool) -> None:
-        """Refuses where anything of a clip is there that this command did not make, or that was changed since."""
-        made = {}
+    def check(self, options: MeshOptions) -> set[str]:
+        """Which of the clip's files and folders an earlier run made.
+
+        Raises:
+            UserError: one is there that this command did not make, or that was changed since, and is not to be replaced.
+        """
+        made, ours = {}, set()
         if self.paths["record"].exists():
             record = read_json(self.paths["record"], "record")
             made = record.get("files", {}) if isinstance(record, dict) else {}
         for key in self.CLIP:
             path = self.paths[key]
-            if overwrite or not os.path.lexists(path):
+            if not os.path.lexists(path):
                 continue
-            if path.name not in made:
-                raise UserError(f"{path} exists and was not made by this command; choose another --name, or --overwrite it")
-            if made[path.name] != _sizes(path):
-                raise UserError(f"{path} was changed after it was made; choose another --name, or --overwrite it")
+            if path.name in made and made[path.name] == _sizes(path):
+                ours.add(key)
+            elif not options.overwrite and not (key == "rig" and options.rig and path.samefile(options.rig)):
+                what = "was changed after it was made" if path.name in made else "exists and was not made by this command"
+                raise UserError(f"{path} {what}; choose another --name, or replace it with --overwrite")
+        return ours
 
     def wanted(self, options: MeshOptions, rig: _Rig) -> dict[str, Path]:
         """What is to be made, the input video first."""
@@ -201,15 +210,12 @@ class _Outputs:
         }
         return {key: path for key, path in self.paths.items() if not unwanted.get(key, False)}
 
-    def remove_others(self, made: dict[str, Path]) -> None:
-        """Removes what an earlier run made under this name and this one did not: it shows other frames."""
-        for key in self.CLIP:
-            path = self.paths[key]
-            if key not in made and os.path.lexists(path):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _sizes(path: Path) -> dict[str, int] | int:
@@ -239,7 +245,7 @@ def _describe(mesh: AnimatedMesh, path: Path, times: list[float]) -> str:
     if not mesh.duration:
         return f"{path.name}: {faces} triangles at rest, {len(times)} frame{'s' * (len(times) > 1)}"
     others = [clip for clip in mesh.clips if clip != mesh.clip]
-    listed = ", ".join(others[:12]) + (", ..." if len(others) > 12 else "")
+    listed = ", ".join(others[:12]) + (f" and {len(others) - 12} more" if len(others) > 12 else "")
     there = f"; other animations: {listed}" if others else ""
     return f"{path.name}: {faces} triangles, animation '{mesh.clip}' of {mesh.duration:.2f} s in {len(times)} frames{there}"
 
@@ -316,7 +322,7 @@ def _save(path: Path, picture: UInt8[np.ndarray, "h w 4"]) -> None:
 def _preview(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, Path], notes: list[str]) -> None:
     """A contact sheet of some frames from some sides, and a video of the same sides."""
     count = 1 + len(rig.side) + len(rig.truth)
-    sides = np.unique(np.linspace(1, len(rig.side), min(4, len(rig.side))).round().astype(int)).tolist()
+    sides = [1 + len(rig.side) * k // 4 for k in range(4)] if len(rig.side) > 4 else [*range(1, 1 + len(rig.side))]
     rows = [0, *sides, *range(1 + len(rig.side), count)]
     frames = np.unique(np.linspace(0, len(times) - 1, min(SHOWN, len(times))).round().astype(int)).tolist()
 
@@ -337,7 +343,8 @@ def _preview(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, 
         column_labels=[f"frame {frame}" for frame in frames],
         notes=[line for note in notes for line in textwrap.wrap(note, 170)],
     )
-    fps = min(max(len(times) / mesh.duration / max(times[-1] - times[0], 0.1), 1.0), 60.0) if mesh.duration else 8.0
+    step = (times[1] - times[0]) * mesh.duration if len(times) > 1 else 0.0
+    fps = min(max(1 / step, 1.0), 60.0) if step > 0 else PREVIEW_FPS
     shown = rows[: 1 + len(sides)]
     write_preview_video(
         part["video"],

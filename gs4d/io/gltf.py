@@ -102,7 +102,7 @@ class GltfFile:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about absent fields, which the getters below refuse where they matter
-                    self._items[key] = KINDS[kind].from_dict(items[key[1]], infer_missing=True)
+                    self._items[key] = KINDS[kind].from_dict(dict(items[key[1]]), infer_missing=True)
             except Exception as error:  # pygltflib lets whatever its parts raise through
                 raise self.error(f"is damaged: {kind} {index} is not what glTF says; export it again") from error
         return self._items[key]
@@ -112,6 +112,13 @@ class GltfFile:
         if value is None or isinstance(value, list):
             return value or []
         raise self.error(f"is damaged: {where} is no list; export it again")
+
+    def objects(self, value: Any, where: str) -> list[Any]:
+        """``value`` as a list of pygltflib's objects, for example the primitives of a mesh."""
+        entries = self.list_of(value, where)
+        if not all(hasattr(entry, "__dataclass_fields__") for entry in entries):
+            raise self.error(f"is damaged: {where} holds something else than objects; export it again")
+        return entries
 
     def integer(self, value: Any, where: str, low: int, high: int) -> int:
         """``value`` as an int in [low, high]."""

@@ -6,8 +6,8 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -26,11 +26,11 @@ ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
 
 
 @contextmanager
-def open_picture(source: Path | IO[bytes], name: str = "") -> Iterator[Image.Image]:
+def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image]:
     """Opens a picture of a known format, with its size checked, before any pixel is decoded.
 
     Args:
-        source: a path or an open file.
+        source: a path, or the contents of a file.
         name: what error sentences call it; empty: the path.
 
     Raises:

@@ -208,8 +208,8 @@ class Painter:
 
 def _numbers(material: Material) -> tuple[float, ...]:
     """A material as mesh_draw takes it: colour, emission, what alpha does, from where on it is opaque, unlit."""
-    alpha = 2 if material.blend else 0 if material.alpha_cutoff is None else 1
-    return (*material.color, *material.emissive, alpha, material.alpha_cutoff or 0.0, material.unlit)
+    alpha = 2.0 if material.blend else 0.0 if material.alpha_cutoff is None else 1.0
+    return (*material.color, *material.emissive, alpha, material.alpha_cutoff or 0.0, float(material.unlit))
 
 
 def _columns(part: Part) -> Float[np.ndarray, "v 8"]:

@@ -53,15 +53,9 @@ def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") ->
         played = loader.played(tree, index)
         duration = max((float(channel.times[-1]) for channel in played.channels), default=0.0)
         candidate = replace(mesh, tree=played, clip=names[index], duration=duration, warnings=tuple(loader.warnings))
-        if clip is not None or _moves(candidate):
+        if clip is not None or candidate.moves():
             return candidate.fitted([k / FIT_POSES for k in range(FIT_POSES)], up=up)
     return mesh.fitted([0.0], up=up)
-
-
-def _moves(mesh: AnimatedMesh) -> bool:
-    """Whether the clip changes the mesh by more than a thousandth of its size."""
-    first, *others = (mesh.at(t).vertices for t in (0.0, 0.27, 0.5, 0.77))
-    return max(float(np.abs(other - first).max()) for other in others) > 1e-3 * float(np.ptp(first, axis=0).max())
 
 
 @dataclass
@@ -140,14 +134,14 @@ class _Loader:
         """The tree, moved by an animation."""
         animation = self.file.item("animations", index, "animation")
         channels = []
-        for k, channel in enumerate(self.file.list_of(animation.channels, f"channels of animation {index}")):
+        for k, channel in enumerate(self.file.objects(animation.channels, f"channels of animation {index}")):
             where = f"channel {k} of animation {index}"
             target = channel.target
             if target is None or target.path not in (*PATHS, "weights") or target.node is None:
                 self.warn(f"{where} moves something that is not drawn")
                 continue
             node = self.file.integer(target.node, f"node of {where}", 0, len(tree.nodes) - 1)
-            samplers = self.file.list_of(animation.samplers, f"samplers of animation {index}")
+            samplers = self.file.objects(animation.samplers, f"samplers of animation {index}")
             sampler = samplers[self.file.integer(channel.sampler, f"sampler of {where}", 0, len(samplers) - 1)]
             channels.append(self._channel(node, target.path, sampler, len(tree.nodes[node].weights), where))
         moved = {channel.node for channel in channels}
@@ -182,7 +176,7 @@ class _Loader:
                 self.warn(f"node {i} repeats its mesh by EXT_mesh_gpu_instancing, which is not supported: it is drawn once")
             skin = None if node.skin is None else self._skin(node.skin, f"node {i}")
             mesh = self.file.item("meshes", node.mesh, f"node {i}")
-            for k, primitive in enumerate(self.file.list_of(mesh.primitives, f"mesh {node.mesh}")):
+            for k, primitive in enumerate(self.file.objects(mesh.primitives, f"mesh {node.mesh}")):
                 where = f"primitive {k} of mesh {node.mesh}"
                 if primitive.mode not in (None, TRIANGLES, STRIP, FAN):
                     self.warn(f"{where} holds points or lines, which are not drawn")

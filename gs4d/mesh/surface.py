@@ -16,7 +16,7 @@ from .draw import Lighting
 from .model import AnimatedMesh
 
 LOOKS = 8  # poses in which the area of a triangle is measured
-SPREAD = 0.62  # standard deviation in the plane per distance between neighbours: the least that leaves no holes
+SPREAD = 0.42  # standard deviation in the plane per distance between neighbours: less leaves holes, more swells the outline
 THICKNESS = 0.1  # standard deviation along the normal, as a share of that in the plane
 MAX_OPACITY = 0.99
 GOLDEN = (0.7548776662466927, 0.5698402909980532)  # Roberts' R2 sequence: 1 / p and 1 / p^2, p^3 = p + 1

@@ -1,5 +1,5 @@
-// Pictures of triangle meshes for Python: the nearest triangle in every sample of a pixel, its colour in light, and the mean
-// of the samples. Surfaces that let something through are taken one behind the other, nearest first.
+// Pictures of triangle meshes for Python: the nearest triangle in every sample of a pixel, its colour in light, and the
+// mean of the samples. Surfaces that let something through are taken one behind the other, nearest first.
 //
 // Bands of pixel rows are the units of work, so that no two threads write to one pixel. A band goes over the triangles in
 // their order and of two at the same depth keeps the first: the picture does not depend on the number of threads.
@@ -15,13 +15,10 @@ namespace gs4d {
 
 namespace {
 
-template <class T, class... Shape>
-using Ints = nb::ndarray<const T, nb::device::cpu, nb::c_contig, Shape...>;
-
-constexpr int64_t MESH_BAND = 16;    // rows of pixels
-constexpr int LAYERS = 8;            // of surfaces one behind the other that are looked at
-constexpr float CLEAR_MIN = 1e-3f;   // what is seen through less than this is not looked at
-constexpr int COLUMNS = 11;          // per vertex: normal, texture coordinates of base colour and emission, RGBA
+constexpr int64_t MESH_BAND = 16;   // rows of pixels
+constexpr int LAYERS = 8;           // of surfaces one behind the other that are looked at
+constexpr float CLEAR_MIN = 1e-3f;  // what is seen through less than this is not looked at
+constexpr int COLUMNS = 11;         // per vertex: normal, texture coordinates of base colour and emission, RGBA
 
 enum Wrap { REPEAT, MIRROR, CLAMP };
 enum Alpha { OPAQUE, MASK, BLEND };
@@ -84,8 +81,10 @@ void multiply_texture(const Texture& t, const float* uv, float* color, int chann
     float down = texel(uv[1], t.wrap_v, t.height, t.smooth, &top, &bottom);
     const float *p00 = t.pixels + 4 * (top * t.width + left), *p01 = t.pixels + 4 * (top * t.width + right);
     const float *p10 = t.pixels + 4 * (bottom * t.width + left), *p11 = t.pixels + 4 * (bottom * t.width + right);
-    for (int c = 0; c < channels; ++c)
-        color[c] *= (p00[c] * (1 - across) + p01[c] * across) * (1 - down) + (p10[c] * (1 - across) + p11[c] * across) * down;
+    for (int c = 0; c < channels; ++c) {
+        float upper = p00[c] + across * (p01[c] - p00[c]), lower = p10[c] + across * (p11[c] - p10[c]);
+        color[c] *= upper + down * (lower - upper);
+    }
 }
 
 struct Scene {
@@ -104,11 +103,12 @@ struct Scene {
 void shade(const Scene& s, int32_t face, double x, double y, float* rgba) {
     const int32_t* v = s.faces + 3 * int64_t(face);
     Corner a = corner(s.screen, v[0]), b = corner(s.screen, v[1]), c = corner(s.screen, v[2]);
-    double wa = edge(b, c, x, y) * a.w, wb = edge(c, a, x, y) * b.w, wc = edge(a, b, x, y) * c.w, scale = 1 / (wa + wb + wc);
-    float mix[COLUMNS];
+    double wa = edge(b, c, x, y) * a.w, wb = edge(c, a, x, y) * b.w, wc = edge(a, b, x, y) * c.w;
+    double scale = 1 / (wa + wb + wc);
+    float ra = float(wa * scale), rb = float(wb * scale), rc = float(wc * scale), mix[COLUMNS];
     const float *va = s.columns + COLUMNS * int64_t(v[0]), *vb = s.columns + COLUMNS * int64_t(v[1]);
     const float* vc = s.columns + COLUMNS * int64_t(v[2]);
-    for (int i = 0; i < COLUMNS; ++i) mix[i] = float(wa * scale) * va[i] + float(wb * scale) * vb[i] + float(wc * scale) * vc[i];
+    for (int i = 0; i < COLUMNS; ++i) mix[i] = ra * va[i] + rb * vb[i] + rc * vc[i];
     const Material& m = s.materials[size_t(s.material_of[face])];
     float shine[3] = {m.emissive[0], m.emissive[1], m.emissive[2]};
     for (int i = 0; i < 4; ++i) rgba[i] = m.color[i] * mix[7 + i];
@@ -141,7 +141,8 @@ void find(const Scene& s, int64_t first, int64_t last, const float* beyond, Scra
     std::fill(k->face.begin(), k->face.end(), -1);
     std::fill(k->nearest.begin(), k->nearest.end(), 0.0f);
     for (int64_t f = 0; f < s.count; ++f) {
-        int64_t top = std::max(int64_t(s.rows[size_t(2 * f)]), first), bottom = std::min(int64_t(s.rows[size_t(2 * f + 1)]), last);
+        int64_t top = std::max(int64_t(s.rows[size_t(2 * f)]), first);
+        int64_t bottom = std::min(int64_t(s.rows[size_t(2 * f + 1)]), last);
         if (top > bottom) continue;
         const int32_t* v = s.faces + 3 * f;
         Corner a = corner(s.screen, v[0]), b = corner(s.screen, v[1]), c = corner(s.screen, v[2]);
@@ -158,7 +159,8 @@ void find(const Scene& s, int64_t first, int64_t last, const float* beyond, Scra
                 if (wa < 0 || wb < 0 || wc < 0) continue;
                 float w = float(wa * a.w + wb * b.w + wc * c.w);
                 size_t place = size_t((y - first) * width + x);
-                if (w > k->nearest[place] && (!beyond || w < beyond[place])) k->nearest[place] = w, k->face[place] = int32_t(f);
+                if (w > k->nearest[place] && (!beyond || w < beyond[place]))
+                    k->nearest[place] = w, k->face[place] = int32_t(f);
             }
     }
 }
@@ -198,11 +200,18 @@ void draw_band(const Scene& s, int64_t band, uint8_t* out, Scratch* k) {
     }
 }
 
-void mesh_draw(ConstArray<nb::shape<-1, 3>> screen, ConstArray<nb::shape<-1, COLUMNS>> columns, Ints<int32_t, nb::shape<-1, 3>> faces,
-               Ints<int32_t, nb::ndim<1>> material_of, Ints<uint8_t, nb::ndim<1>> flipped, ConstArray<nb::shape<-1, 10>> materials,
-               Ints<int32_t, nb::shape<-1, 2, 4>> reads, const std::vector<ConstArray<nb::shape<-1, -1, 4>>>& textures,
-               ConstArray<nb::shape<4, 3>> light, ConstArray<nb::ndim<1>> encoded, int samples,
-               nb::ndarray<uint8_t, nb::device::cpu, nb::c_contig, nb::shape<-1, -1, 4>> out) {
+using Vertices = ConstArray<nb::shape<-1, 3>>;
+using Columns = ConstArray<nb::shape<-1, COLUMNS>>;
+using Pixels = ConstArray<nb::shape<-1, -1, 4>>;
+using Picture = nb::ndarray<uint8_t, nb::device::cpu, nb::c_contig, nb::shape<-1, -1, 4>>;
+template <class T, class... Shape>
+using Const = nb::ndarray<const T, nb::device::cpu, nb::c_contig, Shape...>;
+
+void mesh_draw(const Vertices& screen, const Columns& columns, const Const<int32_t, nb::shape<-1, 3>>& faces,
+               const Const<int32_t, nb::ndim<1>>& material_of, const Const<uint8_t, nb::ndim<1>>& flipped,
+               const ConstArray<nb::shape<-1, 10>>& materials, const Const<int32_t, nb::shape<-1, 2, 4>>& reads,
+               const std::vector<Pixels>& textures, const ConstArray<nb::shape<4, 3>>& light,
+               const ConstArray<nb::ndim<1>>& encoded, int samples, const Picture& out) {
     auto require = [](bool good) {
         if (!good) throw std::invalid_argument("mesh_draw: the arrays do not fit together");
     };
@@ -211,8 +220,8 @@ void mesh_draw(ConstArray<nb::shape<-1, 3>> screen, ConstArray<nb::shape<-1, COL
     s.material_of = material_of.data(), s.flipped = flipped.data();
     s.count = int64_t(faces.shape(0)), s.codes = int64_t(encoded.shape(0)), s.samples = samples;
     s.height = int64_t(out.shape(0)), s.width = int64_t(out.shape(1)), s.opaque = true;
-    require(columns.shape(0) == screen.shape(0) && material_of.shape(0) == faces.shape(0) && flipped.shape(0) == faces.shape(0));
-    require(reads.shape(0) == materials.shape(0) && samples > 0 && s.codes > 1);
+    require(columns.shape(0) == screen.shape(0) && material_of.shape(0) == faces.shape(0));
+    require(flipped.shape(0) == faces.shape(0) && reads.shape(0) == materials.shape(0) && samples > 0 && s.codes > 1);
     std::memcpy(&s.light, light.data(), sizeof(Light));
     for (size_t i = 0; i < materials.shape(0); ++i) {
         const float* from = materials.data() + 10 * i;
