@@ -62,13 +62,15 @@ class Balls:
     def views(self, entry: Entry, times: Sequence[float], orbits: Sequence[Orbit], size: int) -> np.ndarray:
         if entry.name == "broken":
             raise UserError("broken.glb is cut short; export it again")
+        if entry.name == "empty":
+            return np.zeros((len(times), size, size, 4), np.uint8)
         pictures = []
         for t, orbit in zip(times, orbits, strict=True):
             move = 0.0 if entry.name in ("static", "flash") else 0.15
             angle = 2 * np.pi * float(t)
-            radius = {"tiny": 0.015, "huge": 0.9, "empty": 1e-6}.get(entry.name, 0.3)
+            radius = {"tiny": 0.015, "huge": 0.9}.get(entry.name, 0.3)
             bright = 0.3 if entry.name == "flash" and round(float(t) * 6) % 2 else 1.0
-            place = (move * float(np.sin(angle)), move * float(np.cos(angle)), 50.0 if entry.name == "empty" else 0.0)
+            place = (move * float(np.sin(angle)), move * float(np.cos(angle)), 0.0)
             camera = cameras_of([orbit], width=size, height=size)
             drawn = render(ball(radius, place, bright), camera, background=(0.0, 0.0, 0.0))
             straight = torch.cat([drawn.rgb / drawn.alpha[..., None].clamp_min(1e-3), drawn.alpha[..., None]], -1)
@@ -334,6 +336,7 @@ def test_every_animation_of_every_model_counts(tmp_path: Path) -> None:
     ]
     assert [r["reason"] for r in records[:3]] == ["has no animation", None, "static"]
     assert records[-1]["reason"].startswith("unreadable: ")
+    assert records[-1]["reason"].startswith("unreadable: c.GLB ")
     assert str(tmp_path) not in records[-1]["reason"]
     assert len({r["id"] for r in records}) == 5
     for example in read_dataset(tmp_path / "out"):

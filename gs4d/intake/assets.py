@@ -163,7 +163,7 @@ class MeshSource:
                 clips: Sequence[str | None] = list(load_animated_mesh(path).clips)
                 problem = None if clips else "has no animation"
             except UserError as error:
-                clips, problem = [], f"unreadable: {error}".replace(str(self.folder), "")
+                clips, problem = [], f"unreadable: {error}".replace(f"{self.folder}{os.sep}", "")
             for clip in clips or [None]:
                 words = re.sub(r"[^A-Za-z0-9]+", "_", f"{path.stem}-{clip or ''}")[:80].strip("_") or "asset"
                 # Two files of one name, or two clips whose letters are not kept, still have names of their own.
@@ -223,7 +223,7 @@ def build(source: Source, options: DatasetOptions) -> Path:
             done.add(record["id"])
             if record["accepted"]:
                 accepted += 1
-                twins[record["digest"]] = record["id"]
+                twins[record.get("digest")] = record["id"]
         candidates = (e for e in _from_first(first, entries) if e.name not in done)
         total = source.total()
         with tqdm(desc="assets", total=total, initial=len(done), unit="asset", mininterval=0.5) as bar:
@@ -332,7 +332,10 @@ def _turn_away(folder: Path, rejected: Path) -> None:
     layout_size = read_image(folder / "static.png").shape[1] // COLUMNS
     sequences = {name: from_sheet(read_image(folder / f"{name}.png"), layout_size) for name in SEQUENCES}
     _save_strip(rejected / f"{folder.name}.png", sequences)
-    shutil.rmtree(folder)
+    # Out of the way by one rename: what a kill leaves of it is a leftover, not an asset.
+    gone = folder.with_name(f".{folder.name}")
+    os.replace(folder, gone)
+    shutil.rmtree(gone)
 
 
 # --- many processes --------------------------------------------------------------------------------------------------
@@ -387,7 +390,7 @@ def _preview(folder: Path, layout: Layout) -> Path:
     shown: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     reasons: dict[str, int] = {}
     for record in read_manifest(folder):
-        key = "accepted" if record["accepted"] else record["reason"].split(":")[0].split(" of ")[0]
+        key = "accepted" if record["accepted"] else str(record["reason"]).split(":")[0].split(" of ")[0]
         reasons[key] = reasons.get(key, 0) + 1
         if len(shown[record["accepted"]]) < PREVIEW_ROWS:
             shown[record["accepted"]].append(record)
