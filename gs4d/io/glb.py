@@ -55,9 +55,9 @@ class GlbSplats:
 def read_glb(path: Path) -> GlbSplats:
     """Reads all splats of a .glb or .gltf file, as its nodes place them.
 
-    Scales are linear, as the ratified extension has them; where one is negative, all are zero, or the type is
-    signed, the file follows the drafts before, whose scales are logarithms. Linear colours become sRGB, in which gs4d blends; those that depend on the
-    direction approximately so. Of other kernels, projections and sorting methods the default is drawn.
+    Scales are linear, as the ratified extension has them; where one is negative, all are zero, or the type is signed, the
+    file follows the drafts before, whose scales are logarithms. Linear colours become sRGB, in which gs4d blends; those that
+    depend on the direction approximately so. Of other kernels, projections and sorting methods the default is drawn.
 
     Raises:
         UserError: the file is absent, damaged, compressed or without splats, or moves them in a way that is not supported.
