@@ -10,6 +10,7 @@ from tqdm import tqdm
 from ..asset import Asset
 from .glb import write_glb
 from .options import ExportOptions
+from .page import write_html
 from .splatv import write_splatv
 from .timing import whole
 
@@ -18,6 +19,12 @@ def export_glb(path: Path, asset: Asset, options: ExportOptions) -> None:
     """Animated glTF with splats."""
     asset, frames = whole(asset, options)
     write_glb(path, asset, frames=frames, fps=options.fps)
+
+
+def export_html(path: Path, asset: Asset, options: ExportOptions) -> None:
+    """A page with the animated glTF inside."""
+    asset, frames = whole(asset, options)
+    write_html(path, asset, frames=frames, fps=options.fps)
 
 
 def export_splatv(path: Path, asset: Asset, options: ExportOptions) -> None:

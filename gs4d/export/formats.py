@@ -34,6 +34,7 @@ FORMATS = {
     "splatv": Format(
         ".animated", "export_splatv", "{name}.splatv", "splaTV's animated splat, polynomials fitted to the motion"
     ),
+    "html": Format(".animated", "export_html", "{name}.html", "a page that plays it, with everything inside"),
     "mp4": Format(".films", "write_mp4", "{name}.mp4", "H.264 video over the background"),
     "gif": Format(".films", "write_gif", "{name}.gif", "animated GIF, over the background or --transparent"),
     "webm": Format(".films", "write_webm", "{name}.webm", "VP9 video with alpha"),
