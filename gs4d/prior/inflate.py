@@ -1,6 +1,6 @@
 """The prior that needs no weights: every frame's silhouette is blown up to a solid, coloured by what the frame shows.
 
-Half thickness is the square root of the solution of a Poisson equation inside the mask, after Igarashi et al. 1999 ("Teddy") and
+Half thickness is the square root of the solution of a Poisson equation inside the mask, as Igarashi et al. 1999 ("Teddy") and
 Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a sphere, a strip a round bar, thin parts stay thin.
 """
 
