@@ -17,6 +17,7 @@ from . import shapes
 
 MIN_SHARE = 0.55  # of the border that must show the background
 BLOCK = 5  # pixels: the radius of a disc that does not fit into a block of compression noise
+FAINT = 5.0  # levels of 255 by which compression changes a flat background near the object
 MAX_NOISE = 26.0  # levels of 255 by which a flat background may differ from its fit
 
 
@@ -89,7 +90,7 @@ def key(image: UInt8[np.ndarray, "h w 3"], backdrop: Backdrop) -> Float[np.ndarr
     height, width = image.shape[:2]
     offset = image.astype(np.float32) - backdrop.colors(height, width)
     distance = np.abs(offset).max(-1)
-    threshold = 5 + 1.25 * backdrop.noise
+    threshold = FAINT + 1.25 * backdrop.noise
     background = _background(distance, threshold, cut_holes=backdrop.spill is not None)
     alpha = 1 - background.astype(np.float32)
     if background.any() and not background.all():

@@ -136,21 +136,20 @@ def mask_facts(alpha: UInt8[np.ndarray, "h w"]) -> MaskFacts:
     parts = np.sort(shapes.parts(covered)[1][1:])[::-1]
     solid = alpha > 127
     height, width = alpha.shape
-    # The outermost lines of the object on each side: two, since the first may be faint.
-    lines = {
-        "left": solid[:, left : left + 2].any(1),
-        "right": solid[:, right - 2 : right].any(1),
-        "top": solid[top : top + 2].any(0),
-        "bottom": solid[bottom - 2 : bottom].any(0),
-    }
-    inner = {"left": left, "top": top, "right": width - right, "bottom": height - bottom}
     cut, straight = {}, {}
-    for side, line in lines.items():
-        pixels = int(line.sum())
-        if inner[side] <= 1 and pixels >= 0.01 * (width + height):
+    turned = {
+        "left": solid.T[left:right],
+        "right": solid.T[left:right][::-1],
+        "top": solid[top:bottom],
+        "bottom": solid[top:bottom][::-1],
+    }
+    room = {"left": left, "top": top, "right": width - right, "bottom": height - bottom}
+    for side, lines in turned.items():
+        pixels = int(lines[:2].any(0).sum())  # two lines, as the first may be faint
+        if room[side] <= 1 and pixels >= 0.01 * (width + height):
             cut[side] = pixels
-        extent = bottom - top if side in ("left", "right") else right - left
-        if inner[side] > 1 and pixels >= 0.25 * extent:
+        # A round end grows from line to line; one that was cut off has its full width at once.
+        if room[side] > 1 and pixels >= 0.1 * lines.any(0).sum() and pixels > 0.65 * lines[5:7].any(0).sum():
             straight[side] = pixels
     return MaskFacts(float(total / 255), (left, top, right, bottom), center, tuple(int(p) for p in parts[:8]), cut, straight)
 
