@@ -16,7 +16,7 @@ from scipy import ndimage
 from . import shapes
 
 MIN_SHARE = 0.55  # of the border that must show the background
-BLOCK = 5  # pixels: the radius of a disc that does not fit into a block of compression noise
+BLOCK = 5.0  # pixels: the radius of a disc that does not fit into a block of compression noise
 FAINT = 5.0  # levels of 255 by which compression changes a flat background near the object
 MAX_NOISE = 26.0  # levels of 255 by which a flat background may differ from its fit
 
@@ -77,10 +77,13 @@ def find_backdrop(image: UInt8[np.ndarray, "h w 3"]) -> Backdrop | None:
     coefficients = np.zeros((6, 3))
     coefficients[0] = np.median(pixels[near], 0)
     error = np.abs(pixels - coefficients[0]).max(1)
-    for _ in range(3 if np.percentile(error[near], 95) > 3 else 0):
-        coefficients = np.linalg.lstsq(powers[near], pixels[near], rcond=None)[0]
-        error = np.abs(pixels - powers @ coefficients).max(1)
-        near = error < max(8.0, 4 * float(np.median(error[near])))
+    if np.percentile(error[near], 90) <= 3:  # one colour; what else is near it is the object
+        near = error < 8
+    else:
+        for _ in range(3):
+            coefficients = np.linalg.lstsq(powers[near], pixels[near], rcond=None)[0]
+            error = np.abs(pixels - powers @ coefficients).max(1)
+            near = error < max(8.0, 4 * float(np.median(error[near])))
     noise = float(np.percentile(error[near], 99.5))
     return Backdrop(coefficients, noise, float(near.mean())) if near.mean() >= MIN_SHARE and noise <= MAX_NOISE else None
 
@@ -155,7 +158,7 @@ def _background(distance: Float[np.ndarray, "h w"], threshold: float, *, cut_hol
 
 def _is_bay(region: shapes.Mask, outside: shapes.Mask) -> bool:
     """Whether a patch of the background's colour is the narrow end of a bay, as between fingers."""
-    return shapes.depth(np.pad(region, 1)).max() <= 3 and bool((shapes.grown(region) & outside).any())
+    return bool(shapes.depth(np.pad(region, 1)).max() <= 3 and (shapes.grown(region) & outside).any())
 
 
 def _is_hole(region: shapes.Mask, distance: Float[np.ndarray, "h w"], alike: shapes.Mask, threshold: float, reach: int) -> bool:

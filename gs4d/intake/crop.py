@@ -36,7 +36,7 @@ class Crop:
         return float(x - half), float(y - half), float(x + half), float(y + half)
 
 
-def plan_crop(facts: Sequence[MaskFacts], reach: Sequence[Float[np.ndarray, "n 2"]], *, follow: bool, fill: float) -> Crop:
+def plan_crop(facts: Sequence[MaskFacts], reach: Sequence[Float[np.ndarray, "_ 2"]], *, follow: bool, fill: float) -> Crop:
     """The crop that holds the object in all frames.
 
     Args:

@@ -134,7 +134,7 @@ def _given_masks(folder: Path, shots: Shots) -> Iterator[Float[np.ndarray, "h w"
         yield np.asarray(Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def steady_masks(cut: CutOut, *, largest_only: bool) -> tuple[list[MaskFacts], list[Float[np.ndarray, "n 2"]]]:
+def steady_masks(cut: CutOut, *, largest_only: bool) -> tuple[list[MaskFacts], list[Float[np.ndarray, "_ 2"]]]:
     """Replaces every mask by its steady version; returns the facts and the outermost points of each."""
     facts, points = [], []
     before: UInt8[np.ndarray, "h w"] | None = None

@@ -8,9 +8,10 @@ import textwrap
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -54,7 +55,7 @@ class FramesOptions:
     """Where the object is in the first frame, as fractions of width and height, for SAM 2; None: guessed."""
     objects: Literal["all", "largest"] = "all"
     """Keep everything before the background but specks, or the largest part alone."""
-    stabilise: bool = False
+    stabilise: Annotated[bool, tyro.conf.arg(aliases=["--stabilize"])] = False
     """Let the crop follow an object that walks across the frame; its path is recorded."""
     size: int = 512
     """Side of the frames in pixels, at most; an object that is smaller in the source is not enlarged."""
@@ -110,7 +111,12 @@ def make_frames(options: FramesOptions) -> Path:
 
         # 4. The frames of the clip, then everything appears at once.
         with ExitStack() as stack:
-            part, sheet, video = (stack.enter_context(atomic_path(p)) for p in (folder, *_previews(folder)))
+            places = (
+                record_path,
+                folder.with_name(f"{folder.name}_preview.mp4"),
+                folder.with_name(f"{folder.name}_preview.png"),
+            )
+            record_part, video, sheet, part = (stack.enter_context(atomic_path(p)) for p in (*places, folder))
             part.mkdir()
             finished = _write(part, shots, cut, crop, size)
             warnings = [*shots.warnings, *judge_clip(facts, finished, crop, size, followed=options.stabilise)]
@@ -129,14 +135,10 @@ def make_frames(options: FramesOptions) -> Path:
                 "warnings": warnings,
                 "files": _sizes(part),
             }
-            write_json(stack.enter_context(atomic_path(record_path)), record)
+            write_json(record_part, record)
     for warning in warnings:
         print(f"warning: {warning}")
     return folder
-
-
-def _previews(folder: Path) -> tuple[Path, Path]:
-    return folder.with_name(f"{folder.name}_preview.png"), folder.with_name(f"{folder.name}_preview.mp4")
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -149,7 +151,8 @@ def _check_replaceable(folder: Path, record_path: Path, options: FramesOptions) 
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; move it or choose another --name")
-    made = read_json(record_path, "record").get("files") if record_path.exists() else None
+    record = read_json(record_path, "record") if record_path.exists() else None
+    made = record.get("files") if isinstance(record, dict) else None
     if made is None:
         raise UserError(
             f"{folder} exists and was not made by this command; choose another --name, or replace it with --overwrite"
@@ -182,7 +185,7 @@ def _preview(sheet: Path, video: Path, folder: Path, shots: Shots, crop: Crop, n
     write_preview_video(video, (read_image(folder / f"{i}.png") for i in range(count)), fps)
 
 
-def _with_crop(image: UInt8[np.ndarray, "h w 4"], crop: Crop, frame: int) -> UInt8[np.ndarray, "h w 4"]:
+def _with_crop(image: UInt8[np.ndarray, "h w 4"], crop: Crop, frame: int) -> UInt8[np.ndarray, "H W 4"]:
     """A source frame, small, with its crop drawn in."""
     scale = 320 / max(image.shape[:2])
     small = Image.fromarray(resize_rgba(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))

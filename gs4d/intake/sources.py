@@ -79,7 +79,7 @@ def open_source(path: Path, pick: Pick, scratch: Path) -> Shots:
     if path.is_dir():
         shots = _open_folder(path, pick)
     elif is_still(path):
-        shots = _open_still(path)
+        shots = _open_still(path, pick)
     else:
         if path.suffix.lower() in PICTURES:
             with open_picture(path):  # which says what is wrong with it, if it is no picture
@@ -91,7 +91,11 @@ def open_source(path: Path, pick: Pick, scratch: Path) -> Shots:
     return shots
 
 
-def _open_still(path: Path) -> Shots:
+def _open_still(path: Path, pick: Pick) -> Shots:
+    if pick.fps is not None or (pick.frames or 1) > 1 or pick.start or pick.end:
+        raise UserError(
+            f"{path} is one picture, so there are no frames to choose from; leave out --frames, --fps, --start, --end"
+        )
     warning = "the source is one picture, so the clip has one frame and nothing moves: make a video of it first to get motion"
     return Shots((path,), (0,), (0.0,), None, f"took the one picture {path}", [warning])
 
@@ -114,7 +118,7 @@ def _open_folder(folder: Path, pick: Pick) -> Shots:
             f"{other} is {b[1]}x{b[0]} pixels but {first.name} is {a[1]}x{a[0]}; the frames of a clip have one size: "
             "give pictures of different things one at a time"
         )
-    said = _say(numbers, len(files), f"{shots[0].name} to {shots[-1].name}")
+    said = _say(numbers, pick, len(files), f"{shots[0].name} to {shots[-1].name}")
     return Shots(shots, tuple(numbers), tuple(float(n) for n in numbers), None, said)
 
 
@@ -165,15 +169,15 @@ def _open_video(path: Path, pick: Pick, scratch: Path) -> Shots:
         warnings.append(
             "the video is HDR and is read as if it were not, so its colours are pale; export it as SDR to avoid that"
         )
-    said = _say(numbers, len(info.times), f"{times[0]:.2f} to {times[-1]:.2f} s")
+    said = _say(numbers, pick, len(info.times), f"{times[0]:.2f} to {times[-1]:.2f} s")
     return Shots(tuple(files), tuple(numbers), times, (len(numbers) - 1) / span if span else None, said, warnings)
 
 
-def _say(numbers: Sequence[int], count: int, where: str) -> str:
+def _say(numbers: Sequence[int], pick: Pick, count: int, where: str) -> str:
     steps = set(np.diff(numbers).tolist())
     ordinal = {1: "all in a row", 2: "every 2nd", 3: "every 3rd"}
     how = "evenly over time" if len(steps) != 1 else ordinal.get(step := steps.pop(), f"every {step}th")
-    more = f"; --frames {count} takes all" if len(numbers) < count else ""
+    more = f"; --frames {count} takes all" if len(numbers) < count and pick == Pick() else ""
     return f"took {len(numbers)} of {count} frames, {how}, {where}{more}"
 
 

@@ -108,14 +108,15 @@ class Sam2Matting:
         except ImportError as error:
             raise UserError(f'reading {folder} needs transformers 5; install it with: pip install "gs4d[matting]"') from error
         try:
-            self.model: Any = Sam2VideoModel.from_pretrained(folder, local_files_only=True).eval()
+            self.model: Any = Sam2VideoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             why = " ".join(str(error).split())[:200]
             raise UserError(f"{folder} is not an intact SAM 2 checkpoint ({why}); download it again") from error
         self.side: int = self.model.config.vision_config.backbone_config.image_size[0]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
-        self.session: Any = Sam2VideoInferenceSession(inference_device=self.device)
+        self.session: Any = Sam2VideoInferenceSession(inference_device=self.device, dtype=torch.float32)
+        self.memory = max(self.model.config.num_maskmem, self.model.config.max_object_pointers_in_encoder)
         self.point, self.frame = point, 0
 
     @torch.no_grad()
@@ -128,7 +129,9 @@ class Sam2Matting:
             self.session.video_height, self.session.video_width = height, width
             self._prompt(image)
         out = self.model(inference_session=self.session, frame=pixels.to(self.device), frame_idx=self.frame)
-        self.session.processed_frames.pop(self.frame)  # what it must remember is in its memory bank
+        # Its memory reaches back that many frames; it would keep them all.
+        self.session.processed_frames.pop(self.frame)
+        self.session.output_dict_per_obj[0]["non_cond_frame_outputs"].pop(self.frame - self.memory, None)
         self.frame += 1
         logits = torch.nn.functional.interpolate(out.pred_masks.float(), (height, width), mode="bilinear", align_corners=False)
         return np.asarray(torch.sigmoid(logits[0, 0]).cpu().numpy(), np.float32)
