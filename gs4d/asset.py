@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .clip import Orbit
 from .gaussians import Gaussians
-from .motion import DeltaMotion
+from .motion import Motion
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Asset:
     """
 
     gaussians: Gaussians
-    motion: DeltaMotion
+    motion: Motion
     frames: int
     orbits: dict[str, Orbit]
 

@@ -22,10 +22,14 @@ from .clip import Orbit
 from .errors import UserError
 from .gaussians import FIELD_NDIM, Gaussians
 from .io.files import atomic_path, read_json, write_json
+from .io.gaussians import SUFFIXES, frame_files
+from .io.sog import META
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .scene import YAxis, read_animated, read_scene
 
 FORMAT = 1
 INDEX = "checkpoint.json"
+GLTF_SUFFIXES = (".glb", ".gltf")
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -104,12 +108,31 @@ def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
     return Trajectories(TrajectoryOptions(**record["trajectories"]), record["frames"], count, base)
 
 
-def read_asset(folder: Path) -> Asset:
-    """The asset of a run folder, finished or not; needs no training data.
+def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
+    """The one opener: a run folder (finished or not; needs no training data), a file of Gaussians or a folder of them, or glTF.
+
+    Args:
+        path: what to open.
+        y_axis: where y points in files; see :func:`gs4d.scene.read_scene`. A run knows.
 
     Raises:
-        UserError: as :func:`read_checkpoint`, or the tensors do not fit the record.
+        UserError: as :func:`read_checkpoint`, :func:`gs4d.scene.read_animated` or :func:`gs4d.scene.read_scene`.
     """
+    if path.suffix.lower() in GLTF_SUFFIXES:
+        return read_animated(path, y_axis)
+    if is_run(path):
+        return _read_run(path)
+    return read_scene(path, y_axis)
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is to be opened as a run: it has a checkpoint, or is no file and no folder of files of Gaussians."""
+    if path.is_dir() and not (path / INDEX).exists():
+        return not (path / META).is_file() and not frame_files(path)
+    return not path.is_file() and path.suffix.lower() not in SUFFIXES
+
+
+def _read_run(folder: Path) -> Asset:
     tensors, record = read_checkpoint(folder)
     try:
         gaussians = Gaussians(**{name: tensors[f"asset.{name}"] for name in FIELD_NDIM})

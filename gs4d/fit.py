@@ -30,12 +30,13 @@ from .gaussians import FIELD_NDIM, Gaussians
 from .hull import start_gaussians
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
-from .prior import ViewPrior
+from .prior import ScorePrior
 from .render import can_draw_on_cuda, render
 
 BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
 WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
+WAIT_SECONDS = 0.03  # between two looks at whether a paused fit may go on
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class FitOptions:
 class Fitter:
     """Everything that a run needs to go on, and the step that takes it further."""
 
-    def __init__(self, clip: Clip, options: FitOptions, prior: ViewPrior | None = None) -> None:
+    def __init__(self, clip: Clip, options: FitOptions, prior: ScorePrior | None = None) -> None:
         """Starts inside the visual hull with a motion at rest."""
         self.clip, self.options, self.prior = clip, options, prior
         self.device = torch.device("cuda" if can_draw_on_cuda() else "cpu")
@@ -337,14 +338,19 @@ class Fitter:
                     yield group["name"], slot, self.optimizer.state[parameter]
 
 
+# Called after every step on the fit's thread, while the fit's clock stands still. None lets the fit go on, "wait" has it called
+# again in a moment without a step between, "stop" ends the fit here.
+Observer = Callable[[Fitter], Literal["wait", "stop"] | None]
+
+
 def fit(
     clip: Clip,
     options: FitOptions,
     folder: Path,
     *,
-    prior: ViewPrior | None = None,
+    prior: ScorePrior | None = None,
     resume: bool = False,
-    on_step: Callable[[Fitter], None] | None = None,
+    on_step: Observer | None = None,
 ) -> Fitter:
     """Fits ``clip`` and leaves checkpoints in ``folder``.
 
@@ -354,7 +360,7 @@ def fit(
         folder: of the run; exists.
         prior: its score is added in the fine stage.
         resume: go on from the checkpoint in ``folder``; the result is that of an uncut run.
-        on_step: called after every step.
+        on_step: watches the fit; what it does cannot change the result, only end it early.
 
     Raises:
         UserError: the checkpoint cannot be resumed or written.
@@ -377,7 +383,12 @@ def fit(
             if step % LOG_EVERY == 0 or fitter.step == options.steps:
                 fitter.history.append({"step": fitter.step, "seconds": round(fitter.seconds, 2), **stats})
             if on_step is not None:
-                on_step(fitter)
+                before = time.monotonic()
+                while (wish := on_step(fitter)) == "wait" and not interrupted():
+                    time.sleep(WAIT_SECONDS)
+                began += time.monotonic() - before
+                if wish == "stop":
+                    break
             if interrupted() or time.monotonic() - saved > options.checkpoint_seconds:
                 fitter.save(folder)
                 saved = time.monotonic()

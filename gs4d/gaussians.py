@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+# Signs of the spherical-harmonic coefficients under half a turn about x: those odd in y and z together change theirs.
+HALF_TURN_SH = (1.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
 FIELD_NDIM = {"means": 2, "quats": 2, "log_scales": 2, "logit_opacities": 1, "sh": 3}
 
 
@@ -85,3 +87,12 @@ class Gaussians:
     def at_view(self, view: int) -> Gaussians:
         """The set that view ``view`` sees: fields with a view axis are indexed, shared ones kept."""
         return Gaussians(**{name: t[view] if t.ndim > FIELD_NDIM[name] else t for name, t in self.items()})
+
+    def half_turn(self) -> Gaussians:
+        """Half a turn about x: y up and z back become y down and z forward, or the other way; exact, its own inverse."""
+        signs = self.means.new_tensor
+        return self.replace(
+            means=self.means * signs([1.0, -1.0, -1.0]),
+            quats=self.quats * signs([1.0, 1.0, -1.0, -1.0]),
+            sh=self.sh * signs(HALF_TURN_SH)[: self.sh.shape[-2], None],
+        )

@@ -21,20 +21,22 @@ from .asset import Asset
 from .checkpoint import INDEX, read_asset, read_record
 from .clip import Clip, over_white
 from .config import Config, changes, save_config, to_record
+from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
-from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
-from .fit import fit
+from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
+from .fit import Observer, fit
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
 from .render import Render, render
 from .report import motion_amount, write_report
+from .scene import YAxis
 
 
-def run(config: Config) -> Path:
-    """Does everything that a run does and returns its folder.
+def run(config: Config, on_step: Observer | None = None) -> Path:
+    """Does everything that a run does and returns its folder; ``on_step`` watches the fit.
 
     Raises:
         UserError: the input or the settings are wrong; the sentence says what to do.
@@ -61,13 +63,14 @@ def run(config: Config) -> Path:
     set_threads(config.fit.threads)
 
     # 3. The fit.
-    fitter = fit(clip, config.fit, folder, resume=config.resume)
+    fitter = fit(clip, config.fit, folder, resume=config.resume, on_step=on_step)
 
     # 4. The asset leaves in the formats that others read.
     asset = read_asset(folder)
-    write_ply_sequence(folder / "ply", asset, config.export.frames)
-    write_input_view(folder / "input_view.mp4", asset, clip.tracks[0].orbit, config.export)
+    write_ply_sequence(folder / "ply", asset, config.export)
+    write_input_view(folder / "input_view.mp4", asset, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
+    export(asset, folder / "export", config.name, config.export)
 
     # 5. The report.
     report = {
@@ -95,7 +98,7 @@ def _clear(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in [folder / INDEX, *folder.glob("checkpoint-*.safetensors"), *folder.glob("*.mp4"), *folder.glob("report.*")]:
             path.unlink(missing_ok=True)
-        for made in ("ply", "video", "eval_renders"):
+        for made in ("ply", "video", "eval_renders", "export"):
             if (folder / made).is_dir():
                 shutil.rmtree(folder / made)
     except OSError as error:
@@ -153,12 +156,15 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class RenderOptions(ExportOptions):
-    """What to render of a fitted run, and from where."""
+    """What to render of a fitted run, or of anyone's splat, and from where."""
 
     model_path: Path = Path("output/rose")
-    """Folder of the run."""
+    """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
+    y_axis: YAxis = "auto"
+    """Where y points in files; auto takes it to point down, as viewers do, but for PLY files of gs4d. A run knows it."""
     out: Path | None = None
-    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval."""
+    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval. For files they go
+    beside them: scene.spz gets scene_video."""
     eval: bool = False
     """Only render the evaluation views, with alpha, as {out}/{run}/eval_{k}/{t}.png: what `gs4d score` reads."""
     rig: Path | None = None
@@ -179,21 +185,22 @@ def rerender(options: RenderOptions) -> list[Path]:
     Raises:
         UserError: the run's checkpoint or the rig is absent or damaged, or the output cannot be written.
     """
-    asset = read_asset(options.model_path)
+    asset = read_asset(options.model_path, options.y_axis)
     source = asset.orbits["input"]
+    name, place = place_of_results(options.model_path)
     if options.rig is not None:
         views = read_eval_rig(options.rig)
     else:
         views = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
     set_threads(0)
     if options.eval:
-        folder = (options.out or options.model_path / "eval_renders") / options.model_path.resolve().name
+        folder = (options.out or place("eval_renders")) / name
         write_views(folder, asset, views, options, alpha=True)
         return [folder]
-    out = options.out or options.model_path / "video"
+    out = options.out or place("video")
     written = []
     if not options.skip_video:
-        write_input_view(out / "input_view.mp4", asset, source, options)
+        write_input_view(out / "input_view.mp4", asset, options)
         write_turntable(out / "turntable.mp4", asset, options)
         written += [out / "input_view.mp4", out / "turntable.mp4"]
     if not options.skip_train:
@@ -203,8 +210,8 @@ def rerender(options: RenderOptions) -> list[Path]:
         write_views(out / "eval", asset, views, options)
         written.append(out / "eval")
     if options.ply:
-        write_ply_sequence(options.model_path / "ply", asset, options.frames)
-        written.append(options.model_path / "ply")
+        write_ply_sequence(place("ply"), asset, options)
+        written.append(place("ply"))
     return written
 
 

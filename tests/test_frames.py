@@ -74,7 +74,9 @@ def encode(
 ) -> Path:
     """Writes a video; RGB or RGBA frames, 10 per second or at the given times."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=1000 if milliseconds else 10, options={"crf": "10", **options})
+        stream = container.add_stream(
+            codec, rate=1000 if milliseconds else 10, options={"crf": "10", "auto-alt-ref": "0", **options}
+        )
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
         stream.codec_context.time_base = Fraction(1, 1000)
         for i, frame in enumerate(frames):
@@ -122,7 +124,7 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "black and odd.mp4": lambda p: encode(p, [over(t, (0, 0, 0))[:-1, :-1] for t in things()], pixels="yuv444p"),
     "ten bit.mkv": lambda p: encode(p, [over(t, (120, 125, 130)) for t in things()], pixels="yuv420p10le"),
     "alpha vp9.webm": lambda p: encode(p, things(), "libvpx-vp9", "yuva420p"),
-    "alpha vp8.webm": lambda p: encode(p, things(), "libvpx", "yuva420p", **{"auto-alt-ref": "0", "b": "2M"}),
+    "alpha vp8.webm": lambda p: encode(p, things(), "libvpx", "yuva420p", b="2M"),
     "alpha.gif": lambda p: animate(p, things()),
     "alpha.webp": lambda p: animate(p, things()),
     "animated.png": lambda p: animate(p, things()),

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -25,18 +26,23 @@ ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
+def open_picture(source: Path | IO[bytes], path: str = "") -> Iterator[Image.Image]:
     """Opens a picture of a known format, with its size checked, before any pixel is decoded.
+
+    Args:
+        source: the file.
+        path: what error sentences call it, where ``source`` is an open file.
 
     Raises:
         UserError: the file is absent, not a picture, or too large; also for what fails inside the block as a damaged file does.
     """
+    path = path or str(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             Image.init()
             known = [name for name in FORMATS if name in Image.OPEN]  # older versions of Pillow lack AVIF
-            with Image.open(path, formats=known) as picture:
+            with Image.open(source, formats=known) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise UserError(f"{path} is {picture.width}x{picture.height} pixels; {SMALLER}")
                 yield picture
@@ -72,7 +78,12 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
     Raises:
         UserError: the file is absent, not a picture, cut short, too large, or has no alpha where ``need_alpha``.
     """
-    with open_picture(path) as picture:
+    return decode_image(path, str(path), need_alpha=need_alpha)
+
+
+def decode_image(source: Path | IO[bytes], path: str, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
+    """As :func:`read_image`, from an open file too; ``path`` is what error sentences call it."""
+    with open_picture(source, path) as picture:
         if need_alpha and not has_alpha(picture):
             raise UserError(
                 f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background"

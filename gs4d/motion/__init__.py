@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
 
 from ..gaussians import Gaussians
 from .deltas import DeltaMotion, Heads, apply_deltas
 from .hexplane import HexPlane, HexPlaneOptions
+from .lowrank import LowRank, factor
+from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
 
 __all__ = [
     "DeltaMotion",
+    "FrameSequence",
     "Heads",
     "HexPlane",
     "HexPlaneOptions",
+    "LowRank",
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
     "apply_deltas",
+    "factor",
 ]
 
 
+@runtime_checkable
 class Motion(Protocol):
     """Anything that says where the Gaussians are at time ``t`` in [0, 1]: first frame 0, last frame 1."""
 
     def __call__(self, gaussians: Gaussians, t: float) -> Gaussians: ...
+
+    def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
+        """The Gaussians of ``b`` views, each at its own time: a leading view axis on the fields that move."""
+        ...

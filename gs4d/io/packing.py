@@ -1,0 +1,187 @@
+"""What the readers and writers of packed splats share: bounds against lying headers, and the usual quantisations."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt
+from torch import Tensor
+
+from ..errors import UserError
+from ..gaussians import Gaussians
+from ..geometry import SH_C0
+
+MAX_FILE_BYTES = 4 << 30
+MAX_GAUSSIANS = 32 << 20
+ALPHA_EPS = 1e-6  # opacities of 0 and 1 are read as this far inside, so that their logits (-13.8, 13.8) are finite
+
+Floats = Float[np.ndarray, "..."]
+Words = UInt[np.ndarray, "..."]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file.
+
+    Raises:
+        UserError: it is absent, unreadable, or larger than 4 GB.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise UserError(f"{path} has {size >> 20} MB; files of at most {MAX_FILE_BYTES >> 20} MB are read, split it")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+DAMAGE = (
+    ValueError, KeyError, IndexError, OverflowError, MemoryError, EOFError, OSError, ArithmeticError, RecursionError,
+    NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+@contextmanager
+def intact(path: Path, kind: str) -> Iterator[None]:
+    """Turns what numpy and the unpackers say about a damaged file into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGE as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} is not an intact {kind} file ({why}); export it again") from error
+
+
+def zip_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """One file of a zip, to be opened.
+
+    Raises:
+        KeyError: it is not there.
+        ValueError: it is encrypted, or packed in a way that no splat writer uses.
+    """
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+        raise ValueError(f"{name} is encrypted or packed by method {info.compress_type}")
+    return info
+
+
+def require_count(path: Path, count: int, file_bytes: int) -> None:
+    """Checks the number of Gaussians that a compressed file claims, before memory is taken for them.
+
+    Raises:
+        UserError: there are none, or more than 32 Mi, or more than any encoder packs into so few bytes.
+    """
+    if count < 1:
+        raise UserError(f"{path} holds no Gaussians; export it again")
+    if count > min(MAX_GAUSSIANS, (1 << 20) + 4 * file_bytes):
+        raise UserError(f"{path} claims {count} Gaussians in {file_bytes} bytes, which cannot be; export it again")
+
+
+def require_length(path: Path, kind: str, have: int, need: int) -> None:
+    """Raises a UserError when a file (or a part of it) of ``have`` bytes ends before the ``need`` that its header claims."""
+    if have < need:
+        raise UserError(f"{path} is cut short: its header claims {need} bytes of {kind}, it holds {have}; export it again")
+
+
+def arrays_to_write(path: Path, gaussians: Gaussians) -> dict[str, Floats]:
+    """Float32 arrays by field name, rotations made unit (the zero one the identity).
+
+    Raises:
+        UserError: there are none, or a number is not finite; no packed format can say NaN.
+    """
+    if gaussians.views is not None:
+        raise ValueError(f"{gaussians.views} views cannot be written as one set of Gaussians: pass one")
+    if not gaussians.count:
+        raise UserError(f"there are no Gaussians to write to {path}; fit or export again with some")
+    arrays = {name: t.detach().cpu().to(torch.float32).numpy() for name, t in gaussians.items()}
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            row = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise UserError(f"Gaussian {row} has {name} that are not finite, so {path} was not written; fit again or drop it")
+    quats = arrays["quats"].astype(np.float64)
+    length = np.linalg.norm(quats, axis=1, keepdims=True)
+    arrays["quats"] = np.where(length > 0, quats / np.where(length > 0, length, 1), [1.0, 0.0, 0.0, 0.0]).astype(np.float32)
+    return arrays
+
+
+def to_gaussians(means: Floats, quats: Floats, log_scales: Floats, logit_opacities: Floats, sh: Floats) -> Gaussians:
+    """Gaussians of numpy arrays of any float type, float32."""
+
+    def tensor(values: Floats) -> Tensor:
+        return torch.from_numpy(np.require(values, np.float32, ["C", "W"]))
+
+    return Gaussians(tensor(means), tensor(quats), tensor(log_scales), tensor(logit_opacities), tensor(sh))
+
+
+def logits(alpha: Floats) -> Floats:
+    """Logit of opacities in [0, 1]; the ends are moved inside by ``ALPHA_EPS``."""
+    inside = np.clip(alpha.astype(np.float64), ALPHA_EPS, 1 - ALPHA_EPS)
+    return np.log(inside / (1 - inside))
+
+
+def sigmoid(logit: Floats) -> Floats:
+    """Opacity of a logit, without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * logit))
+
+
+def logs(scales: Floats) -> Floats:
+    """Logarithm of standard deviations; what is no positive number becomes exp(-30), a point."""
+    return np.log(np.where(scales > 1e-13, scales, 1e-13))
+
+
+def colors_of(dc: Floats) -> Floats:
+    """Colour of degree-0 coefficients, [0, 1] and beyond."""
+    return dc * SH_C0 + 0.5
+
+
+def dc_of(colors: Floats) -> Floats:
+    """Degree-0 coefficients of colours."""
+    return (colors.astype(np.float64) - 0.5) / SH_C0
+
+
+def to_uint8(values: Floats) -> UInt[np.ndarray, "..."]:
+    """Rounds to the nearest of 0-255."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def join_sh(dc: Floats, rest: Floats | None) -> Floats:
+    """(n, 3) and (n, k - 1, 3) coefficients as (n, k, 3), cut to degree 3."""
+    return dc[:, None] if rest is None else np.concatenate([dc[:, None], rest], 1)[:, :16]
+
+
+def split_largest(quats: Floats) -> tuple[Words, Floats]:
+    """The index of the component of largest magnitude, and the three others in order, signed so that it is positive."""
+    largest = np.abs(quats).argmax(1)
+    others = np.arange(3)[None] + (np.arange(3)[None] >= largest[:, None])
+    sign = np.where(np.take_along_axis(quats, largest[:, None], 1) < 0, -1, 1)
+    return largest.astype(np.uint32), np.take_along_axis(quats, others, 1) * sign
+
+
+def join_largest(largest: Words, three: Floats) -> Floats:
+    """Unit quaternions of what :func:`split_largest` gave, in the same component order."""
+    quats = np.empty((len(three), 4), np.float64)
+    others = np.arange(3)[None] + (np.arange(3)[None] >= largest[:, None].astype(np.int64))
+    np.put_along_axis(quats, others, three.astype(np.float64), 1)
+    rest = np.sqrt(np.maximum(0, 1 - np.square(three.astype(np.float64)).sum(1, keepdims=True)))
+    np.put_along_axis(quats, largest[:, None].astype(np.int64), rest, 1)
+    return quats / np.linalg.norm(quats, axis=1, keepdims=True)
+
+
+def sh_degree_of(path: Path, rest: int) -> int:
+    """Degree of ``rest`` coefficients per channel beyond degree 0 (0, 3, 8, 15 or 24).
+
+    Raises:
+        UserError: no degree has so many.
+    """
+    degree = math.isqrt(rest + 1) - 1
+    if rest < 0 or (degree + 1) ** 2 != rest + 1 or degree > 4:
+        raise UserError(f"{path} has {3 * rest} f_rest properties, not 0, 9, 24 or 45; it is no 3D Gaussian splat")
+    return degree
