@@ -20,6 +20,7 @@ LAYERS = [
     {"gaussians", "camera"},
     {"clip"},
     {"render", "motion", "io", "synth"},
+    {"mesh"},
     {"asset", "hull", "prior", "losses", "densify", "metrics"},
     {"scene"},
     {"checkpoint", "export", "intake"},

@@ -24,7 +24,7 @@ from .crop import FILL, Crop, plan_crop
 from .cutout import CutOut, MaskChoice, cut_out, steady_masks
 from .judge import judge_clip
 from .masks import fill_hidden, true_colors
-from .sources import Pick, Shots, open_source
+from .sources import MAX_FRAMES, Pick, Shots, open_source
 
 PREVIEW_FPS = 8.0  # of sources that have no time
 
@@ -70,7 +70,7 @@ class FramesOptions:
         for option in ("frames", "fps", "end"):
             if getattr(self, option) is not None:
                 require_ranges(
-                    "frames", self, **{option: {"frames": (1, 1024), "fps": (0.01, 1000.0), "end": (0.0, 1e6)}[option]}
+                    "frames", self, **{option: {"frames": (1, MAX_FRAMES), "fps": (0.01, 1000.0), "end": (0.0, 1e6)}[option]}
                 )
         if self.point is not None:
             require_ranges("frames", self, point=(0.0, 1.0))

@@ -20,7 +20,8 @@ from ..io.video import VideoInfo, is_still, read_frames, video_info
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".jp2", ".tga", ".ppm", ".pgm"}
 DEFAULT_FRAMES = 32  # as many as Consistent4D's protocol and most models of this field take
 COMPANIONS = re.compile(r"[-_](depth|normals?|masks?|alpha|matte|seg)$", re.IGNORECASE)
-MIN_SIDE = 8
+MAX_FRAMES = 1024
+MIN_SIDE = 8  # pixels
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,8 @@ def _open_video(path: Path, pick: Pick, scratch: Path) -> Shots:
 
 def _say(numbers: Sequence[int], pick: Pick, count: int, where: str) -> str:
     steps = set(np.diff(numbers).tolist())
-    ordinal = {1: "all in a row", 2: "every 2nd", 3: "every 3rd"}
-    how = "evenly over time" if len(steps) != 1 else ordinal.get(step := steps.pop(), f"every {step}th")
-    more = f"; --frames {count} takes all" if len(numbers) < count and pick == Pick() else ""
+    how = "evenly over time" if len(steps) != 1 else "all in a row" if steps == {1} else f"one of every {steps.pop()}"
+    more = f"; --frames {count} takes all" if len(numbers) < count <= MAX_FRAMES and pick == Pick() else ""
     return f"took {len(numbers)} of {count} frames, {how}, {where}{more}"
 
 

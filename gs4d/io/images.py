@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from ..errors import UserError
@@ -26,22 +27,22 @@ ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
 
 
 @contextmanager
-def open_picture(source: Path | IO[bytes], path: str = "") -> Iterator[Image.Image]:
+def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image]:
     """Opens a picture of a known format, with its size checked, before any pixel is decoded.
 
     Args:
-        source: the file.
-        path: what error sentences call it, where ``source`` is an open file.
+        source: a path, or the contents of a file.
+        name: what error sentences call it; empty: the path.
 
     Raises:
         UserError: the file is absent, not a picture, or too large; also for what fails inside the block as a damaged file does.
     """
-    path = path or str(source)
+    path = name or source
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             Image.init()
-            known = [name for name in FORMATS if name in Image.OPEN]  # older versions of Pillow lack AVIF
+            known = [kind for kind in FORMATS if kind in Image.OPEN]  # older versions of Pillow lack AVIF
             with Image.open(source, formats=known) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise UserError(f"{path} is {picture.width}x{picture.height} pixels; {SMALLER}")
@@ -78,17 +79,32 @@ def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h 
     Raises:
         UserError: the file is absent, not a picture, cut short, too large, or has no alpha where ``need_alpha``.
     """
-    return decode_image(path, str(path), need_alpha=need_alpha)
-
-
-def decode_image(source: Path | IO[bytes], path: str, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
-    """As :func:`read_image`, from an open file too; ``path`` is what error sentences call it."""
-    with open_picture(source, path) as picture:
-        if need_alpha and not has_alpha(picture):
-            raise UserError(
-                f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background"
-            )
+    with open_picture(path) as picture:
+        _check_alpha(path, picture, need_alpha)
         return to_rgba(ImageOps.exif_transpose(picture))
+
+
+def read_size(path: Path, *, need_alpha: bool = False) -> tuple[int, int]:
+    """(width, height) of what :func:`read_image` gives, from the header; only a PNG that seems cut short is decoded.
+
+    Raises:
+        UserError: as :func:`read_image`.
+    """
+    with open_picture(path) as picture:
+        _check_alpha(path, picture, need_alpha)
+        if picture.format == "PNG":
+            with path.open("rb") as file:
+                file.seek(-min(path.stat().st_size, 12), os.SEEK_END)
+                if b"IEND" not in file.read():
+                    picture.load()
+        # Pillow decodes a whole PNG in search of EXIF data that its header does not have.
+        turned = (picture.format != "PNG" or "exif" in picture.info) and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return (picture.height, picture.width) if turned else picture.size
+
+
+def _check_alpha(path: Path, picture: Image.Image, need_alpha: bool) -> None:
+    if need_alpha and not has_alpha(picture):
+        raise UserError(f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background")
 
 
 def read_rgba(path: Path) -> Float[Tensor, "h w 4"]:
