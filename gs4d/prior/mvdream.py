@@ -1,0 +1,263 @@
+"""MVDream (Shi et al. 2023): a sentence to four views; ImageDream (Wang and Shi 2023): a picture to four views.
+
+A Stable Diffusion 2.1 whose views attend to each other and know their cameras. ImageDream adds the picture twice: as sixteen
+tokens of its CLIP features (the "local" controller) and as a fifth view without a camera, which is never noised (the "pixel"
+controller). Read from folders in the layout of ``ashawkey/mvdream-sd2.1-diffusers`` and ``ashawkey/imagedream-ipmv-diffusers``,
+or from the authors' ``sd-v2.1-base-4view.pt`` and ``sd-v2.1-base-4view-ipmv.pt``. Written from the papers, the authors' code
+(MIT) and the published layouts; never run with the published weights, which could not be had where this was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from ..clip import Orbit, cameras_of
+from ..errors import UserError
+from ..io.files import read_json
+from ..io.weights import read_training_checkpoint, read_weights
+from . import Views
+from .clip import clip_pictures, clip_text, clip_vision, load_clip, read_prompt
+from .ldm_unet import UNet, shape_of
+from .models import find_model
+from .networks import Place, load_part, weights_file
+from .rigs import QUARTERS, placed
+from .sampling import TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
+from .zero123 import NOISES
+
+LICENCE = "CreativeML Open RAIL-M (weights), MIT (MVDream's code)"
+MVDREAM, IMAGEDREAM = "ashawkey/mvdream-sd2.1-diffusers", "ashawkey/imagedream-ipmv-diffusers"
+SIDE = 256  # pixels of a view
+STEPS = 50
+GUIDANCE_TEXT, GUIDANCE_PICTURE = 10.0, 5.0  # of the authors' samplers
+FRONT = 90.0  # azimuth of the front in MVDream's data, whose circle runs as ours
+SUFFIX = ", 3d asset"  # behind every prompt, as in training
+AVOID = (
+    "uniform low no texture ugly, boring, bad anatomy, blurry, pixelated,  obscure, unnatural colors, poor lighting, dull, "
+    "and unclear."
+)
+LEFT_OUT = ("text_projection", "logit_scale", "attn_mask")  # of CLIP's text half: what only its training needs
+
+
+@dataclass
+class Networks:
+    """The parts, frozen; ``image_encoder`` is ImageDream's alone."""
+
+    unet: UNet
+    vae: Any
+    text_encoder: Any
+    image_encoder: Any
+    tokenizer: Path | None
+    scheduler: Any
+
+
+def open_mvdream(where: str, place: Place | None = None) -> MVDream:
+    """MVDream in a folder, a .pt file or a hub model.
+
+    Raises:
+        UserError: it is not there, damaged, or something else.
+    """
+    return MVDream(_networks(where or MVDREAM, "mvdream"), place or Place(), where or MVDREAM)
+
+
+def open_imagedream(where: str, place: Place | None = None) -> ImageDream:
+    """ImageDream in a folder, a .pt file or a hub model.
+
+    Raises:
+        UserError: it is not there, damaged, or something else.
+    """
+    return ImageDream(_networks(where or IMAGEDREAM, "imagedream"), place or Place(), where or IMAGEDREAM)
+
+
+def _networks(where: str, family: str) -> Networks:
+    path = find_model(where, family=family, licence=LICENCE, patterns=["*.json", "*.safetensors", "*/merges.txt"])
+    files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
+    if path.is_dir() and ((path / "unet").is_dir() or len(files) != 1):
+        networks = load_folder(path, family)
+    else:
+        networks = from_checkpoint(read_training_checkpoint(files[0]), str(files[0]), beside=files[0].parent / "tokenizer")
+    pictures = networks.unet.shape.picture_tokens > 0
+    if pictures != (family == "imagedream"):
+        raise UserError(
+            f"{where} is {'ImageDream' if pictures else 'MVDream'}, not {family}; use the other prior, or other weights"
+        )
+    print(f"prior {family} from {where}; licence of the weights: {LICENCE}")
+    return networks
+
+
+def load_folder(folder: Path, family: str) -> Networks:
+    """The parts of a folder in diffusers' layout; no code in it is run.
+
+    Raises:
+        UserError: a part is missing, damaged or of another model.
+    """
+    wanted = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", *(["image_encoder"] if family == "imagedream" else [])]
+    if missing := [name for name in wanted if not (folder / name).is_dir()]:
+        default = IMAGEDREAM if family == "imagedream" else MVDREAM
+        raise UserError(
+            f"{folder} is no {family} model: it has no folder {missing[0]}; give one as of {default}, or a .pt file"
+        )
+    file = weights_file(folder / "unet")
+    return Networks(
+        unet=_unet(read_weights(file), str(file)),
+        vae=load_part(folder / "vae", "diffusers", "AutoencoderKL"),
+        text_encoder=load_clip(folder / "text_encoder", "CLIPTextModel"),
+        image_encoder=load_clip(folder / "image_encoder", "CLIPVisionModel") if family == "imagedream" else None,
+        tokenizer=folder / "tokenizer",
+        scheduler=ddim(read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)),
+    )
+
+
+def from_checkpoint(weights: Mapping[str, Tensor], source: str, beside: Path | None = None) -> Networks:
+    """The parts of the authors' checkpoint. It has no tokenizer: one lies beside it, or there are no prompts.
+
+    Raises:
+        UserError: tensors are missing, left over, or of other shapes; ``source`` names the file.
+    """
+    found = split(
+        weights,
+        {
+            "unet": ("model.diffusion_model.",),
+            "vae": ("first_stage_model.", "vae_model."),
+            "text": ("cond_stage_model.model.", "clip_model.model."),
+        },
+        source,
+    )
+    visual = {k.removeprefix("visual."): v for k, v in found["text"].items() if k.startswith("visual.")}
+    text = {k: v for k, v in found["text"].items() if not k.startswith("visual.") and k not in LEFT_OUT}
+    unet = _unet(found["unet"], source)
+    return Networks(
+        unet=unet,
+        vae=vae_of(found["vae"], source),
+        text_encoder=clip_text(text, source, layers_left_out=1),
+        image_encoder=clip_vision(visual, source, act="gelu") if unet.shape.picture_tokens else None,
+        tokenizer=beside if beside is not None and beside.is_dir() else None,
+        scheduler=ddim(NOISES, source),
+    )
+
+
+def _unet(weights: dict[str, Tensor], source: str) -> UNet:
+    shape = shape_of(weights, 0, source)
+    with torch.device("meta"):
+        unet = UNet(shape)
+    return place_all(unet, weights, source, "UNet")
+
+
+def camera_numbers(orbits: list[Orbit]) -> Float[Tensor, "v 16"]:
+    """What MVDream knows of a camera: its pose in Blender's axes (z up), at distance 1, row by row."""
+    turned = [replace(orbit, azimuth=orbit.azimuth + FRONT) for orbit in orbits]
+    pose = cameras_of(turned, width=SIDE, height=SIDE).T_camera_world.inverse()
+    pose[:, :, 1:3] *= -1  # camera axes: x right, y up, z back
+    pose[:, :3, 3] /= pose[:, :3, 3].norm(dim=1, keepdim=True)
+    return torch.stack([pose[:, 0], -pose[:, 2], pose[:, 1], pose[:, 3]], 1).flatten(1)
+
+
+class MVDream:
+    """Four views of what a sentence says."""
+
+    rig = QUARTERS
+
+    def __init__(self, networks: Networks, place: Place, where: str) -> None:
+        """Puts the networks in their place."""
+        self.networks, self.place, self.sampling = networks, place, Sampling()
+        self.weights = [{"name": where, "licence": LICENCE}]
+        for network in (networks.unet, networks.text_encoder, networks.image_encoder):
+            if network is not None:
+                place.settle(network, waits=True)
+        place.settle(networks.vae)
+        self.side = SIDE
+
+    @torch.no_grad()
+    def sample(self, prompt: str, generator: torch.Generator) -> UInt8[Tensor, "4 h w 4"]:
+        """Four views of a sentence at azimuth 0, 90, 180 and 270, elevation 0; opaque."""
+        text = self._text(prompt + SUFFIX, "")
+        return to_opaque(self._denoise(text, camera_numbers(list(self.rig)), GUIDANCE_TEXT, [generator])[0])
+
+    def _text(self, wanted: str, avoided: str) -> Float[Tensor, "2 n c"]:
+        """Tokens of what is to be avoided and of what is wanted."""
+        ids = torch.cat([read_prompt(text, self.networks.tokenizer) for text in (avoided, wanted)])
+        with self.place.turn(self.networks.text_encoder):
+            return self.networks.text_encoder(ids.to(self.place.torch_device())).last_hidden_state
+
+    def _denoise(
+        self,
+        text: Float[Tensor, "2 n c"],
+        cameras: Float[Tensor, "v 16"],
+        guidance: float,
+        generators: list[torch.Generator],
+        picture: tuple[Tensor, Tensor] | None = None,
+    ) -> Float[Tensor, "t 4 3 h w"]:
+        """Views by DDIM (Song et al. 2021), for every generator a frame; ``picture``: tokens (2 t m c) and latents."""
+        unet, vae, scheduler = self.networks.unet, self.networks.vae, self.networks.scheduler
+        device, dtype = self.place.torch_device(), self.place.torch_dtype()
+        frames, views = len(generators), len(cameras)
+        cells = self.side // 2 ** (len(vae.config.block_out_channels) - 1)
+        size = (views, unet.shape.outputs, cells, cells)
+        x = torch.stack([torch.randn(size, generator=g) for g in generators]).to(device)
+        context = text[:, None].expand(-1, frames, -1, -1)
+        if picture is not None:
+            context = torch.cat([context, picture[0]], 2)
+        context = context[:, :, None].expand(-1, -1, views, -1, -1).flatten(0, 2).to(dtype)
+        numbers = cameras.to(device, dtype).repeat(2 * frames, 1)
+        scheduler.set_timesteps(self.sampling.steps or STEPS)
+        with self.place.turn(unet):
+            for t in tqdm(scheduler.timesteps, desc="denoising", unit="step", leave=False, dynamic_ncols=True):
+                seen = torch.stack([x, x])
+                if picture is not None:
+                    seen[0, :, -1], seen[1, :, -1] = 0, picture[1]
+                noise = unet(
+                    seen.flatten(0, 2).to(dtype),
+                    t.expand(2 * frames * views).to(device),
+                    context,
+                    numbers,
+                    views,
+                    frames if self.sampling.temporal else 1,
+                ).float()
+                avoided, wanted = noise.unflatten(0, (2, frames, views))
+                noise = avoided + (self.sampling.guidance or guidance) * (wanted - avoided)
+                x = scheduler.step(noise, t, x).prev_sample
+        x = x[:, : len(self.rig)].to(dtype) / vae.config.scaling_factor
+        return torch.stack([vae.decode(frame).sample for frame in x])
+
+
+class ImageDream(MVDream):
+    """A ``ViewPrior``: four views around every frame."""
+
+    layout = "imagedream"
+
+    @property
+    def context(self) -> Context:
+        """Which other frames it looks at."""
+        return "first" if self.sampling.temporal else "none"
+
+    @torch.no_grad()
+    def views(
+        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+    ) -> Views:
+        """See ``ViewPrior``; opaque. The cameras stand as high as the input's."""
+        own = tuple(replace(orbit, elevation=source.elevation) for orbit in self.rig)
+        orbits = placed(own, source, rig, "imagedream")
+        pictures = resized(over(frames, 1.0, "imagedream"), self.side)
+        generators = lockstep(generator, len(frames))
+        networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
+        vae, encoder = networks.vae, networks.image_encoder
+        mean_and_spread = vae.encode((2 * pictures - 1).to(device, dtype)).latent_dist
+        latents = mean_and_spread.sample(generators).float() * vae.config.scaling_factor
+        seen = clip_pictures(pictures, encoder.config.image_size).to(device, dtype)
+        with self.place.turn(encoder):
+            features = encoder(seen, output_hidden_states=True).hidden_states[-2]
+        with self.place.turn(networks.unet):
+            tokens = torch.stack([networks.unet.image_embed(f) for f in (torch.zeros_like(features), features)])
+        prompt = self.sampling.prompt
+        text = self._text(prompt + SUFFIX, AVOID) if networks.tokenizer else self._text(prompt, "")
+        cameras = torch.cat([camera_numbers(list(own)), torch.zeros(1, 16)])
+        drawn = self._denoise(text, cameras, GUIDANCE_PICTURE, generators, (tokens, latents))
+        images = to_opaque(drawn.movedim(1, 0))
+        return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))

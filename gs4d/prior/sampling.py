@@ -1,0 +1,173 @@
+"""What the samplers of the multi-view models share: their options, noise that does not change over time, anchored attention."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..clip import premultiply
+from ..errors import UserError, require_ranges
+from ..io.weights import fill
+from . import ldm
+from .networks import build
+
+Context = Literal["first", "neighbours", "none"]
+"""Which other frames a model looks at while it draws one: the clip's first, those before and after, or none."""
+SCHEDULE = re.compile(r"betas|((log|sqrt)_)?((one_minus|recip|recipm1)_)?alphas(_cumprod(_prev)?)?|posterior_\w+")
+"""Names of the tensors of a checkpoint that follow from its noise schedule."""
+TRUST = 128  # of sampled views, of 255: plausible, not seen
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the views of a frame are drawn."""
+
+    steps: int = 0
+    """Steps of denoising; 0: as many as the model's authors take."""
+    guidance: float = 0.0
+    """How strongly the input is followed (classifier-free guidance); 0: as strongly as the model's authors do."""
+    temporal: bool = True
+    """Let frames look at each other, so that what is made up stays the same over time: at the first frame (Zero123++,
+    ImageDream; as STAG4D), or at the frames before and after (SyncDreamer; as Efficient4D)."""
+    prompt: str = ""
+    """What the clip shows, for models that read (ImageDream): "a rose in a pot"."""
+
+    def __post_init__(self) -> None:
+        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100))
+
+
+def lockstep(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """A generator per frame, all of which draw the same numbers.
+
+    With the same noise in every frame, what differs between the views of two frames comes from the frames alone.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    return [torch.Generator().manual_seed(seed) for _ in range(count)]
+
+
+def attend_anchored(
+    attend: Callable[[Tensor, Tensor], Tensor], x: Float[Tensor, "b n c"], context: Float[Tensor, "b m c"], frames: int
+) -> Float[Tensor, "b n c"]:
+    """Attention in which all frames but the first also see the tokens of the first, at the same step of denoising.
+
+    After STAG4D (Zeng et al. 2024, section 3.2): the first frame is drawn as if it were alone, and anchors the others.
+
+    Args:
+        attend: attention of its first argument to the second.
+        x: tokens, ``frames`` rows of a clip beside each other.
+        context: what they see anyway.
+        frames: rows per clip; 1: no anchor.
+    """
+    if frames == 1:
+        return attend(x, context)
+    x, context = x.unflatten(0, (-1, frames)), context.unflatten(0, (-1, frames))
+    anchor = x[:, :1].expand(-1, frames - 1, -1, -1)
+    first = attend(x[:, 0], context[:, 0])
+    rest = attend(x[:, 1:].flatten(0, 1), torch.cat([context[:, 1:], anchor], 2).flatten(0, 1))
+    return torch.cat([first[:, None], rest.unflatten(0, (-1, frames - 1))], 1).flatten(0, 1)
+
+
+def over(frames: UInt8[Tensor, "t h w 4"], background: float, family: str) -> Float[Tensor, "t 3 h w"]:
+    """Frames over a background of one grey value, in [0, 1].
+
+    Raises:
+        UserError: they are not square.
+    """
+    if frames.shape[1] != frames.shape[2]:
+        raise UserError(f"{family} wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+    values = premultiply(frames)
+    return (values[..., :3] + background * (1 - values[..., 3:])).movedim(-1, 1)
+
+
+def resized(pictures: Float[Tensor, "b 3 h w"], side: int, mode: str = "bilinear") -> Float[Tensor, "b 3 s s"]:
+    """Square pictures in another size."""
+    if pictures.shape[-1] == side:
+        return pictures
+    return F.interpolate(pictures, (side, side), mode=mode, align_corners=False, antialias=True).clamp(0, 1)
+
+
+def to_opaque(pictures: Float[Tensor, "*b 3 h w"]) -> UInt8[Tensor, "*b h w 4"]:
+    """Drawn pictures, in [-1, 1] as far as they are colours, as opaque RGBA."""
+    colors = (pictures.movedim(-3, -1).float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+    return torch.cat([colors, torch.full_like(colors[..., :1], 255)], -1)
+
+
+def place_all(network: Network, weights: Mapping[str, Tensor], source: str, part: str) -> Network:
+    """As :func:`fill` with ``assign``, and no tensor may be left over.
+
+    Raises:
+        UserError: one is missing, has another shape, or belongs nowhere; ``part`` names the network in the sentence.
+    """
+    known = network.state_dict().keys()
+    if left := [name for name in weights if name not in known and not name.endswith("position_ids")]:
+        raise UserError(f"{source} has '{left[0]}', for which the {part} has no place; it belongs to another network")
+    return fill(network, weights, source, assign=True)
+
+
+def split(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]], source: str) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint by the network that they belong to; those of training alone are left out.
+
+    Args:
+        weights: of the checkpoint.
+        parts: the prefixes that each network may have; they are taken off the names.
+        source: names the file in sentences.
+
+    Raises:
+        UserError: a network has no tensors, or a tensor belongs to none.
+    """
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in parts}
+    for name, value in weights.items():
+        home = next(((part, prefix) for part, names in parts.items() for prefix in names if name.startswith(prefix)), None)
+        if home is not None:
+            found[home[0]][name.removeprefix(home[1])] = value
+        elif not SCHEDULE.fullmatch(name):
+            raise UserError(f"{source} has '{name}', which this family has no place for; it belongs to another network")
+    if empty := next((part for part, tensors in found.items() if not tensors), None):
+        raise UserError(f"{source} has no tensors named {parts[empty][0]}*; it is no checkpoint of this family")
+    return found
+
+
+def vae_of(weights: Mapping[str, Tensor], source: str) -> Any:
+    """The autoencoder of a checkpoint of latent diffusion.
+
+    Raises:
+        UserError: tensors are missing, left over, or of other shapes.
+    """
+    try:
+        config, renamed = ldm.vae(weights)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise UserError(f"{source} has no autoencoder as this family's ({error!r})") from error
+    return place_all(build("diffusers", "AutoencoderKL", config, source), renamed, source, "autoencoder")
+
+
+def ddim(config: Any, source: str) -> Any:
+    """The noise schedule of a model that predicts noise.
+
+    Raises:
+        UserError: the description is not one, or of a model that predicts something else.
+    """
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    if not isinstance(config, dict) or config.get("prediction_type", "epsilon") != "epsilon":
+        raise UserError(f"the noise schedule of {source} is not of a model that predicts noise, as this family does")
+    return schedule(DDIMScheduler, config, source)
+
+
+def schedule(kind: Any, config: Any, source: str, **changes: Any) -> Any:
+    """A scheduler of diffusers.
+
+    Raises:
+        UserError: it cannot be made of the description.
+    """
+    try:
+        return kind.from_config({k: v for k, v in config.items() if not k.startswith("_")}, **changes)
+    except Exception as error:  # diffusers has no common class for what can be wrong with a description
+        raise UserError(f"the noise schedule of {source} cannot be used ({' '.join(str(error).split())[:200]})") from error
