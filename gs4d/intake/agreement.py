@@ -1,0 +1,181 @@
+"""How far the pictures of one moment fit together: each is compared with what the others make of the object.
+
+Silhouettes: the visual hull of all views (Laurentini 1994) is carved from their masks and drawn back into each of them. Views
+that contradict each other carve away what others see, so those without which the rest agrees better are left out of the
+hull. Colours: what several views see of the hull's surface should have one colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+from scipy import ndimage
+
+from ..clip import Orbit, cameras_of
+from ..hull import project
+from ..io.images import resize_rgba
+
+SIDE = 64  # pixels along the longer side of the pictures that are compared
+CELLS = 48  # along each side of the carved cube
+AROUND = np.ones((3, 3), bool)
+MIN_VIEWS = 4  # fewer silhouettes contradict each other too seldom to tell which is wrong
+MIN_GAIN = 0.008  # in the agreement of the others, for which a view is left out of the hull
+MIN_POINTS = 20  # of the surface that a view shares with three others, for a verdict on its colours
+
+
+def shrink(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "H W 4"]:
+    """A picture as small as it is compared."""
+    scale = SIDE / max(image.shape[:2])
+    return resize_rgba(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was found, per view; NaN where there is nothing to compare.
+
+    Attributes:
+        shape: 1 = the silhouette is that of the hull of the others, 0 = they have nothing in common.
+        color: mean absolute difference, of 1, from the median of what the other views see at the same places.
+    """
+
+    shape: Float[np.ndarray, " v"]
+    color: Float[np.ndarray, " v"]
+
+    def weights(self) -> Float[np.ndarray, " v"]:
+        """How far each view should be believed: 1 unless it does clearly worse than the middle one of all views.
+
+        A generator's views agree as well as that generator can; only those that fall behind are doubted. The allowances
+        (0.03 of shape, 0.04 of colour) are what exact renders of lit objects need.
+        """
+        lag = np.maximum(np.nanmedian(self.shape) - self.shape - 0.03, 0) / 0.1
+        odd = np.nan_to_num(np.maximum(self.color - np.nanmedian(self.color) - 0.04, 0) / 0.04)
+        return np.exp(-(lag**2) - odd**2)
+
+
+def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit]) -> Agreement:
+    """Compares pictures of one moment, as :func:`shrink` gives them."""
+    masks = [image[..., 3] > 127 for image in images]
+    if len(images) < MIN_VIEWS or not all(mask.any() for mask in masks):
+        shape = np.array([1.0 if mask.any() else 0.0 for mask in masks])
+        return Agreement(shape, np.full(len(images), np.nan))
+    places = [_project(orbit, image.shape[1], image.shape[0], _bound(orbits)) for orbit, image in zip(orbits, images, strict=True)]
+    inside = np.stack([_near(mask)[p] for mask, (p, _) in zip(masks, places, strict=True)])
+    near = inside.mean(0) > 0.6
+    inside, pixels, depths = inside[:, near], [p[near] for p, _ in places], [z[near] for _, z in places]
+
+    def agree(view: int, hull: Bool[np.ndarray, " n"]) -> float:
+        return _agree(masks[view], pixels[view][hull])
+
+    kept = list(range(len(images)))
+    while len(kept) > max(MIN_VIEWS - 1, 2 * len(images) // 3):
+        now = [agree(view, inside[kept].all(0)) for view in kept]
+        gains = {}
+        for out in kept:
+            rest = [view for view in kept if view != out]
+            hull = inside[rest].all(0)
+            gains[out] = np.mean([agree(v, hull) for v in rest]) - np.mean([a for v, a in zip(kept, now, strict=True) if v != out])
+        worst = max(gains, key=gains.__getitem__)
+        if gains[worst] < MIN_GAIN:
+            break
+        kept.remove(worst)
+    hull = inside[kept].all(0)
+    shape = np.array([agree(view, hull) for view in range(len(images))])
+    return Agreement(shape, _color_differences(images, masks, [p[hull] for p in pixels], [z[hull] for z in depths], _bound(orbits)))
+
+
+def object_scale(
+    images: Sequence[UInt8[np.ndarray, "h w 4"]],
+    orbits: Sequence[Orbit],
+    seen: UInt8[np.ndarray, "h w 4"],
+    camera: Orbit,
+) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """How well the hull of the side views, scaled, fills the mask of the input view: (scales, agreement from 0 to 1).
+
+    Scaling a scene with its cameras changes no picture, so the side views alone cannot tell how large their object is.
+    """
+    bound = _bound(orbits)
+    masks = [image[..., 3] > 127 for image in images]
+    places = [_project(orbit, i.shape[1], i.shape[0], bound)[0] for orbit, i in zip(orbits, images, strict=True)]
+    votes = np.sum([_near(mask)[p] for mask, p in zip(masks, places, strict=True)], 0)
+    inside = votes >= max(1, round(0.9 * len(images)))
+    points, pixels = _grid(bound)[torch.from_numpy(inside)], [p[inside] for p in places]
+    mask, height, width = seen[..., 3] > 127, *seen.shape[:2]
+    scales = np.exp(np.arange(-30, 31) * 0.02)
+    scores = np.zeros(len(scales))
+    for i, scale in enumerate(scales if len(points) and mask.any() else ()):
+        shown, _ = _pixels(points * float(scale), camera, width, height)
+        hull = _near(mask)[shown]
+        # Scaled cells may lie further apart than pixels: the gaps between them are closed.
+        reach = 1 + int(scale * bound / CELLS / (camera.radius * np.tan(np.radians(camera.fov) / 2) / height))
+        sides = [_agree(m, p[hull]) for m, p in zip(masks, pixels, strict=True)]
+        scores[i] = (_agree(mask, shown[hull], reach) + np.mean(sides)) / 2
+    return scales, scores
+
+
+def _near(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, " p"]:
+    """The mask with a pixel of room, as the cells are as coarse as the pixels, flat; a last entry is for what is not shown."""
+    return np.append(ndimage.binary_dilation(mask, AROUND), False)
+
+
+def _agree(mask: Bool[np.ndarray, "h w"], pixels: Int[np.ndarray, " n"], reach: int = 1) -> float:
+    """How alike a mask and the silhouette of points are, apart from a pixel along their outlines; 1 = the same."""
+    seen = np.zeros(mask.size + 1, bool)
+    seen[pixels] = True
+    drawn = np.pad(seen[:-1].reshape(mask.shape), reach)
+    drawn = ndimage.binary_closing(drawn, AROUND, reach)[reach:-reach, reach:-reach]
+    missing = mask & ~ndimage.binary_dilation(drawn, AROUND)
+    extra = drawn & ~ndimage.binary_dilation(mask, AROUND)
+    return float(1 - (missing | extra).sum() / (mask | drawn).sum())
+
+
+def _bound(orbits: Sequence[Orbit]) -> float:
+    """Half side of the cube that these cameras see."""
+    return 1.02 * float(np.median([orbit.radius * np.tan(np.radians(orbit.fov) / 2) for orbit in orbits]))
+
+
+def _grid(bound: float) -> Float32[torch.Tensor, "n 3"]:
+    line = ((torch.arange(CELLS) + 0.5) / CELLS * 2 - 1) * bound
+    return torch.cartesian_prod(line, line, line)
+
+
+@lru_cache(maxsize=64)
+def _project(orbit: Orbit, width: int, height: int, bound: float) -> tuple[np.ndarray, np.ndarray]:
+    return _pixels(_grid(bound), orbit, width, height)
+
+
+def _pixels(points: Float32[torch.Tensor, "n 3"], orbit: Orbit, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the pixel that shows each point (``width * height`` where none does) and the point's depth."""
+    where, depth = project(cameras_of([orbit], width=width, height=height), points)
+    column, row = (((where + 1) / 2) * torch.tensor([width, height])).floor().nan_to_num(-1, -1, -1).long().unbind(1)
+    shown = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (depth > 0)
+    return torch.where(shown, row * width + column, width * height).numpy(), depth.numpy()
+
+
+def _color_differences(
+    images: Sequence[UInt8[np.ndarray, "h w 4"]],
+    masks: Sequence[Bool[np.ndarray, "h w"]],
+    pixels: Sequence[np.ndarray],
+    depths: Sequence[np.ndarray],
+    bound: float,
+) -> Float[np.ndarray, " v"]:
+    seen = np.full((len(images), len(pixels[0]), 3), np.nan, np.float32)
+    for view, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        nearest = np.full(mask.size + 1, np.inf)
+        np.minimum.at(nearest, pixels[view], depths[view])
+        front = np.append(ndimage.minimum_filter(nearest[:-1].reshape(mask.shape), 3), np.inf)
+        solid = np.append(ndimage.binary_erosion(mask, AROUND), False)
+        visible = (depths[view] <= front[pixels[view]] + 3 * bound / CELLS) & solid[pixels[view]]
+        seen[view, visible] = image[..., :3].reshape(-1, 3)[pixels[view][visible]] / np.float32(255)
+    known = ~np.isnan(seen[..., 0])
+    differences = np.full(len(images), np.nan)
+    for view in range(len(images)):
+        shared = known[view] & (known.sum(0) >= 4)
+        if shared.sum() >= MIN_POINTS:
+            others = np.nanmedian(np.delete(seen[:, shared], view, 0), 0)
+            differences[view] = np.abs(seen[view, shared] - others).mean()
+    return differences
