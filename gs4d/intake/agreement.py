@@ -63,7 +63,9 @@ def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit
     if len(images) < MIN_VIEWS or not all(mask.any() for mask in masks):
         shape = np.array([1.0 if mask.any() else 0.0 for mask in masks])
         return Agreement(shape, np.full(len(images), np.nan))
-    places = [_project(orbit, image.shape[1], image.shape[0], _bound(orbits)) for orbit, image in zip(orbits, images, strict=True)]
+    places = [
+        _project(orbit, image.shape[1], image.shape[0], _bound(orbits)) for orbit, image in zip(orbits, images, strict=True)
+    ]
     inside = np.stack([_near(mask)[p] for mask, (p, _) in zip(masks, places, strict=True)])
     near = inside.mean(0) > 0.6
     inside, pixels, depths = inside[:, near], [p[near] for p, _ in places], [z[near] for _, z in places]
@@ -78,14 +80,18 @@ def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit
         for out in kept:
             rest = [view for view in kept if view != out]
             hull = inside[rest].all(0)
-            gains[out] = np.mean([agree(v, hull) for v in rest]) - np.mean([a for v, a in zip(kept, now, strict=True) if v != out])
+            gains[out] = np.mean([agree(v, hull) for v in rest]) - np.mean(
+                [a for v, a in zip(kept, now, strict=True) if v != out]
+            )
         worst = max(gains, key=gains.__getitem__)
         if gains[worst] < MIN_GAIN:
             break
         kept.remove(worst)
     hull = inside[kept].all(0)
     shape = np.array([agree(view, hull) for view in range(len(images))])
-    return Agreement(shape, _color_differences(images, masks, [p[hull] for p in pixels], [z[hull] for z in depths], _bound(orbits)))
+    return Agreement(
+        shape, _color_differences(images, masks, [p[hull] for p in pixels], [z[hull] for z in depths], _bound(orbits))
+    )
 
 
 def object_scale(

@@ -102,6 +102,12 @@ class Source:
     numbers: tuple[int, ...] = ()
     views: tuple[View, ...] = ()
 
+    @property
+    def where(self) -> Path:
+        """What to call it in a sentence."""
+        first = self.files[0][0] if self.files else self.videos[0]
+        return first.parent if len(self.files) + len(self.videos) > 1 or (self.files and len(self.files[0]) > 1) else first
+
     @cached_property
     def count(self) -> int:
         """Number of frames."""
@@ -437,8 +443,8 @@ def _with_rig(folder: Folder, rig: Path) -> Source:
         return Source(("rig",), why, tuple(zip(*rows, strict=True)), views=views)
     if per_frame:
         return Source(("rig",), why, tuple(tuple(row) for row in rows), views=views)
+    there = f"{len(folder.pictures)} pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures"
     raise UserError(
-        f"rig file {rig} places {count} cameras, but {folder.path} holds {len(folder.pictures)} pictures, {len(folder.videos)} "
-        f"videos and {len(parts)} folders of pictures; wanted {count} pictures of one frame, {count} videos, {count} folders with "
-        f"a picture per frame, or a folder of {count} pictures per frame"
+        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} pictures of one frame, {count} "
+        f"videos, {count} folders with a picture per frame, or a folder of {count} pictures per frame"
     )
