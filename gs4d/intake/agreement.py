@@ -19,12 +19,13 @@ from scipy import ndimage
 from ..clip import Orbit, cameras_of
 from ..hull import project
 from ..io.images import resize_rgba
+from .shapes import Mask, grown, shrunk
 
-SIDE = 64  # pixels along the longer side of the pictures that are compared
-CELLS = 48  # along each side of the carved cube
-AROUND = np.ones((3, 3), bool)
+SIDE = 56  # pixels along the longer side of the pictures that are compared
+CELLS = 40  # along each side of the carved cube
 MIN_VIEWS = 4  # fewer silhouettes contradict each other too seldom to tell which is wrong
 MIN_GAIN = 0.008  # in the agreement of the others, for which a view is left out of the hull
+ALLOWED = 0.03  # of disagreement in shape, which is the grid's
 MIN_POINTS = 20  # of the surface that a view shares with three others, for a verdict on its colours
 
 
@@ -52,12 +53,13 @@ class Agreement:
         A generator's views agree as well as that generator can; only those that fall behind are doubted. The allowances
         (0.03 of shape, 0.04 of colour) are what exact renders of lit objects need.
         """
-        lag = np.maximum(np.nanmedian(self.shape) - self.shape - 0.03, 0) / 0.1
-        odd = np.nan_to_num(np.maximum(self.color - np.nanmedian(self.color) - 0.04, 0) / 0.04)
+        lag = np.maximum(np.median(self.shape) - self.shape - ALLOWED, 0) / 0.1
+        known = self.color[~np.isnan(self.color)]
+        odd = np.nan_to_num(np.maximum(self.color - np.median(known) - 0.04, 0) / 0.04) if known.size else 0.0
         return np.exp(-(lag**2) - odd**2)
 
 
-def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit]) -> Agreement:
+def compare(images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orbit]) -> Agreement:
     """Compares pictures of one moment, as :func:`shrink` gives them."""
     masks = [image[..., 3] > 127 for image in images]
     if len(images) < MIN_VIEWS or not all(mask.any() for mask in masks):
@@ -75,11 +77,13 @@ def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit
 
     kept = list(range(len(images)))
     while len(kept) > max(MIN_VIEWS - 1, 2 * len(images) // 3):
-        now = [agree(view, inside[kept].all(0)) for view in kept]
+        now = [agree(view, np.logical_and.reduce(inside[kept])) for view in kept]
+        if min(now) > 1 - ALLOWED:
+            break
         gains = {}
         for out in kept:
             rest = [view for view in kept if view != out]
-            hull = inside[rest].all(0)
+            hull = np.logical_and.reduce(inside[rest])
             gains[out] = np.mean([agree(v, hull) for v in rest]) - np.mean(
                 [a for v, a in zip(kept, now, strict=True) if v != out]
             )
@@ -87,7 +91,7 @@ def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit
         if gains[worst] < MIN_GAIN:
             break
         kept.remove(worst)
-    hull = inside[kept].all(0)
+    hull = np.logical_and.reduce(inside[kept])
     shape = np.array([agree(view, hull) for view in range(len(images))])
     return Agreement(
         shape, _color_differences(images, masks, [p[hull] for p in pixels], [z[hull] for z in depths], _bound(orbits))
@@ -95,7 +99,7 @@ def compare(images: Sequence[UInt8[np.ndarray, "h w 4"]], orbits: Sequence[Orbit
 
 
 def object_scale(
-    images: Sequence[UInt8[np.ndarray, "h w 4"]],
+    images: Sequence[UInt8[np.ndarray, "_h _w 4"]],
     orbits: Sequence[Orbit],
     seen: UInt8[np.ndarray, "h w 4"],
     camera: Orbit,
@@ -111,7 +115,7 @@ def object_scale(
     inside = votes >= max(1, round(0.9 * len(images)))
     points, pixels = _grid(bound)[torch.from_numpy(inside)], [p[inside] for p in places]
     mask, height, width = seen[..., 3] > 127, *seen.shape[:2]
-    scales = np.exp(np.arange(-30, 31) * 0.02)
+    scales = np.exp(np.arange(-15, 16) * 0.04)
     scores = np.zeros(len(scales))
     for i, scale in enumerate(scales if len(points) and mask.any() else ()):
         shown, _ = _pixels(points * float(scale), camera, width, height)
@@ -123,19 +127,19 @@ def object_scale(
     return scales, scores
 
 
-def _near(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, " p"]:
+def _near(mask: Mask) -> Bool[np.ndarray, " p"]:
     """The mask with a pixel of room, as the cells are as coarse as the pixels, flat; a last entry is for what is not shown."""
-    return np.append(ndimage.binary_dilation(mask, AROUND), False)
+    return np.append(grown(mask), False)
 
 
-def _agree(mask: Bool[np.ndarray, "h w"], pixels: Int[np.ndarray, " n"], reach: int = 1) -> float:
+def _agree(mask: Mask, pixels: Int[np.ndarray, " n"], reach: int = 1) -> float:
     """How alike a mask and the silhouette of points are, apart from a pixel along their outlines; 1 = the same."""
     seen = np.zeros(mask.size + 1, bool)
     seen[pixels] = True
     drawn = np.pad(seen[:-1].reshape(mask.shape), reach)
-    drawn = ndimage.binary_closing(drawn, AROUND, reach)[reach:-reach, reach:-reach]
-    missing = mask & ~ndimage.binary_dilation(drawn, AROUND)
-    extra = drawn & ~ndimage.binary_dilation(mask, AROUND)
+    drawn = shrunk(grown(drawn, reach), reach)[reach:-reach, reach:-reach]
+    missing = mask & ~grown(drawn)
+    extra = drawn & ~grown(mask)
     return float(1 - (missing | extra).sum() / (mask | drawn).sum())
 
 
@@ -163,8 +167,8 @@ def _pixels(points: Float32[torch.Tensor, "n 3"], orbit: Orbit, width: int, heig
 
 
 def _color_differences(
-    images: Sequence[UInt8[np.ndarray, "h w 4"]],
-    masks: Sequence[Bool[np.ndarray, "h w"]],
+    images: Sequence[UInt8[np.ndarray, "_h _w 4"]],
+    masks: Sequence[Bool[np.ndarray, "_h _w"]],
     pixels: Sequence[np.ndarray],
     depths: Sequence[np.ndarray],
     bound: float,
@@ -173,8 +177,8 @@ def _color_differences(
     for view, (image, mask) in enumerate(zip(images, masks, strict=True)):
         nearest = np.full(mask.size + 1, np.inf)
         np.minimum.at(nearest, pixels[view], depths[view])
-        front = np.append(ndimage.minimum_filter(nearest[:-1].reshape(mask.shape), 3), np.inf)
-        solid = np.append(ndimage.binary_erosion(mask, AROUND), False)
+        front = np.append(np.asarray(ndimage.minimum_filter(nearest[:-1].reshape(mask.shape), 3)), np.inf)
+        solid = np.append(shrunk(mask), False)
         visible = (depths[view] <= front[pixels[view]] + 3 * bound / CELLS) & solid[pixels[view]]
         seen[view, visible] = image[..., :3].reshape(-1, 3)[pixels[view][visible]] / np.float32(255)
     known = ~np.isnan(seen[..., 0])

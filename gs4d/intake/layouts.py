@@ -28,6 +28,7 @@ from ..io.files import read_json
 from ..io.images import read_image, read_size
 from ..io.video import read_frames, video_info
 
+Picture = UInt8[np.ndarray, "_h _w 4"]  # views may differ in size
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VIDEOS = {".mp4", ".gif", ".webm", ".mov", ".mkv", ".avi"}
 COMPANION = re.compile(r"(^|[-_])(depth|normals?|masks?)\d*$", re.IGNORECASE)
@@ -56,6 +57,7 @@ def _ring(azimuths: Sequence[float], elevations: Sequence[float] = (0.0,), radiu
 
 
 QUARTERS = (0.0, 90.0, 180.0, 270.0)
+EIGHT = (30.0, 75.0, 120.0, 165.0, 210.0, 255.0, 300.0, 330.0)
 SYNCDREAMER = tuple(View((orbit,)) for orbit in syncdreamer_rig())
 FORMATS = {
     "syncdreamer": Format("16 squares in a row per frame, or 16 pictures of one frame", SYNCDREAMER, framed=False),
@@ -69,10 +71,8 @@ FORMATS = {
         _ring(ZERO123_AZIMUTHS, (20.0, -10.0), 0.6 / math.tan(math.pi / 12), 30.0),
     ),
     "sv4d": Format("SV4D: 000000_v001.mp4 ... _v008.mp4", _ring([k * 360 / 21 for k in SV3D_VIEWS], radius=2.0, fov=33.8)),
-    "sv4d2": Format("SV4D 2.0 with 4 views: _v001.mp4 ... _v004.mp4", _ring((60, 120, 180, 240), radius=2.0, fov=33.8)),
-    "sv4d2-8views": Format(
-        "SV4D 2.0 with 8 views: _v001.mp4 ... _v008.mp4", _ring((30, 75, 120, 165, 210, 255, 300, 330), radius=2.0, fov=33.8)
-    ),
+    "sv4d2": Format("SV4D 2.0 with 4 views: _v001.mp4 ... _v004.mp4", _ring((60.0, 120.0, 180.0, 240.0), radius=2.0, fov=33.8)),
+    "sv4d2-8views": Format("SV4D 2.0 with 8 views: _v001.mp4 ... _v008.mp4", _ring(EIGHT, radius=2.0, fov=33.8)),
     "diffusion4d": Format("Diffusion4D: multi_frame0.png ..., or one video, whose camera goes around while time passes"),
     "imagedream": Format("ImageDream: 4 pictures, in a row or {frame}_{view}_rgba.png", _ring(QUARTERS, radius=2.0, fov=40.0)),
     "l4gm": Format("L4GM: *_fixed.mp4, or name_000.png ... name_003.png", _ring(QUARTERS, fov=49.1)),
@@ -119,7 +119,7 @@ class Source:
             raise UserError(f"the videos in {self.videos[0].parent} have different numbers of frames ({rows}); make them again")
         return next(iter(counts.values()))
 
-    def frames(self, wanted: Sequence[int]) -> Iterator[list[UInt8[np.ndarray, "h w 4"]]]:
+    def frames(self, wanted: Sequence[int]) -> Iterator[list[Picture]]:
         """The pictures of all views, for each of the rising frame indices ``wanted``."""
         if self.files:
             for index in wanted:
@@ -129,7 +129,7 @@ class Source:
         for frames in zip(*streams, strict=True):
             yield [tile for path, image in zip(self.videos, frames, strict=True) for tile in self._cut(path, image)]
 
-    def _cut(self, path: Path, image: UInt8[np.ndarray, "h w 4"]) -> list[UInt8[np.ndarray, "h w 4"]]:
+    def _cut(self, path: Path, image: Picture) -> list[Picture]:
         rows, columns = self.tiles
         h, w = image.shape[0] // rows, image.shape[1] // columns
         if min(h, w) < 8:
@@ -445,6 +445,6 @@ def _with_rig(folder: Folder, rig: Path) -> Source:
         return Source(("rig",), why, tuple(tuple(row) for row in rows), views=views)
     there = f"{len(folder.pictures)} pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures"
     raise UserError(
-        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} pictures of one frame, {count} "
-        f"videos, {count} folders with a picture per frame, or a folder of {count} pictures per frame"
+        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} pictures of one frame, "
+        f"{count} videos, {count} folders with a picture per frame, or a folder of {count} pictures per frame"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
@@ -23,13 +23,13 @@ from ..io.images import read_image
 from ..io.sheets import write_sheet
 from .agreement import Agreement, compare, object_scale, shrink
 from .backdrop import Backdrop, find_backdrop, key
-from .layouts import FORMATS, Source, find_views
+from .layouts import FORMATS, Picture, Source, find_views
 from .masks import true_colors
 
-Picture = UInt8[np.ndarray, "h w 4"]
 MAX_JUDGED = 32  # frames that are compared; the weights of those between are interpolated
 SHEET_FRAMES = 8
 BETTER = 0.04  # of agreement, by which another reading of the cameras must win to be worth a word
+GOOD = 0.95  # agreement above which nothing needs to be explained
 POOR = 0.75  # agreement of the middle view, below which the cameras are in doubt
 DOUBTED = 0.7  # weight below which a view is named
 
@@ -291,7 +291,7 @@ def _place(
     agree = f" (agreement {fits[name]:.3f}{among})" if len(small[0]) >= 4 else ""
     print(f"{part.source.where}: {name}, by {part.source.why}; {len(part.views)} views, {part.source.count} frames{agree}.")
     warnings = []
-    if len(small[0]) >= 4:
+    if len(small[0]) >= 4 and fits[name] < GOOD:
         other = fit(_turned(part.views, sign=-1))
         if other > fits[name] + BETTER:
             warnings.append(
@@ -301,7 +301,7 @@ def _place(
         elif fits[name] < POOR:
             warnings.append(f"the views of {name} fit together badly (agreement {fits[name]:.2f} of 1): are these its cameras?")
     scale = options.scale
-    if scale is None and seen:
+    if scale is None and seen and (FORMATS[name].framed or _input_fit(small, part.views, seen, cameras, steps, few) < GOOD):
         measured, gain = _measure_scale(
             [small[i] for i in few],
             [[_at(v, steps[i]) for v in part.views] for i in few],
@@ -318,6 +318,19 @@ def _place(
             )
     part.views = _turned(part.views, scale=scale or 1.0)
     return warnings
+
+
+def _input_fit(
+    small: list[list[Picture]],
+    views: Sequence[View],
+    seen: list[Picture],
+    cameras: list[Orbit],
+    steps: list[int],
+    few: list[int],
+) -> float:
+    """How well the input view agrees with the side views, in the middle of a few frames."""
+    found = [compare([seen[i], *small[i]], [cameras[i], *(_at(v, steps[i]) for v in views)]) for i in few]
+    return float(np.median([one.shape[0] for one in found]))
 
 
 def _measure_scale(
