@@ -16,6 +16,8 @@ from scipy import ndimage
 from . import shapes
 
 MIN_SHARE = 0.55  # of the border that must show the background
+BLOCK = 5  # pixels: the radius of a disc that does not fit into a block of compression noise
+FAINT = 5.0  # levels of 255 by which compression changes a flat background near the object
 MAX_NOISE = 26.0  # levels of 255 by which a flat background may differ from its fit
 
 
@@ -88,10 +90,19 @@ def key(image: UInt8[np.ndarray, "h w 3"], backdrop: Backdrop) -> Float[np.ndarr
     height, width = image.shape[:2]
     offset = image.astype(np.float32) - backdrop.colors(height, width)
     distance = np.abs(offset).max(-1)
-    threshold = 4 + 1.25 * backdrop.noise
+    threshold = FAINT + 1.25 * backdrop.noise
     background = _background(distance, threshold, cut_holes=backdrop.spill is not None)
-    if background.all() or not background.any():
-        return 1 - background.astype(np.float32)
+    alpha = 1 - background.astype(np.float32)
+    if background.any() and not background.all():
+        part = shapes.window(~background, 8)
+        alpha[part] = _soften(offset[part], distance[part], background[part], threshold)
+    return alpha
+
+
+def _soften(
+    offset: Float[np.ndarray, "h w 3"], distance: Float[np.ndarray, "h w"], background: shapes.Mask, threshold: float
+) -> Float[np.ndarray, "h w"]:
+    """Alpha from each pixel's offset from the background, beside the offset of the nearest pixel that is the object's alone."""
     inward = shapes.depth(~background)
     edge = _edge_width(distance, inward)
     # A line thinner than two edges has no inside; its ridge, where it stands out most, is taken for it.
@@ -121,27 +132,43 @@ def _edge_width(distance: Float[np.ndarray, "h w"], inward: Float[np.ndarray, "h
 def _background(distance: Float[np.ndarray, "h w"], threshold: float, *, cut_holes: bool) -> shapes.Mask:
     """Where the background is seen: what has its colour and hangs together with the border, and holes."""
     # Compression leaves faint specks around the object: what differs little is the object's only where it is not thin.
-    alike = (distance <= 3 * threshold) & ~shapes.opened(distance > threshold, 3)
+    alike = (distance <= 3 * threshold) & ~shapes.opened(distance > threshold, BLOCK)
     # The shrinking keeps the background from creeping into a white object through a crack of one pixel in its outline.
     labels, _ = shapes.parts(np.pad(shapes.shrunk(alike), 1, constant_values=True), diagonal=False)
     outside = shapes.grown(labels[1:-1, 1:-1] == labels[0, 0], 3, within=alike)
     inside, area = shapes.parts(alike & ~outside, diagonal=False)
-    smallest = max(9.0, 2e-5 * distance.size) if cut_holes else max(30.0, 2e-4 * distance.size)
+    smallest = max(9.0, (2e-5 if cut_holes else 6e-5) * distance.size)
+    reach = max(7, round(0.014 * max(distance.shape)))
     for number, box in enumerate(ndimage.find_objects(inside), 1):
-        if area[number] < smallest or box is None:
+        if box is None:
             continue
-        window = tuple(slice(max(0, s.start - 5), s.stop + 5) for s in box)
-        if cut_holes or _is_hole(inside[window] == number, distance[window], threshold):
-            outside[window] |= inside[window] == number
+        window = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in box)
+        region, beyond = inside[window] == number, distance[window]
+        if (
+            (cut_holes and area[number] >= smallest)
+            or _is_bay(region, outside[window])
+            or (area[number] >= smallest and _is_hole(region, beyond, alike[window], threshold, reach))
+        ):
+            outside[window] |= region
     return outside
 
 
-def _is_hole(region: shapes.Mask, distance: Float[np.ndarray, "h w"], threshold: float) -> bool:
-    """Whether a patch of the background's colour is seen through: flat, with a sharp edge, and no island (a pupil) in it."""
+def _is_bay(region: shapes.Mask, outside: shapes.Mask) -> bool:
+    """Whether a patch of the background's colour is the narrow end of a bay, as between fingers."""
+    return shapes.depth(np.pad(region, 1)).max() <= 3 and bool((shapes.grown(region) & outside).any())
+
+
+def _is_hole(region: shapes.Mask, distance: Float[np.ndarray, "h w"], alike: shapes.Mask, threshold: float, reach: int) -> bool:
+    """Whether a patch of the background's colour is seen through.
+
+    It is flat, its edge is sharp, no island (a pupil) lies in it, and solid parts of the object surround it: a white shape that
+    is drawn with an outline has no more than a line around it.
+    """
     core = shapes.shrunk(region)
     if not core.any() or distance[core].mean() > 0.35 * threshold:
         return False
     if shapes.filled(region).sum() > 1.03 * region.sum():
         return False
-    ring = shapes.grown(region, 4) & ~shapes.grown(region, 2)
-    return float(np.mean(distance[ring] > 40)) > 0.8
+    ring = shapes.grown(region, reach) & ~shapes.grown(region, 2)
+    solid = ring & ~alike
+    return bool(solid.sum() > 0.6 * ring.sum()) and float(np.mean(distance[solid] > 40)) > 0.8

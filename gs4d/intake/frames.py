@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 import textwrap
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,15 +19,12 @@ from ..errors import UserError, require_folder_name, require_ranges
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_preview_video, write_sheet
-from ..prior.matting import load_matting
-from .backdrop import MIN_SHARE, Backdrop, find_backdrop, key
-from .crop import FILL, Crop, outermost, plan_crop
+from .crop import FILL, Crop, plan_crop
+from .cutout import CutOut, MaskChoice, cut_out, steady_masks
 from .judge import judge_clip
-from .masks import MaskFacts, fill_hidden, mask_facts, read_mask, steady, true_colors
-from .sources import Pick, Shots, open_source, pictures_in
+from .masks import fill_hidden, true_colors
+from .sources import Pick, Shots, open_source
 
-Behind = Backdrop | Literal["alpha", "picture"]
-Mask = UInt8[np.ndarray, "h w"]
 PREVIEW_FPS = 8.0  # of sources that have no time
 
 
@@ -99,14 +95,15 @@ def make_frames(options: FramesOptions) -> Path:
         print(shots.said[0].upper() + shots.said[1:] + ".")
 
         # 2. The masks, frame by frame and then over time.
-        masks, behind, method = _cut_out(shots, options, Path(holder))
-        facts, points = _steady_masks(shots, masks, options.objects == "largest", method != "alpha of the source")
-        print(f"Cut out by {method}.")
+        choice = MaskChoice(options.mask, options.matting, options.point)
+        cut = cut_out(shots, choice, Path(holder), str(options.path))
+        facts, points = steady_masks(cut, largest_only=options.objects == "largest")
+        print(f"Cut out by {cut.said}.")
 
         # 3. One crop for all.
         if not any(f.box for f in facts):
             raise UserError(
-                f"{options.path} shows no object: cut out by {method}, every frame is empty; give --mask or --matting"
+                f"{options.path} shows no object: cut out by {cut.said}, every frame is empty; give --mask or --matting"
             )
         crop = plan_crop(facts, points, follow=options.stabilise, fill=options.fill)
         size = min(options.size, max(64, 8 * math.ceil(crop.side / 8)))
@@ -115,19 +112,19 @@ def make_frames(options: FramesOptions) -> Path:
         with ExitStack() as stack:
             part, sheet, video = (stack.enter_context(atomic_path(p)) for p in (folder, *_previews(folder)))
             part.mkdir()
-            finished = _write(part, shots, masks, behind, crop, size)
+            finished = _write(part, shots, cut, crop, size)
             warnings = [*shots.warnings, *judge_clip(facts, finished, crop, size, followed=options.stabilise)]
             if (options.data_dir / f"{name}_sync").exists():
                 warnings.append(
                     f"{name}_sync holds side views of the frames that were here before: make them again or remove it"
                 )
-            _preview(sheet, video, part, shots, crop, [shots.said, f"cut out by {method}", *warnings])
+            _preview(sheet, video, part, shots, crop, [shots.said, f"cut out by {cut.said}", *warnings])
             record = {
                 "source": str(options.path),
                 "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
                 "source_frames": list(shots.numbers),
                 "times": list(shots.times),
-                "mask": method,
+                "mask": cut.said,
                 "crop": {"side": crop.side, "path": crop.centers.round(3).tolist(), "scale": size / crop.side, "size": size},
                 "warnings": warnings,
                 "files": _sizes(part),
@@ -161,99 +158,12 @@ def _check_replaceable(folder: Path, record_path: Path, options: FramesOptions) 
         raise UserError(f"{folder} was changed after it was made; choose another --name, or replace it with --overwrite")
 
 
-def _cut_out(shots: Shots, options: FramesOptions, scratch: Path) -> tuple[list[Path], list[Behind], str]:
-    """Masks as files, what every edge is mixed with, and what was done in words."""
-    count = len(shots.files)
-    files = [scratch / f"mask_{i}.png" for i in range(count)]
-
-    def save(index: int, mask: np.ndarray) -> None:
-        Image.fromarray((mask * 255).round().clip(0, 255).astype(np.uint8)).save(files[index], compress_level=1)
-
-    if options.mask is not None:
-        for i, mask in enumerate(_given_masks(options.mask, shots)):
-            save(i, mask)
-        return files, ["picture"] * count, f"the masks in {options.mask}"
-    if options.matting is not None:
-        matting = load_matting(options.matting, options.point)
-        for i in tqdm(range(count), desc="matting", unit="frame", leave=False):
-            save(i, matting(shots.image(i)[..., :3]))
-        return files, ["picture"] * count, f"the matting model {options.matting}"
-    clear = []
-    for i in range(count):
-        alpha = shots.image(i)[..., 3]
-        clear.append(float((alpha < 128).mean()))
-        Image.fromarray(alpha).save(files[i], compress_level=1)
-    if np.median(clear) > 0.002:
-        return files, ["alpha"] * count, "alpha of the source"
-    backdrops: list[Backdrop | None] = [find_backdrop(shots.image(i)[..., :3]) for i in range(count)]
-    found = [b for b in backdrops if b is not None]
-    if len(found) < 0.7 * count:
-        raise UserError(
-            f"{options.path} has no alpha and no background of one colour (only {len(found)} of {count} frames show one along "
-            f"{MIN_SHARE:.0%} of their border): give --matting MODEL.onnx (as rembg downloads them, such as u2net.onnx or "
-            "isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask FOLDER of masks made elsewhere"
-        )
-    filled = [b if b is not None else found[min(i, len(found) - 1)] for i, b in enumerate(backdrops)]
-    for i in tqdm(range(count), desc="keying", unit="frame", leave=False):
-        save(i, key(shots.image(i)[..., :3], filled[i]))
-    noise = max(b.noise for b in found)
-    return files, list(filled), f"keying the background {filled[0].describe()} (it varies by {noise:.0f} of 255)"
-
-
-def _given_masks(folder: Path, shots: Shots) -> Iterator[np.ndarray]:
-    """Masks made elsewhere, matched by their order."""
-    if not folder.is_dir():
-        raise UserError(f"--mask {folder} is no folder; give the folder that holds one mask per frame")
-    files = pictures_in(folder)
-    if len(files) == len(shots.files):
-        chosen = files
-    elif len(files) > max(shots.numbers):
-        chosen = [files[n] for n in shots.numbers]
-    else:
-        raise UserError(
-            f"{folder} holds {len(files)} masks, but {len(shots.files)} frames were taken, the last being number "
-            f"{max(shots.numbers)} of the source; give one mask per frame of the source, or per frame taken"
-        )
-    for i, path in enumerate(chosen):
-        mask, shape = read_mask(read_image(path)), shots.image(i).shape
-        if abs(math.log(mask.shape[1] / mask.shape[0] * shape[0] / shape[1])) > 0.02:
-            raise UserError(
-                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels but its frame {shape[1]}x{shape[0]}: "
-                "a mask has the shape of its frame"
-            )
-        yield np.asarray(Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
-
-
-def _read_mask_file(path: Path) -> Mask:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
-
-
-def _steady_masks(
-    shots: Shots, files: list[Path], largest_only: bool, close_holes: bool
-) -> tuple[list[MaskFacts], list[np.ndarray]]:
-    """Replaces every mask by its steady version; returns the facts and the outermost points of each."""
-    facts, points = [], []
-    before: Mask | None = None
-    current = _read_mask_file(files[0])
-    for i in tqdm(range(len(files)), desc="steadying", unit="frame", leave=False):
-        after = _read_mask_file(files[i + 1]) if i + 1 < len(files) else None
-        beside = [n for n in (before, after) if n is not None]
-        mask = steady(current, beside, largest_only=largest_only, close_holes=close_holes)
-        Image.fromarray(mask).save(files[i], compress_level=1)
-        facts.append(mask_facts(mask))
-        points.append(outermost(mask))
-        if after is not None:
-            before, current = current, after
-    return facts, points
-
-
-def _write(folder: Path, shots: Shots, masks: list[Path], behind: list[Behind], crop: Crop, size: int) -> list[Path]:
+def _write(folder: Path, shots: Shots, cut: CutOut, crop: Crop, size: int) -> list[Path]:
     files = []
-    for i in tqdm(range(len(masks)), desc="writing", unit="frame", leave=False):
-        cut = true_colors(shots.image(i), _read_mask_file(masks[i]), behind[i])
+    for i in tqdm(range(len(cut.masks)), desc="writing", unit="frame", leave=False):
+        picture = true_colors(shots.image(i), cut.mask(i), cut.behind[i])
         files.append(folder / f"{i}.png")
-        Image.fromarray(fill_hidden(resize_rgba(cut, size, size, crop.box(i)))).save(files[-1])
+        Image.fromarray(fill_hidden(resize_rgba(picture, size, size, crop.box(i)))).save(files[-1])
     return files
 
 

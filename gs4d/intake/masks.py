@@ -11,10 +11,12 @@ from jaxtyping import Float, UInt8
 from . import shapes
 from .backdrop import Backdrop
 
+Behind = Backdrop | Literal["alpha", "picture"]
 SOLID = 0.95  # alpha above which a pixel is taken to be of the object alone
+WIDEST_RIM = 4  # pixels
 SPECK = 5e-4  # of the largest part: what is smaller is dropped
 CRUMB = 1e-2  # of the largest part: what is smaller is kept only if it is there before or after
-SMALL_HOLE = 1e-2  # of the object: a smaller hole that its neighbours in time do not have is closed
+SMALL_HOLE = 1e-2  # of the object: a smaller hole that neither neighbour in time has is closed
 
 
 def read_mask(image: UInt8[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
@@ -26,6 +28,41 @@ def read_mask(image: UInt8[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
         return image[..., 3].astype(np.float32) / 255
     grey = image[..., :3].max(-1)
     return grey.astype(np.float32) / 255 if grey.max(initial=0) > 32 else (grey > 0).astype(np.float32)
+
+
+def to_levels(alpha: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Alpha in [0, 1], beyond it clamped, in levels of 255."""
+    return (alpha * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def soften(image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Takes the background out of the rim of a mask of 0 and 255 that was drawn too wide, which would be a halo.
+
+    The rim is compared with the object farther inside and with what is hidden beside it. Only where most of it is mixed with
+    the background, as in frames that a segmentation model cut out of a video, does it become as transparent as it is mixed.
+    """
+    solid = alpha > 127
+    if not solid.any() or solid.all():
+        return alpha
+    part = shapes.window(solid, 8)
+    rgb, solid, out = image[part][..., :3].astype(np.float32), solid[part], alpha.copy()
+    inward, outward = shapes.depth(solid), shapes.depth(~solid)
+    rim = (inward > 0) & (inward <= 1)
+    mixed = (alpha[part] > 5) & (alpha[part] < 250)
+    if mixed.sum() > 0.25 * rim.sum() or not (inward > WIDEST_RIM + 1).any() or not (outward > 2.5).any():
+        return alpha
+    behind = rgb[tuple(shapes.nearest(outward > 2.5))]
+    front = rgb[tuple(shapes.nearest(inward > WIDEST_RIM + 1))] - behind
+    length = (front * front).sum(-1)
+    share = ((rgb - behind) * front).sum(-1) / np.maximum(length, 1)
+    telling = length > 30**2
+    profile = [np.median(np.append(share[telling & (inward > k) & (inward <= k + 1)], 1.0)) for k in range(WIDEST_RIM)]
+    if profile[0] > 0.7:
+        return alpha
+    width = next((k for k, value in enumerate(profile) if value > 0.9), WIDEST_RIM)
+    band = telling & solid & (inward <= width)
+    out[part][band] = (share[band].clip(0, 1) * 255).round().astype(np.uint8)
+    return out
 
 
 def steady(
@@ -55,7 +92,7 @@ def steady(
     if close_holes and neighbours:
         whole = shapes.filled(out > 127)
         holes, sizes = shapes.parts(whole & (out <= 127))
-        open_there = np.logical_and.reduce([n < 128 for n in neighbours])
+        open_there = np.logical_or.reduce([shapes.grown(n < 128, reach) for n in neighbours])
         confirmed = np.bincount(holes[open_there], minlength=len(sizes)) > 0.5 * sizes
         closed = (sizes > 0) & (sizes < SMALL_HOLE * whole.sum()) & ~confirmed
         out[shapes.grown(closed[holes]) & whole] = 255
@@ -99,22 +136,26 @@ def mask_facts(alpha: UInt8[np.ndarray, "h w"]) -> MaskFacts:
     parts = np.sort(shapes.parts(covered)[1][1:])[::-1]
     solid = alpha > 127
     height, width = alpha.shape
-    # The outermost line of the object on each side, where it meets the picture's border, and where it does not.
-    lines = {"left": solid[:, left], "right": solid[:, right - 1], "top": solid[top], "bottom": solid[bottom - 1]}
-    inner = {"left": left, "top": top, "right": width - right, "bottom": height - bottom}
     cut, straight = {}, {}
-    for side, line in lines.items():
-        pixels = int(line.sum())
-        if inner[side] <= 1 and pixels >= 0.01 * (width + height):
+    turned = {
+        "left": solid.T[left:right],
+        "right": solid.T[left:right][::-1],
+        "top": solid[top:bottom],
+        "bottom": solid[top:bottom][::-1],
+    }
+    room = {"left": left, "top": top, "right": width - right, "bottom": height - bottom}
+    for side, lines in turned.items():
+        pixels = int(lines[:2].any(0).sum())  # two lines, as the first may be faint
+        if room[side] <= 1 and pixels >= 0.01 * (width + height):
             cut[side] = pixels
-        extent = bottom - top if side in ("left", "right") else right - left
-        if inner[side] > 1 and pixels >= 0.25 * extent:
+        # A round end grows from line to line; one that was cut off has its full width at once.
+        if room[side] > 1 and pixels >= 0.1 * lines.any(0).sum() and pixels > 0.65 * lines[5:7].any(0).sum():
             straight[side] = pixels
     return MaskFacts(float(total / 255), (left, top, right, bottom), center, tuple(int(p) for p in parts[:8]), cut, straight)
 
 
 def true_colors(
-    image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"], behind: Backdrop | Literal["alpha", "picture"]
+    image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"], behind: Behind
 ) -> UInt8[np.ndarray, "h w 4"]:
     """RGBA whose edge shows the object's colour alone.
 
@@ -128,16 +169,19 @@ def true_colors(
             has its own alpha, and its edge should be pure. If it turns out to be mixed with one colour (the black of
             premultiplied files, the white of cut-outs), that is subtracted.
     """
-    rgb = image[..., :3].astype(np.float32)
-    a = alpha.astype(np.float32) / 255
+    out = np.concatenate([image[..., :3], alpha[..., None]], -1)
+    if not alpha.any():
+        return out
+    part = shapes.window(alpha > 0, 4)
+    rgb, a = image[part][..., :3].astype(np.float32), alpha[part].astype(np.float32) / 255
     solid = a > min(SOLID, float(a.max()) - 1e-3)
-    index = shapes.nearest(solid)
-    front = rgb[tuple(index)]
+    front = rgb[tuple(shapes.nearest(solid))]
     soft = (a > 0) & ~solid
     if isinstance(behind, Backdrop):
-        back = behind.colors(*a.shape)
+        back = behind.colors(*alpha.shape)[part]
     elif behind == "picture":
-        back = rgb[tuple(shapes.nearest(a < 0.02))] if (a < 0.02).any() else None
+        beside = shapes.shrunk(a < 0.02, 2)  # nearer, the object still shines through
+        back = rgb[tuple(shapes.nearest(beside))] if beside.any() else None
     else:
         back = _matte(rgb[soft], front[soft], a[soft])
     if back is not None:
@@ -147,10 +191,11 @@ def true_colors(
     rgb = np.where(solid[..., None], rgb, trust * rgb + (1 - trust) * front)
     screen = behind.spill if isinstance(behind, Backdrop) else None
     if screen is not None:
-        rim = shapes.depth(a > 0.05) < max(2.0, 0.012 * max(a.shape))
+        rim = shapes.depth(a > 0.05) < max(2.0, 0.012 * max(alpha.shape))
         others = np.delete(rgb, screen, -1).max(-1)
         rgb[..., screen] = np.where(rim, np.minimum(rgb[..., screen], others), rgb[..., screen])
-    return np.concatenate([rgb.round().clip(0, 255).astype(np.uint8), alpha[..., None]], -1)
+    out[part][..., :3] = rgb.round().clip(0, 255).astype(np.uint8)
+    return out
 
 
 def fill_hidden(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:

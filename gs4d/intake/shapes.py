@@ -10,6 +10,12 @@ SQUARE = np.ones((3, 3), bool)
 Mask = Bool[np.ndarray, "h w"]
 
 
+def window(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """The rows and columns that hold the mask, which may not be empty, and ``margin`` more where there are any."""
+    rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+    return tuple(slice(max(0, int(i[0]) - margin), int(i[-1]) + 1 + margin) for i in (rows, columns))  # type: ignore[return-value]
+
+
 def grown(mask: Mask, pixels: int = 1, within: Mask | None = None) -> Mask:
     """The mask with a rim of ``pixels``, where ``within`` allows."""
     return np.asarray(ndimage.binary_dilation(mask, SQUARE, iterations=pixels, mask=within), bool)

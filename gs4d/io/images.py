@@ -141,7 +141,5 @@ def resize_rgba(
     part = (left - x0, top - y0, right - x0, bottom - y0)
     planes = [np.asarray(Image.fromarray(values[..., c]).resize((width, height), method, part)) for c in range(4)]
     resized = np.stack(planes, -1)
-    alpha = resized[..., 3:].clip(0, 255)
-    resized[..., :3] *= 255 / np.maximum(alpha, 1e-3)
-    resized[..., 3:] = alpha
+    resized[..., :3] *= 255 / np.maximum(resized[..., 3:], 1e-3)
     return resized.clip(0, 255).round().astype(np.uint8)
