@@ -17,16 +17,18 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from scipy import ndimage
 
 from ..clip import Orbit, cameras_of
+from ..geometry import orbit_position
 from ..hull import project
 from ..io.images import resize_rgba
 from .shapes import Mask, grown, shrunk
 
-SIDE = 56  # pixels along the longer side of the pictures that are compared
-CELLS = 40  # along each side of the carved cube
+SIDE = 64  # pixels along the longer side of the pictures that are compared
+CELLS = 48  # along each side of the carved cube
 MIN_VIEWS = 4  # fewer silhouettes contradict each other too seldom to tell which is wrong
 MIN_GAIN = 0.008  # in the agreement of the others, for which a view is left out of the hull
 ALLOWED = 0.03  # of disagreement in shape, which is the grid's
-MIN_POINTS = 20  # of the surface that a view shares with three others, for a verdict on its colours
+MIN_POINTS = 20  # of the surface that a view shares with three near ones, for a verdict on its colours
+NEAR_DEG = 60.0
 
 
 def shrink(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "H W 4"]:
@@ -73,7 +75,7 @@ def compare(images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orb
     inside, pixels, depths = inside[:, near], [p[near] for p, _ in places], [z[near] for _, z in places]
 
     def agree(view: int, hull: Bool[np.ndarray, " n"]) -> float:
-        return _agree(masks[view], pixels[view][hull])
+        return _agree(masks[view], _silhouette(masks[view], pixels[view][hull]))
 
     kept = list(range(len(images)))
     while len(kept) > max(MIN_VIEWS - 1, 2 * len(images) // 3):
@@ -93,9 +95,7 @@ def compare(images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orb
         kept.remove(worst)
     hull = np.logical_and.reduce(inside[kept])
     shape = np.array([agree(view, hull) for view in range(len(images))])
-    return Agreement(
-        shape, _color_differences(images, masks, [p[hull] for p in pixels], [z[hull] for z in depths], _bound(orbits))
-    )
+    return Agreement(shape, _color_differences(images, masks, [p[hull] for p in pixels], [z[hull] for z in depths], orbits))
 
 
 def object_scale(
@@ -108,23 +108,39 @@ def object_scale(
 
     Scaling a scene with its cameras changes no picture, so the side views alone cannot tell how large their object is.
     """
-    bound = _bound(orbits)
-    masks = [image[..., 3] > 127 for image in images]
-    places = [_project(orbit, i.shape[1], i.shape[0], bound)[0] for orbit, i in zip(orbits, images, strict=True)]
-    votes = np.sum([_near(mask)[p] for mask, p in zip(masks, places, strict=True)], 0)
-    inside = votes >= max(1, round(0.9 * len(images)))
-    points, pixels = _grid(bound)[torch.from_numpy(inside)], [p[inside] for p in places]
+    bound, masks, points, pixels = _carved(images, orbits)
     mask, height, width = seen[..., 3] > 127, *seen.shape[:2]
     scales = np.exp(np.arange(-15, 16) * 0.04)
     scores = np.zeros(len(scales))
     for i, scale in enumerate(scales if len(points) and mask.any() else ()):
         shown, _ = _pixels(points * float(scale), camera, width, height)
-        hull = _near(mask)[shown]
+        hull = np.append(mask, False)[shown]
         # Scaled cells may lie further apart than pixels: the gaps between them are closed.
         reach = 1 + int(scale * bound / CELLS / (camera.radius * np.tan(np.radians(camera.fov) / 2) / height))
-        sides = [_agree(m, p[hull]) for m, p in zip(masks, pixels, strict=True)]
-        scores[i] = (_agree(mask, shown[hull], reach) + np.mean(sides)) / 2
+        sides = [_overlap(m, _silhouette(m, p[hull])) for m, p in zip(masks, pixels, strict=True)]
+        scores[i] = (_overlap(mask, _silhouette(mask, shown[hull], reach)) + np.mean(sides)) / 2
     return scales, scores
+
+
+def overlap(images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orbit]) -> float:
+    """Mean overlap (intersection over union) of the masks with the hull that most of them leave; views are not left out."""
+    _, masks, _, pixels = _carved(images, orbits)
+    return float(np.mean([_overlap(m, _silhouette(m, p)) for m, p in zip(masks, pixels, strict=True)]))
+
+
+def _carved(
+    images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orbit]
+) -> tuple[float, list[np.ndarray], Float32[torch.Tensor, "n 3"], list[np.ndarray]]:
+    """Half side of the carved cube, the masks, the points that nine tenths of them hold, and their pixels in each.
+
+    Without the room that is left in :func:`compare`: a pixel on every side would leave the size undecided by a tenth.
+    """
+    bound = _bound(orbits)
+    masks = [image[..., 3] > 127 for image in images]
+    places = [_project(orbit, i.shape[1], i.shape[0], bound)[0] for orbit, i in zip(orbits, images, strict=True)]
+    votes = np.sum([np.append(mask, False)[p] for mask, p in zip(masks, places, strict=True)], 0)
+    inside = votes >= max(1, round(0.9 * len(images)))
+    return bound, masks, _grid(bound)[torch.from_numpy(inside)], [p[inside] for p in places]
 
 
 def _near(mask: Mask) -> Bool[np.ndarray, " p"]:
@@ -132,12 +148,20 @@ def _near(mask: Mask) -> Bool[np.ndarray, " p"]:
     return np.append(grown(mask), False)
 
 
-def _agree(mask: Mask, pixels: Int[np.ndarray, " n"], reach: int = 1) -> float:
-    """How alike a mask and the silhouette of points are, apart from a pixel along their outlines; 1 = the same."""
+def _silhouette(mask: Mask, pixels: Int[np.ndarray, " n"], reach: int = 1) -> Mask:
+    """A picture like ``mask`` of points at flat indices ``pixels``, gaps up to ``reach`` pixels between them closed."""
     seen = np.zeros(mask.size + 1, bool)
     seen[pixels] = True
     drawn = np.pad(seen[:-1].reshape(mask.shape), reach)
-    drawn = shrunk(grown(drawn, reach), reach)[reach:-reach, reach:-reach]
+    return shrunk(grown(drawn, reach), reach)[reach:-reach, reach:-reach]
+
+
+def _overlap(mask: Mask, drawn: Mask) -> float:
+    return float((mask & drawn).sum() / max((mask | drawn).sum(), 1))
+
+
+def _agree(mask: Mask, drawn: Mask) -> float:
+    """How alike a mask and a silhouette are, apart from a pixel along their outlines; 1 = the same."""
     missing = mask & ~grown(drawn)
     extra = drawn & ~grown(mask)
     return float(1 - (missing | extra).sum() / (mask | drawn).sum())
@@ -171,21 +195,26 @@ def _color_differences(
     masks: Sequence[Bool[np.ndarray, "_h _w"]],
     pixels: Sequence[np.ndarray],
     depths: Sequence[np.ndarray],
-    bound: float,
+    orbits: Sequence[Orbit],
 ) -> Float[np.ndarray, " v"]:
+    """Only near views are compared: the hull is wider than the object, and from afar its points show other places of it."""
+    step = 2 * _bound(orbits) / CELLS
     seen = np.full((len(images), len(pixels[0]), 3), np.nan, np.float32)
     for view, (image, mask) in enumerate(zip(images, masks, strict=True)):
         nearest = np.full(mask.size + 1, np.inf)
         np.minimum.at(nearest, pixels[view], depths[view])
         front = np.append(np.asarray(ndimage.minimum_filter(nearest[:-1].reshape(mask.shape), 3)), np.inf)
         solid = np.append(shrunk(mask), False)
-        visible = (depths[view] <= front[pixels[view]] + 3 * bound / CELLS) & solid[pixels[view]]
+        visible = (depths[view] <= front[pixels[view]] + 1.5 * step) & solid[pixels[view]]
         seen[view, visible] = image[..., :3].reshape(-1, 3)[pixels[view][visible]] / np.float32(255)
     known = ~np.isnan(seen[..., 0])
+    ways = torch.stack([orbit_position(o.azimuth, o.elevation, 1.0) for o in orbits]).numpy()
+    near = ways @ ways.T > np.cos(np.radians(NEAR_DEG))
     differences = np.full(len(images), np.nan)
     for view in range(len(images)):
-        shared = known[view] & (known.sum(0) >= 4)
-        if shared.sum() >= MIN_POINTS:
-            others = np.nanmedian(np.delete(seen[:, shared], view, 0), 0)
-            differences[view] = np.abs(seen[view, shared] - others).mean()
+        others = np.nonzero(near[view] & (np.arange(len(images)) != view))[0]
+        shared = known[view] & (known[others].sum(0) >= 3)
+        if shared.sum() >= max(MIN_POINTS, 0.1 * known[view].sum()):
+            usual = np.nanmedian(seen[others][:, shared], 0)
+            differences[view] = np.abs(seen[view, shared] - usual).mean()
     return differences

@@ -282,9 +282,7 @@ def _blender_orbit(path: Path, turn: float) -> Orbit:
     try:
         x, y, z = (float(value) for value in record["origin"])
         fov, radius = math.degrees(float(record["y_fov"])), math.hypot(x, y, z)
-        azimuth = math.degrees(math.atan2(x, -y)) % 360
-        azimuth += 360 * round((360 * turn - azimuth) / 360)
-        return Orbit(azimuth, math.degrees(math.asin(z / radius)), radius, fov)
+        return Orbit(math.degrees(math.atan2(x, -y)), math.degrees(math.asin(z / radius)), radius, fov)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"camera file {path} is not one of Diffusion4D's ({error}); restore it or remove all of them"

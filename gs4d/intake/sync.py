@@ -21,7 +21,7 @@ from ..io.clips import View, frame_numbers, read_input, rig_record
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
 from ..io.sheets import write_sheet
-from .agreement import Agreement, compare, object_scale, shrink
+from .agreement import Agreement, compare, object_scale, overlap, shrink
 from .backdrop import Backdrop, find_backdrop, key
 from .layouts import FORMATS, Picture, Source, find_views
 from .masks import true_colors
@@ -29,8 +29,8 @@ from .masks import true_colors
 MAX_JUDGED = 32  # frames that are compared; the weights of those between are interpolated
 SHEET_FRAMES = 8
 BETTER = 0.04  # of agreement, by which another reading of the cameras must win to be worth a word
-GOOD = 0.95  # agreement above which nothing needs to be explained
-POOR = 0.75  # agreement of the middle view, below which the cameras are in doubt
+GOOD = 0.95  # agreement of the input view with the side views above which its size need not be measured
+POOR = 0.7  # overlap below which the cameras are in doubt
 DOUBTED = 0.7  # weight below which a view is named
 
 
@@ -136,40 +136,36 @@ def make_sync(options: SyncOptions) -> Path:
     if in_place and (sources[0].formats != ("4dgen",) or [sources[0].numbers[i] for i in parts[0].chosen] != numbers):
         raise UserError(f"{folder} is where the result goes; rename what is there (as {options.name}_raw) and give that")
 
-    # 2. The cameras: which of the formats that the files may be, and how large their object is.
     camera = read_input(rig_path)
     steps = _spread(len(numbers), MAX_JUDGED)
     seen = [shrink(read_image(inputs[step], need_alpha=True)) for step in steps] if inputs else []
+    own = [[_at(camera, step)] if inputs else [] for step in steps]
     warnings = [] if inputs else [f"{pose0} is not there yet: make the input view with preprocess/frames.py before training"]
-    small: list[list[Picture]] = [[] for _ in steps]
-    for part in parts:
-        pictures = _read_small(part, steps)
-        warnings += _place(part, pictures, seen, [camera.orbits[min(s, len(camera.orbits) - 1)] for s in steps], steps, options)
-        for row, more in zip(small, pictures, strict=True):
-            row += more
-
-    # 3. How far every view is believed, frame by frame.
-    views = [view for part in parts for view in part.views]
-    found = []
-    for i, step in enumerate(tqdm(steps, desc="comparing", unit="frame", leave=False)):
-        own = [camera.orbits[min(step, len(camera.orbits) - 1)]] if inputs else []
-        found.append(compare([*seen[i : i + 1], *small[i]], [*own, *(_at(view, step) for view in views)]))
-    weights = _weights(found, steps, len(numbers), skip=bool(inputs))
-    warnings += _judge(found, weights, views, with_input=bool(inputs))
-    views = [
-        replace(v, weights=tuple((np.array(v.weights) * w).round(2).tolist())) for v, w in zip(views, weights, strict=True)
-    ]
-
-    # 4. Everything appears at once.
-    rig = rig_record(views, input_view=camera, source=", ".join(f"{p.source.formats[0]}: {p.source.why}" for p in parts))
     with ExitStack() as stack:
-        if not in_place:
-            target = stack.enter_context(atomic_path(folder))
-            target.mkdir()
-            _write(target, parts, numbers)
-        write_json(stack.enter_context(atomic_path(rig_path)), rig)
+        # 2. The pictures, cut out; nothing appears before all of it is there.
+        target = None if in_place else stack.enter_context(atomic_path(folder))
+        small = _take(parts, numbers, steps, target)
+
+        # 3. The cameras: which of the formats that the files may be, and how large their object is.
+        for part, pictures in zip(parts, small, strict=True):
+            warnings += _place(part, pictures, seen, [orbit for orbits in own for orbit in orbits], steps, options)
+        rows = [[picture for pictures in small for picture in pictures[i]] for i in range(len(steps))]
+        views = [view for part in parts for view in part.views]
+
+        # 4. How far every view is believed, frame by frame.
+        found = []
+        for i, step in enumerate(tqdm(steps, desc="comparing", unit="frame", leave=False)):
+            found.append(compare([*seen[i : i + 1], *rows[i]], [*own[i], *(_at(view, step) for view in views)]))
+        weights = _weights(found, steps, len(numbers), skip=bool(inputs))
+        warnings += _judge(found, weights, views, with_input=bool(inputs))
+        believed = [(np.array(view.weights) * w).round(2).tolist() for view, w in zip(views, weights, strict=True)]
+        views = [replace(view, weights=tuple(w)) for view, w in zip(views, believed, strict=True)]
+
+        # 5. The rig and the preview.
+        source = ", ".join(f"{part.source.formats[0]}: {part.source.why}" for part in parts)
+        write_json(stack.enter_context(atomic_path(rig_path)), rig_record(views, input_view=camera, source=source))
         sheet = stack.enter_context(atomic_path(options.data_dir / f"{options.name}_sync_preview.png"))
-        _preview(sheet, seen, small, steps, numbers, views, warnings)
+        _preview(sheet, seen, rows, [numbers[step] for step in steps], views, warnings)
     for warning in warnings:
         print(f"warning: {warning}")
     return folder
@@ -219,7 +215,7 @@ def _choose(source: Source, numbers: list[int], inputs: bool, options: SyncOptio
             if count > least
             else "make the missing views, or make the input view again with the frames that have views"
         )
-        raise UserError(f"{label} has {count} frames but {options.name}_pose0 has {len(numbers)}; {how}")
+        raise UserError(f"{label} has {count} frames and {options.name}_pose0 has {len(numbers)}; {how}")
     return list(range(count))
 
 
@@ -228,12 +224,31 @@ def _spread(count: int, at_most: int) -> list[int]:
     return [round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)]
 
 
-def _read_small(part: _Part, steps: list[int]) -> list[list[Picture]]:
-    rows = []
-    part.views = _cameras(part, part.source.formats[0])
-    for pictures in tqdm(part.frames(steps), desc=part.source.formats[0], unit="frame", total=len(steps), leave=False):
-        rows.append([shrink(picture) for picture in pictures])
-    return rows
+def _take(parts: list[_Part], numbers: list[int], steps: list[int], target: Path | None) -> list[list[list[Picture]]]:
+    """Writes all pictures to ``target`` (None: they stay where they are); per source and judged step, its pictures shrunk."""
+    small: list[list[list[Picture]]] = [[] for _ in parts]
+    wanted = steps if target is None else list(range(len(numbers)))
+    for part in parts:
+        part.views = _cameras(part, part.source.formats[0])
+    with ThreadPoolExecutor(4) as pool, tqdm(total=len(wanted), desc="side views", unit="frame") as bar:
+        for step, *sets in zip(wanted, *(part.frames(wanted) for part in parts), strict=True):
+            pictures = [picture for one in sets for picture in one]
+            if target is not None:
+                paths = [target / f"{numbers[step]}_0_{view}_rgba.png" for view in range(len(pictures))]
+                target.mkdir(exist_ok=True)
+                list(pool.map(_save, paths, pictures))
+            elif any(picture[..., 3].min() == 255 for picture in pictures) or any(part.backdrops for part in parts):
+                where = parts[0].source.where
+                raise UserError(f"{where} holds pictures without alpha where the result goes; rename it and give that")
+            for rows, one in zip(small, sets, strict=True):
+                if step in steps:
+                    rows.append([shrink(picture) for picture in one])
+            bar.update()
+    return small
+
+
+def _save(path: Path, picture: Picture) -> None:
+    Image.fromarray(picture).save(path, compress_level=4)
 
 
 def _cameras(part: _Part, name: str) -> tuple[View, ...]:
@@ -275,23 +290,24 @@ def _place(
     options: SyncOptions,
 ) -> list[str]:
     """Decides on the cameras of a source; says what was decided and returns warnings."""
-    few = _spread(len(steps), 4)
+    few = _spread(len(steps), 3)
 
     def fit(views: Sequence[View]) -> float:
-        return float(np.mean([compare(small[i], [_at(v, steps[i]) for v in views]).shape.mean() for i in few]))
+        return float(np.mean([overlap(small[i], [_at(v, steps[i]) for v in views]) for i in few]))
 
     sign = -1 if options.reverse else 1
     readings = {name: _turned(_cameras(part, name), sign=sign) for name in part.source.formats}
     readings = {name: views for name, views in readings.items() if len(views) == len(small[0])}
     fits = {name: fit(views) for name, views in readings.items()}
-    name = next((n for n in fits if fits[n] > max(fits.values()) - 0.01), part.source.formats[0])
+    name = next((n for n in fits if fits[n] > max(fits.values()) - 0.002), part.source.formats[0])
     part.source = replace(part.source, formats=(name,))
     part.views = readings.get(name, ())
     among = "".join(f", {fits[n]:.3f} as {n}" for n in fits if n != name)
-    agree = f" (agreement {fits[name]:.3f}{among})" if len(small[0]) >= 4 else ""
-    print(f"{part.source.where}: {name}, by {part.source.why}; {len(part.views)} views, {part.source.count} frames{agree}.")
+    agree = f" (overlap {fits[name]:.3f}{among})" if len(small[0]) >= 4 else ""
+    frames = "1 frame" if part.source.count == 1 else f"{part.source.count} frames"
+    print(f"{part.source.where}: {name}, by {part.source.why}; {len(part.views)} views, {frames}{agree}.")
     warnings = []
-    if len(small[0]) >= 4 and fits[name] < GOOD:
+    if len(small[0]) >= 4:
         other = fit(_turned(part.views, sign=-1))
         if other > fits[name] + BETTER:
             warnings.append(
@@ -299,7 +315,7 @@ def _place(
                 f"{fits[name]:.2f}): {'leave out' if options.reverse else 'add'} --reverse"
             )
         elif fits[name] < POOR:
-            warnings.append(f"the views of {name} fit together badly (agreement {fits[name]:.2f} of 1): are these its cameras?")
+            warnings.append(f"the views of {name} fit together badly (overlap {fits[name]:.2f} of 1): are these its cameras?")
     scale = options.scale
     if scale is None and seen and (FORMATS[name].framed or _input_fit(small, part.views, seen, cameras, steps, few) < GOOD):
         measured, gain = _measure_scale(
@@ -370,27 +386,16 @@ def _judge(found: list[Agreement], weights: Float[np.ndarray, "v t"], views: lis
     return said
 
 
-def _write(target: Path, parts: list[_Part], numbers: list[int]) -> None:
-    with ThreadPoolExecutor(4) as pool, tqdm(total=len(numbers), desc="side views", unit="frame") as bar:
-        streams = [part.frames(range(len(numbers))) for part in parts]
-        for number, rows in zip(numbers, zip(*streams, strict=True), strict=True):
-            pictures = [picture for row in rows for picture in row]
-            paths = [target / f"{number}_0_{view}_rgba.png" for view in range(len(pictures))]
-            list(pool.map(lambda path, picture: Image.fromarray(picture).save(path, compress_level=4), paths, pictures))
-            bar.update()
-
-
 def _preview(
     path: Path,
     seen: list[Picture],
     small: list[list[Picture]],
-    steps: list[int],
     numbers: list[int],
     views: list[View],
     warnings: list[str],
 ) -> None:
     """Views in rows, some frames in columns; the labels say where a camera stands and how far it is believed."""
-    shown = _spread(len(steps), SHEET_FRAMES)
+    shown = _spread(len(numbers), SHEET_FRAMES)
     rows = [[seen[i] for i in shown]] if seen else []
     rows += [[small[i][view] for i in shown] for view in range(len(views))]
     labels = ["input"] if seen else []
@@ -398,5 +403,5 @@ def _preview(
         a, z, mean = view.orbits[0], view.orbits[-1], float(np.mean(view.weights))
         moves = f"..{z.azimuth:.0f}" if len(view.orbits) > 1 else ""
         labels.append(f"{number}: az {a.azimuth:.0f}{moves} el {a.elevation:.0f}   weight {mean:.2f}")
-    heads = [f"frame {numbers[steps[i]]}" for i in shown]
+    heads = [f"frame {numbers[i]}" for i in shown]
     write_sheet(path, rows, row_labels=labels, column_labels=heads, notes=[f"warning: {w}" for w in warnings], cell=96)
