@@ -110,7 +110,7 @@ def object_scale(
     """
     bound, masks, points, pixels = _carved(images, orbits)
     mask, height, width = seen[..., 3] > 127, *seen.shape[:2]
-    scales = np.exp(np.arange(-15, 16) * 0.04)
+    scales = np.exp(np.arange(-24, 25) * 0.025)
     scores = np.zeros(len(scales))
     for i, scale in enumerate(scales if len(points) and mask.any() else ()):
         shown, _ = _pixels(points * float(scale), camera, width, height)

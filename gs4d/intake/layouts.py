@@ -105,8 +105,9 @@ class Source:
     @property
     def where(self) -> Path:
         """What to call it in a sentence."""
-        first = self.files[0][0] if self.files else self.videos[0]
-        return first.parent if len(self.files) + len(self.videos) > 1 or (self.files and len(self.files[0]) > 1) else first
+        paths = [path for row in self.files for path in row] or list(self.videos)
+        folders = {path.parent for path in paths}
+        return paths[0] if len(paths) == 1 else paths[0].parent if len(folders) == 1 else paths[0].parent.parent
 
     @cached_property
     def count(self) -> int:
@@ -259,9 +260,9 @@ def _diffusion4d(folder: Folder) -> Source | None:
     if not orbit:
         return None
     found = numbered(orbit, "the frames")
-    views = [
-        View(tuple(_blender_orbit(folder.path / f"multi{t}.json", i / max(len(found) - 1, 1)) for i, t in enumerate(found)))
-    ]
+    path = [_blender_orbit(folder.path / f"multi{t}.json", i / max(len(found) - 1, 1)) for i, t in enumerate(found)]
+    azimuths = np.unwrap([orbit.azimuth for orbit in path], period=360).tolist()
+    views = [View(tuple(replace(orbit, azimuth=a) for orbit, a in zip(path, azimuths, strict=True)))]
     columns = [list(found.values())]
     for side, azimuth in (("right", 90.0), ("back", 180.0), ("left", 270.0)):
         still = [folder.path / f"{side}_frame{t}.png" for t in found]

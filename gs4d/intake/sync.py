@@ -356,7 +356,7 @@ def _measure_scale(
     results = [object_scale(*row) for row in zip(small, orbits, seen, cameras, strict=True)]
     scales, total = results[0][0], np.mean([scores for _, scores in results], 0)
     # Silhouettes leave some room, and the middle of it is the likeliest.
-    best = total > total.max() - 0.004
+    best = total > total.max() - 0.002
     scale = float(np.exp(np.log(scales[best]).mean()))
     return scale, float(total.max() - total[np.abs(scales - 1).argmin()])
 
@@ -364,6 +364,8 @@ def _measure_scale(
 def _weights(found: list[Agreement], steps: list[int], count: int, *, skip: bool) -> Float[np.ndarray, "v t"]:
     """A weight per view and frame; the input view, which is first where there is one, is always believed."""
     rows = np.stack([one.weights()[1 if skip else 0 :] for one in found], 1)
+    # A view that is wrong in most frames is not right in those where it happens to fit.
+    rows = np.minimum(rows, np.median(rows, 1, keepdims=True))
     rows = np.where(rows > 0.97, 1.0, rows.clip(0.02))
     return np.stack([np.interp(np.arange(count), steps, row) for row in rows])
 
