@@ -8,7 +8,7 @@ hull. Colours: what several views see of the hull's surface should have one colo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -59,6 +59,16 @@ class Agreement:
         known = self.color[~np.isnan(self.color)]
         odd = np.nan_to_num(np.maximum(self.color - np.median(known) - 0.04, 0) / 0.04) if known.size else 0.0
         return np.exp(-(lag**2) - odd**2)
+
+
+def steadied(found: Sequence[Agreement]) -> list[Agreement]:
+    """The agreements of successive moments, with the middle colour difference of each and its neighbours in time.
+
+    What a thin or glossy part shows in one frame is no sign that the view is wrong, so that a verdict needs all three.
+    """
+    colors = np.pad(np.stack([one.color for one in found]), ((1, 1), (0, 0)), mode="edge")
+    middle = np.median(np.stack([colors[:-2], colors[1:-1], colors[2:]]), 0)
+    return [replace(one, color=color) for one, color in zip(found, middle, strict=True)]
 
 
 def compare(images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orbit]) -> Agreement:

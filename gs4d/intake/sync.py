@@ -21,7 +21,7 @@ from ..io.clips import View, frame_numbers, read_input, rig_record
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
 from ..io.sheets import write_sheet
-from .agreement import Agreement, compare, object_scale, overlap, shrink
+from .agreement import Agreement, compare, object_scale, overlap, shrink, steadied
 from .backdrop import Backdrop, find_backdrop, key
 from .layouts import FORMATS, Picture, Source, find_views
 from .masks import true_colors
@@ -156,6 +156,7 @@ def make_sync(options: SyncOptions) -> Path:
         found = []
         for i, step in enumerate(tqdm(steps, desc="comparing", unit="frame", leave=False)):
             found.append(compare([*seen[i : i + 1], *rows[i]], [*own[i], *(_at(view, step) for view in views)]))
+        found = steadied(found)
         weights = _weights(found, steps, len(numbers), skip=bool(inputs))
         warnings += _judge(found, weights, views, with_input=bool(inputs))
         believed = [(np.array(view.weights) * w).round(2).tolist() for view, w in zip(views, weights, strict=True)]
