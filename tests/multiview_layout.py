@@ -46,11 +46,11 @@ def with_cameras(unet: Shapes) -> Shapes:
 def with_pictures(unet: Shapes, width: int = 1280, count: int = 16, layers: int = 4, heads: int = 12) -> Shapes:
     """``with_ip`` and ip_mode "local_resample": keys and values for the picture's tokens, and the IP-Adapter's resampler."""
     found = dict(unet)
+    c = unet["middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1]
     for name, shape in unet.items():
         for kind in ("to_k", "to_v"):
             if name.endswith(f"attn2.{kind}.weight"):
                 found[name.replace(kind, f"{kind}_ip")] = shape
-                c = shape[1]
     made: Shapes = {"latents": (1, count, c), **layer("proj_in", c, width), **layer("proj_out", c, c), **layer("norm_out", c)}
     for i in range(layers):
         look = {**layer("norm1", c), **layer("norm2", c), **layer("to_q", 64 * heads, c, bias=False)}

@@ -1,9 +1,8 @@
-"""Multi-view models with their true networks at tiny size, in the layouts in which people publish them."""
+"""Multi-view models with their true networks at tiny size, and their published names and shapes at full size."""
 
-import json
 import math
-import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +11,30 @@ import multiview_layout as layout
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
-from safetensors.torch import load_file, save_file
+from tiny_multiview import (
+    STABLE_DIFFUSION_2,
+    camera_tensors,
+    drawn,
+    frames,
+    mvdream_weights,
+    open_dream,
+    open_plus,
+    quick,
+    syncdreamer_weights,
+    write_mvdream,
+    write_syncdreamer,
+    write_tokenizer,
+    write_zero123plus,
+    zero123plus_networks,
+)
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from gs4d.clip import Orbit, cameras_of, syncdreamer_rig
 from gs4d.errors import UserError
-from gs4d.prior import ViewPrior, Views, ldm, mvdream, open_prior, syncdreamer, volumes, zero123plus
+from gs4d.prior import ViewPrior, ldm, mvdream, open_prior, syncdreamer, volumes, zero123plus
 from gs4d.prior.networks import Place, build
 from gs4d.prior.sampling import Sampling, attend_anchored, place_all
-
-WORDS = ["<|startoftext|>", "<|endoftext|>", "a</w>", "rose</w>", "r", "o", "s", "e", "e</w>", "a", "ro", "se</w>", ",</w>"]
-TEXT: dict[str, Any] = {
-    "vocab_size": 49408,
-    "hidden_size": 32,
-    "intermediate_size": 128,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 16,
-    "hidden_act": "gelu",
-}
-VISION: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 16,
-    "image_size": 28,
-    "patch_size": 14,
-    "projection_dim": 32,
-    "hidden_act": "gelu",
-}
-VAE = ldm_layout.vae(32, (1, 1), 1)
-STABLE_DIFFUSION_2: dict[str, Any] = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": [320, 640, 1280, 1280],
-    "layers_per_block": 2,
-    "cross_attention_dim": 1024,
-    "attention_head_dim": [5, 10, 20, 20],
-    "use_linear_projection": True,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -63,160 +44,9 @@ def coarse_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "DEPTHS", 16)
 
 
-def frames(count: int = 2, size: int = 24, seed: int = 3) -> Tensor:
-    """A disc that wanders and changes its colours."""
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    noise = torch.Generator().manual_seed(seed)
-    made = torch.randint(0, 256, (count, size, size, 4), generator=noise, dtype=torch.uint8)
-    for t in range(count):
-        made[t, ..., 3] = 255 * ((x - size / 2 - t) ** 2 + (y - size / 2) ** 2 < (size / 3) ** 2)
-    return made
-
-
-def drawn(prior: Any, pictures: Tensor, seed: int = 0, source: Orbit | None = None) -> Views:
-    assert isinstance(prior, ViewPrior)
-    return prior.views(pictures, source or Orbit(), None, torch.Generator().manual_seed(seed))
-
-
-def quick(prior: Any, **options: Any) -> Any:
-    prior.sampling = Sampling(steps=2, **options)
-    return prior
-
-
-# ---------------------------------------------------------------------------------------------------------------- layouts
-
-
-def syncdreamer_shapes() -> ldm_layout.Shapes:
-    unet = ldm_layout.unet(32, (1, 1, 1, 2), 1, (4, 2, 1), 16)
-    visual = ldm_layout.clip_visual(64, 1, 14, 28, 16)
-    return layout.syncdreamer(unet, VAE, visual, dims=(8, 8, 16, 16), time=16, token=16)
-
-
-def camera_tensors(side: int) -> dict[str, Tensor]:
-    """SyncDreamer's cameras as its checkpoint has them: z up, the first at +x, focal length 280 pixels of 256."""
-    azimuth, el = torch.arange(16) * math.pi / 8, math.pi / 6
-    centers = 1.5 * torch.stack(
-        [math.cos(el) * azimuth.cos(), math.cos(el) * azimuth.sin(), torch.full((16,), math.sin(el))], 1
-    )
-    z = -centers / 1.5
-    x = nn.functional.normalize(torch.linalg.cross(z, torch.tensor([0.0, 0.0, 1.0]).expand(16, 3)), dim=1)
-    R = torch.stack([x, torch.linalg.cross(z, x), z], 1)
-    f = 280 * side / 256
-    K = torch.tensor([[f, 0, side / 2], [0, f, side / 2], [0, 0, 1]])
-    wrapped = (azimuth + math.pi) % (2 * math.pi) - math.pi
-    return {"poses": torch.cat([R, -R @ centers[:, :, None]], 2), "Ks": K.expand(16, 3, 3).clone(), "azimuth": wrapped}
-
-
-def syncdreamer_weights() -> dict[str, Tensor]:
-    return {**layout.random_tensors(syncdreamer_shapes()), **camera_tensors(16)}
-
-
-def mvdream_weights(*, pictures: bool) -> dict[str, Tensor]:
-    unet = layout.with_cameras(layout.unet_2(64, (1, 2), 1, 32))
-    visual = ldm_layout.clip_visual(64, 2, 14, 28, 32) if pictures else None
-    unet = layout.with_pictures(unet, 64, 4, 1, 1) if pictures else unet
-    return layout.random_tensors(layout.mvdream(unet, VAE, layout.clip_text(32, 2), visual))
-
-
-def write_tokenizer(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(WORDS)}))
-    (folder / "merges.txt").write_text("#version: 0.2\nr o\ns e</w>\nro se</w>\n")
-    special = {"bos_token": WORDS[0], "eos_token": WORDS[1], "unk_token": WORDS[1], "pad_token": "a"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**special, "tokenizer_class": "CLIPTokenizer"}))
-    (folder / "special_tokens_map.json").write_text(json.dumps(special))
-
-
-def save_model(folder: Path, model: Any, prefix: str = "") -> None:
-    """Writes a network as its library did when the published folders were made: CLIP's names began with its half."""
-    model.save_pretrained(folder)
-    path = next(folder.glob("*.safetensors"))
-    weights = load_file(path)
-    save_file({k if not prefix or k.startswith((prefix, "visual_")) else prefix + k: v for k, v in weights.items()}, path)
-
-
-def write_mvdream(folder: Path, weights: dict[str, Tensor], *, pictures: bool) -> Path:
-    """A checkpoint in the layout of ashawkey/mvdream-sd2.1-diffusers or imagedream-ipmv-diffusers."""
-    parts = mvdream.from_checkpoint(weights, "here")
-    (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "config.json").write_text(json.dumps({"_class_name": "MultiViewUNetModel", "camera_dim": 16}))
-    (folder / "unet" / "mv_unet.py").write_text("raise SystemExit('remote code was run')")
-    unet = {k.removeprefix("model.diffusion_model."): v for k, v in weights.items() if k.startswith("model.")}
-    save_file(unet, folder / "unet" / "diffusion_pytorch_model.safetensors")
-    save_model(folder / "vae", parts.vae)
-    save_model(folder / "text_encoder", parts.text_encoder, "text_model.")
-    if pictures:
-        save_model(folder / "image_encoder", parts.image_encoder, "vision_model.")
-    parts.scheduler.save_pretrained(folder / "scheduler")
-    write_tokenizer(folder / "tokenizer")
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "MVDreamPipeline"}))
-    return folder
-
-
-def zero123plus_networks() -> zero123plus.Networks:
-    torch.manual_seed(0)
-    unet = {**STABLE_DIFFUSION_2, "block_out_channels": [32, 64], "layers_per_block": 1, "cross_attention_dim": 32}
-    unet |= {"attention_head_dim": [2, 4], "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"]}
-    unet |= {"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}
-    vae = {"block_out_channels": [32, 32], "layers_per_block": 1, "latent_channels": 4}
-    vae |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
-    noises = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
-    prepare = zero123plus.Preparation
-    parts: dict[str, Any] = {
-        "unet": UNet2DConditionModel(**unet),
-        "vae": AutoencoderKL(**vae),
-        "text_encoder": CLIPTextModel(
-            CLIPTextConfig(**{**TEXT, "vocab_size": len(WORDS), "bos_token_id": 0, "eos_token_id": 1})
-        ),
-        "vision_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)),
-    }
-    for part in parts.values():
-        part.eval().requires_grad_(False)
-    return zero123plus.Networks(
-        **parts,
-        tokenizer=Path(),
-        scheduler=EulerAncestralDiscreteScheduler(**noises, timestep_spacing="trailing"),
-        for_clip=prepare(28, 28, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-        for_vae=prepare(16, 0, (0.5, 0.5, 0.5), (0.8, 0.8, 0.8)),
-        ramp=torch.linspace(0, 1, 77),
-    )
-
-
-def write_zero123plus(folder: Path, parts: zero123plus.Networks) -> Path:
-    """A model in the layout of sudo-ai/zero123plus-v1.1."""
-    save_model(folder / "unet", parts.unet)
-    save_model(folder / "vae", parts.vae)
-    save_model(folder / "text_encoder", parts.text_encoder, "text_model.")
-    save_model(folder / "vision_encoder", parts.vision_encoder, "vision_model.")
-    EulerAncestralDiscreteScheduler.from_config(parts.scheduler.config, timestep_spacing="leading").save_pretrained(
-        folder / "scheduler"
-    )
-    write_tokenizer(folder / "tokenizer")
-    for name, prepared in (("clip", parts.for_clip), ("vae", parts.for_vae)):
-        record = {"do_resize": True, "size": {"shortest_edge": prepared.side}, "do_center_crop": prepared.crop > 0}
-        record |= {"crop_size": {"height": 28, "width": 28}, "image_mean": prepared.mean, "image_std": prepared.spread}
-        (folder / f"feature_extractor_{name}").mkdir()
-        (folder / f"feature_extractor_{name}" / "preprocessor_config.json").write_text(json.dumps(record))
-    index = {"_class_name": "Zero123PlusPipeline", "ramping_coefficients": parts.ramp.tolist()}
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_zero123plus(tmp_path_factory.mktemp("models") / "größer plus", zero123plus_networks())
-
-
-def open_plus(folder: Path, **options: Any) -> zero123plus.Zero123Plus:
-    prior = quick(open_prior(f"zero123plus:{folder}"), **options)
-    prior.tile = 8
-    return prior
-
-
-def open_dream(folder: Path, **options: Any) -> mvdream.ImageDream:
-    prior = quick(open_prior(f"imagedream:{folder}"), **options)
-    prior.side = 16
-    return prior
 
 
 @pytest.fixture(scope="module")
@@ -227,9 +57,7 @@ def dream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sync_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "syncdreamer-pretrain.ckpt"
-    torch.save({"state_dict": syncdreamer_weights(), "epoch": 8, "global_step": 80000, "callbacks": {}}, path)
-    return path
+    return write_syncdreamer(tmp_path_factory.mktemp("models") / "syncdreamer-pretrain.ckpt")
 
 
 # ------------------------------------------------------------------------------------------------- published names and shapes
@@ -315,7 +143,7 @@ def test_the_unet_is_that_of_diffusers(linear: bool):
     weights = layout.random_tensors(shapes)
     config, renamed = ldm.unet(weights)
     config |= {"use_linear_projection": linear, "attention_head_dim": [1, 2] if linear else 8}
-    other = UNet2DConditionModel.from_config(config)
+    other = UNet2DConditionModel(**config)
     other.load_state_dict(renamed)
     mine = mvdream.UNet(mvdream.shape_of(weights, 0 if linear else 8, "x"))
     place_all(mine, weights, "x", "UNet")
@@ -623,136 +451,23 @@ def test_the_first_frame_anchors_the_others(family: str, plus: Path, dream: Path
 
 
 def test_syncdreamer_smooths_over_its_neighbours(sync_file: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(syncdreamer, "NEIGHBOUR", 30.0)  # random networks hardly look at their volumes
-    smooth, apart = quick(open_prior(f"syncdreamer:{sync_file}")), quick(open_prior(f"syncdreamer:{sync_file}"), temporal=False)
-    assert (smooth.context, apart.context) == ("neighbours", "none")
-    pictures = frames(2)
-    alone = drawn(apart, pictures[[1]]).images.int()
-    assert (drawn(apart, pictures).images.int()[:, 1:] - alone).abs().max() <= 2
-    assert (drawn(smooth, pictures).images.int()[:, 1:] - alone).abs().max() > 2
-    assert (drawn(smooth, pictures[[1, 1]]).images.int()[:, :1] - alone).abs().max() <= 2  # nothing moves, nothing changes
-
-
-# ------------------------------------------------------------------------------------------------------------------ errors
-
-
-class Bomb:
-    """Writes a file when it is unpickled by somebody careless."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def refused(name: str, *words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        open_prior(name)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    assert all(word in sentence for word in words), sentence
-
-
-def copied(folder: Path, target: Path) -> Path:
-    import shutil
-
-    return Path(shutil.copytree(folder, target))
-
-
-@pytest.mark.parametrize("family", ["zero123plus", "zero123plus-1.2", "mvdream", "imagedream", "syncdreamer"])
-def test_places_without_weights_are_refused(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(f"{family}:{tmp_path}", str(tmp_path))
-    refused(f"{family}:{tmp_path / 'no such'}", "no such")
-    refused(f"{family}:somebody/model", "somebody/model", "hub")
-
-
-def test_a_name_without_weights_asks_for_them(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused("zero123plus-1.2", "sudo-ai/zero123plus-v1.2")
-    refused("imagedream", "ashawkey/imagedream-ipmv-diffusers")
-    refused("syncdreamer", "syncdreamer-pretrain.ckpt")
-    refused("syncdreemer", "did you mean 'syncdreamer'")
-
-
-@pytest.mark.parametrize(
-    "part", ["unet", "vae", "text_encoder", "vision_encoder", "scheduler", "tokenizer", "feature_extractor_vae"]
-)
-def test_damaged_parts_of_zero123plus_are_named(plus: Path, tmp_path: Path, part: str):
-    folder = copied(plus, tmp_path / "copy")
-    for path in (folder / part).iterdir():
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    if part == "tokenizer":
-        prior = open_plus(folder)
-        with pytest.raises(UserError, match="tokenizer"):
-            drawn(prior, frames(1))
-        return
-    refused(f"zero123plus:{folder}", part)
-    for path in (folder / part).iterdir():
-        path.unlink()
-    refused(f"zero123plus:{folder}", part)
-    (folder / part).rmdir()
-    refused(f"zero123plus:{folder}", "no Zero123++ model", part)
-
-
-def test_folders_of_other_models_are_refused(plus: Path, dream: Path, tmp_path: Path):
-    refused(f"imagedream:{plus}", "no folder image_encoder")
-    refused(f"zero123plus:{dream}", "no folder vision_encoder")
-    refused(f"mvdream:{dream}", "ImageDream", "other prior")
-    refused(f"zero123plus-1.2:{copied(plus, tmp_path / 'zero123plus-v1.1')}", "another version", "zero123plus:")
-    folder = copied(plus, tmp_path / "copy")
-    (folder / "model_index.json").write_text("{}")
-    refused(f"zero123plus:{folder}", "ramping_coefficients")
-    (folder / "model_index.json").write_text(json.dumps({"ramping_coefficients": [0.0, 1.0]}))
-    refused(f"zero123plus:{folder}", "do not fit together")
-    scheduler = folder / "feature_extractor_vae" / "preprocessor_config.json"
-    scheduler.write_text(json.dumps({"image_mean": [0, 0, 0], "image_std": [0, 0, 0]}))
-    (folder / "model_index.json").write_text((plus / "model_index.json").read_text())
-    refused(f"zero123plus:{folder}", "preprocessor_config.json")
-
-
-def test_wrong_shapes_are_named(plus: Path, dream: Path, tmp_path: Path):
-    for source, family, part in ((plus, "zero123plus", "vision_encoder"), (dream, "imagedream", "unet")):
-        folder = copied(source, tmp_path / family)
-        path = next((folder / part).glob("*.safetensors"))
-        weights = load_file(path)
-        name = next(k for k in sorted(weights) if k.endswith(("layer_norm1.weight", "attn2.to_q.weight")))
-        save_file({**weights, name: torch.zeros(3)}, path)
-        refused(f"{family}:{folder}", name.removeprefix("vision_model."), "(3,)")
-        save_file({k: v for k, v in weights.items() if k != name}, path)
-        refused(f"{family}:{folder}", "lacks", name.removeprefix("vision_model."))
-        save_file({**weights, "another.weight": torch.zeros(3)}, path)
-        refused(f"{family}:{folder}", "another.weight")
-
-
-@pytest.mark.parametrize("family", ["syncdreamer", "imagedream", "mvdream"])
-def test_damaged_checkpoints_are_refused_and_their_code_is_not_run(family: str, tmp_path: Path):
-    weights = syncdreamer_weights() if family == "syncdreamer" else mvdream_weights(pictures=family == "imagedream")
-    path, exploded = tmp_path / ("model.ckpt" if family == "syncdreamer" else "model.pt"), tmp_path / "exploded"
-    torch.save(weights, path)
-    whole = path.read_bytes()
-    for size in (0, len(whole) // 2):
-        path.write_bytes(whole[:size])
-        refused(f"{family}:{path}", str(path))
-    path.write_bytes(pickle.dumps(weights["betas"].tolist()))
-    refused(f"{family}:{path}", str(path))
-    torch.save({**weights, "callback": Bomb(exploded)}, path)
-    refused(f"{family}:{path}", str(path))
-    assert not exploded.exists()
-    torch.save(list(weights.values()), path)
-    refused(f"{family}:{path}", str(path))
-
-
-def test_a_prompt_needs_a_tokenizer(tmp_path: Path):
-    torch.save(mvdream_weights(pictures=True), tmp_path / "model.pt")
-    prior = open_dream(tmp_path / "model.pt", prompt="a rose")
-    with pytest.raises(UserError, match=r"'a rose.*tokenizer"):
-        drawn(prior, frames(1))
-    prior.sampling = Sampling(steps=1)
-    assert drawn(prior, frames(1)).images.shape == (4, 1, 16, 16, 4)
-
-
-def test_pictures_must_be_square(plus: Path):
-    with pytest.raises(UserError, match="square pictures, not 24x20"):
-        drawn(open_plus(plus), frames(1)[:, :20])
+    monkeypatch.setattr(syncdreamer, "NEIGHBOUR", 10.0)  # random networks hardly look at their volumes
+    prior, pictures = open_prior(f"syncdreamer:{sync_file}"), frames(2)
+    assert prior.context == "neighbours"
+    smooth = Sampling(steps=3)  # volumes differ from the second step on, and the last step hardly changes anything
+    apart = replace(smooth, temporal=False)
+    found = {}
+    for name, sampling, seen in (
+        ("alone", apart, [1]),
+        ("apart", apart, [0, 1]),
+        ("smooth", smooth, [0, 1]),
+        ("same", smooth, [1, 1]),
+    ):
+        prior.sampling = sampling
+        found[name] = drawn(prior, pictures[seen]).images[:, -1].int()
+    assert prior.context == "neighbours"
+    assert (found["apart"] - found["alone"]).abs().max() <= 2
+    assert (found["smooth"] - found["alone"]).abs().max() > 2
+    assert (found["same"] - found["alone"]).abs().max() <= 2  # nothing moves, nothing changes
+    prior.sampling = apart
+    assert prior.context == "none"

@@ -21,18 +21,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ..clip import Orbit, syncdreamer_rig
+from ..clip import Orbit
 from ..errors import UserError
 from ..io.clips import View, read_views
 from ..io.files import read_json
 from ..io.images import read_image, read_size
 from ..io.video import read_frames, video_info
+from ..prior.rigs import QUARTERS, SYNCDREAMER, ZERO123PLUS_1_1, ZERO123PLUS_1_2
 
 Picture = UInt8[np.ndarray, "_h _w 4"]  # views may differ in size
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VIDEOS = {".mp4", ".gif", ".webm", ".mov", ".mkv", ".avi"}
 COMPANION = re.compile(r"(^|[-_])(depth|normals?|masks?)\d*$", re.IGNORECASE)
-ZERO123_AZIMUTHS = (30.0, 90.0, 150.0, 210.0, 270.0, 330.0)
 SV3D_VIEWS = (2, 5, 7, 9, 12, 14, 16, 19)  # of 21 around the object, those that SV4D makes besides the input's
 CUT = re.compile(r"(.*?)(\d+)_0(?:_0)?_(\d+)_rgba")
 
@@ -52,30 +52,29 @@ class Format:
     framed: bool = True
 
 
-def _ring(azimuths: Sequence[float], elevations: Sequence[float] = (0.0,), radius: float = 1.5, fov: float = 49.13):
-    return tuple(View((Orbit(a, elevations[i % len(elevations)], radius, fov),)) for i, a in enumerate(azimuths))
+def _views(rig: Sequence[Orbit]) -> tuple[View, ...]:
+    return tuple(View((orbit,)) for orbit in rig)
 
 
-QUARTERS = (0.0, 90.0, 180.0, 270.0)
+def _ring(azimuths: Sequence[float], radius: float = 1.5, fov: float = 49.13) -> tuple[View, ...]:
+    return _views([Orbit(azimuth, 0.0, radius, fov) for azimuth in azimuths])
+
+
 EIGHT = (30.0, 75.0, 120.0, 165.0, 210.0, 255.0, 300.0, 330.0)
-SYNCDREAMER = tuple(View((orbit,)) for orbit in syncdreamer_rig())
 FORMATS = {
-    "syncdreamer": Format("16 squares in a row per frame, or 16 pictures of one frame", SYNCDREAMER, framed=False),
-    "4dgen": Format("SyncDreamer's views cut by 4DGen: {frame}_0_{view}_rgba.png", SYNCDREAMER, framed=False),
-    "zero123plus": Format(
-        "Zero123++ v1.1: 3x2 grids, or a folder of six views per frame", _ring(ZERO123_AZIMUTHS, (30.0, -20.0))
-    ),
-    # v1.2 fits the object into a sphere of radius 0.5 at distance 0.5 / tan(15 degrees); here that sphere has radius 0.6.
+    "syncdreamer": Format("16 squares in a row per frame, or 16 pictures of one frame", _views(SYNCDREAMER), framed=False),
+    "4dgen": Format("SyncDreamer's views cut by 4DGen: {frame}_0_{view}_rgba.png", _views(SYNCDREAMER), framed=False),
+    "zero123plus": Format("Zero123++ v1.1: 3x2 grids, or a folder of six views per frame", _views(ZERO123PLUS_1_1)),
     "zero123plus-1.2": Format(
         "Zero123++ v1.2, the same with other cameras",
-        _ring(ZERO123_AZIMUTHS, (20.0, -10.0), 0.6 / math.tan(math.pi / 12), 30.0),
+        _views(ZERO123PLUS_1_2),
     ),
     "sv4d": Format("SV4D: 000000_v001.mp4 ... _v008.mp4", _ring([k * 360 / 21 for k in SV3D_VIEWS], radius=2.0, fov=33.8)),
     "sv4d2": Format("SV4D 2.0 with 4 views: _v001.mp4 ... _v004.mp4", _ring((60.0, 120.0, 180.0, 240.0), radius=2.0, fov=33.8)),
     "sv4d2-8views": Format("SV4D 2.0 with 8 views: _v001.mp4 ... _v008.mp4", _ring(EIGHT, radius=2.0, fov=33.8)),
     "diffusion4d": Format("Diffusion4D: multi_frame0.png ..., or one video, whose camera goes around while time passes"),
-    "imagedream": Format("ImageDream: 4 pictures, in a row or {frame}_{view}_rgba.png", _ring(QUARTERS, radius=2.0, fov=40.0)),
-    "l4gm": Format("L4GM: *_fixed.mp4, or name_000.png ... name_003.png", _ring(QUARTERS, fov=49.1)),
+    "imagedream": Format("ImageDream: 4 pictures, in a row or {frame}_{view}_rgba.png", _views(QUARTERS)),
+    "l4gm": Format("L4GM: *_fixed.mp4, or name_000.png ... name_003.png", _ring((0.0, 90.0, 180.0, 270.0), fov=49.1)),
     "rig": Format("any pictures or videos with a rig file (--rig, or rig.json beside them)", framed=False),
 }
 

@@ -114,8 +114,12 @@ class _Part:
         return true_colors(picture, alpha, found)
 
 
-def make_sync(options: SyncOptions) -> Path:
+def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> Path:
     """Makes ``{name}_sync``, its rig and a preview; returns the folder.
+
+    Args:
+        options: what the views are and where they go.
+        sources: the views, where it is known already what they are.
 
     Raises:
         UserError: the source is not recognised or does not fit the input view, or what is there is not ours to replace.
@@ -126,7 +130,8 @@ def make_sync(options: SyncOptions) -> Path:
     in_place = _check_replaceable(folder, rig_path, options)
 
     # 1. The sources, and which of their frames belong to the input's.
-    sources = [find_views(path, name=options.name, wanted=options.format, rig=options.rig) for path in options.path]
+    if sources is None:
+        sources = [find_views(path, name=options.name, wanted=options.format, rig=options.rig) for path in options.path]
     pose0 = options.data_dir / f"{options.name}_pose0"
     inputs = [pose0 / name for name in frame_numbers(pose0).values()] if pose0.is_dir() else []
     numbers = [int(path.stem) for path in inputs] or list(sources[0].numbers) or list(range(sources[0].count))

@@ -6,7 +6,7 @@ Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a sphere,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,11 +17,16 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from ..clip import premultiply
-from ..errors import require_ranges
-from .shell import Shell
+from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
+from ..errors import UserError, require_ranges
+from ..io.images import resize_rgba, to_bytes
+from ..render import render
+from . import Views
+from .shell import Shell, shell_gaussians
 
 LOGIT_OPACITY = 4.0
+SIDE = 256  # pixels that are blown up; larger frames are reduced to as many
+TRUST = 64  # of its views, of 255
 BLUR = 0.1  # of the longer side: the far side keeps colours that change more slowly than this
 
 
@@ -72,3 +77,40 @@ def inflate(images: UInt8[Tensor, "b h w 4"], options: InflateOptions) -> Shell:
     depth = torch.stack([-thick, thick], 1)
     colors = torch.stack([near, far], 1).permute(0, 1, 4, 2, 3)
     return Shell(mask, depth, colors, torch.full((len(mask), 3, *mask.shape[1:]), LOGIT_OPACITY))
+
+
+def open_inflate(where: str) -> Inflate:
+    """The prior without weights.
+
+    Raises:
+        UserError: weights are named.
+    """
+    if where:
+        raise UserError(f"inflate has no weights; leave out ':{where}'")
+    return Inflate(InflateOptions())
+
+
+@dataclass(frozen=True)
+class Inflate:
+    """A ``ViewPrior``: every frame's solid, drawn."""
+
+    options: InflateOptions
+    context = "none"  # of the other frames it needs
+
+    def views(
+        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+    ) -> Views:
+        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default."""
+        if frames.shape[1] != frames.shape[2]:
+            raise UserError(f"inflate wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+        side = min(frames.shape[1], SIDE)
+        small = torch.stack([torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()) for frame in frames])
+        orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
+        cameras = cameras_of(orbits, width=side, height=side)
+        drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
+        shells = inflate(small, self.options)
+        for t in range(len(frames)):
+            seen = render(shell_gaussians(shells, source, t), cameras, background=(0.0, 0.0, 0.0))
+            straight = seen.rgb / seen.alpha.clamp_min(1e-6)[..., None]
+            drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([straight, seen.alpha[..., None]], -1)))
+        return Views(orbits, drawn, torch.full(drawn.shape[:-1], TRUST, dtype=torch.uint8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -42,6 +42,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100))
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A prior whose sampling can be set."""
+
+    sampling: Sampling
 
 
 def lockstep(generator: torch.Generator, count: int) -> list[torch.Generator]:

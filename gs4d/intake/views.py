@@ -1,0 +1,195 @@
+"""The recipe that draws the side views of a clip with a prior: frame by frame, so that a run that is cut goes on where it was.
+
+``{name}_views/{frame}/`` keeps what the prior drew, with the cameras, the seed and the settings; ``{name}_sync`` is made of it
+as of any tool's output: cut out, placed, judged and shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..clip import Orbit
+from ..errors import UserError, require_folder_name, require_ranges
+from ..io.clips import View, frame_numbers, read_input
+from ..io.files import atomic_path, read_json, write_json
+from ..io.images import read_image
+from ..prior import FAMILIES, ViewPrior, Views, open_prior
+from ..prior.sampling import Sampled, Sampling
+from .layouts import Source
+from .sync import SyncOptions, make_sync
+
+POSE0 = "_pose0"
+FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and leave videos
+
+
+@dataclass(frozen=True)
+class ViewsOptions:
+    """How the side views of a clip are drawn."""
+
+    path: Path | None = None
+    """Folder of the input view, DATA/NAME_pose0, as preprocess/frames.py makes it."""
+    prior: str = ""
+    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer; those with weights as NAME:WHERE,
+    a folder, a file or a hub id. sv4d2:FOLDER takes the videos of SV4D 2.0's own sampler."""
+    name: str = ""
+    """Name of the clip; it may be left out, since --path says it."""
+    batch: int = 4
+    """Frames that are drawn together: more take more memory, and less time where frames look at each other."""
+    seed: int = 0
+    """Of all randomness; recorded beside the views."""
+    sampling: Sampling = field(default_factory=Sampling)
+    overwrite: bool = False
+    """Replace side views even if they were not made by this project's commands."""
+
+    def __post_init__(self) -> None:
+        require_ranges("views", self, batch=(1, 1000), seed=(0, 2**62))
+
+
+def make_views(options: ViewsOptions) -> Path:
+    """Makes ``{name}_sync``, its rig and a preview; returns the folder. Frames that were drawn before are kept.
+
+    Raises:
+        UserError: the input view or the prior is absent or wrong, or what is there is not ours to replace.
+    """
+    pose0, name = _input(options)
+    family, _, where = options.prior.partition(":")
+    sync = SyncOptions(path=(pose0.parent / f"{name}_views",), name=name, data_dir=pose0.parent, overwrite=options.overwrite)
+    if family in FILMS:
+        return make_sync(SyncOptions(**{**vars(sync), "path": (Path(where),), "format": family}))
+    if not options.prior:
+        raise UserError(f"--prior is missing: say what draws the views; there are: {', '.join((*FAMILIES, *FILMS))}")
+
+    files = {number: pose0 / file for number, file in frame_numbers(pose0).items()}
+    camera = read_input(pose0.parent / f"{name}_rig.json")
+    if len(set(camera.orbits)) > 1:
+        raise UserError(f"the input camera of {name} moves; views can only be drawn around one that stands still")
+    folder, source = sync.path[0], camera.orbits[0]
+    made = _settings(options, list(files.values()), source)
+    missing = [i for i, number in enumerate(files) if not _is_done(folder / str(number), made[i])]
+    if len(missing) < len(files):
+        print(f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with these settings.")
+    if missing:
+        _draw(options, files, source, missing, made, folder)
+    return make_sync(sync, [_drawn(folder, list(files), options.prior)])
+
+
+def _input(options: ViewsOptions) -> tuple[Path, str]:
+    """Folder of the input view, and the name of the clip."""
+    path = options.path
+    if path is None:
+        raise UserError("--path is missing: give the folder of the input view, such as data/rose_pose0")
+    name = path.name.removesuffix(POSE0)
+    if not path.name.endswith(POSE0) or (options.name and options.name != name):
+        wanted = f"{options.name or 'NAME'}{POSE0}"
+        raise UserError(f"--path is {path}, wanted a folder named {wanted}; make it with preprocess/frames.py")
+    require_folder_name("--name", name)
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder; make the input view with preprocess/frames.py")
+    return path, name
+
+
+def _settings(options: ViewsOptions, files: list[Path], source: Orbit) -> list[dict[str, Any]]:
+    """What the views of every frame depend on; with the frames around it, since it may look at them."""
+    sums = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
+    asked = {"prior": options.prior, "seed": options.seed, "sampling": asdict(options.sampling), "input": asdict(source)}
+    return [
+        {**asked, "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]]} for i in range(len(sums))
+    ]
+
+
+def _is_done(folder: Path, made: dict[str, Any]) -> bool:
+    record = folder / "views.json"
+    return record.is_file() and _read_record(folder).get("made") == made
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    record = read_json(folder / "views.json", "record of drawn views")
+    if not isinstance(record, dict) or not {"made", "layout", "cameras", "trust"} <= record.keys():
+        raise UserError(f"{folder / 'views.json'} is no record of drawn views; delete {folder} to draw them again")
+    return record
+
+
+def _draw(
+    options: ViewsOptions,
+    files: dict[int, Path],
+    source: Orbit,
+    missing: list[int],
+    made: list[dict[str, Any]],
+    folder: Path,
+) -> None:
+    """Has the prior draw frames, a few at a time."""
+    prior: Any = open_prior(options.prior)
+    if not isinstance(prior, ViewPrior):
+        raise UserError(f"the prior {options.prior} does not draw the views of a clip; imagedream and others do")
+    if isinstance(prior, Sampled):
+        prior.sampling = options.sampling
+    context = getattr(prior, "context", "clip")
+    numbers, paths = list(files), list(files.values())
+    with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:
+        for wanted, seen in calls(missing, len(paths), context, options.batch):
+            frames = _read([paths[i] for i in seen])
+            views = prior.views(frames, source, None, torch.Generator().manual_seed(options.seed))
+            for i in wanted:
+                record = {
+                    "made": made[i],
+                    "layout": getattr(prior, "layout", "rig"),
+                    "cameras": [asdict(orbit) for orbit in views.orbits],
+                    "weights": getattr(prior, "weights", []),
+                }
+                _write(folder / str(numbers[i]), views, seen.index(i), record)
+                bar.update()
+
+
+def calls(missing: list[int], count: int, context: str, batch: int) -> Iterator[tuple[list[int], list[int]]]:
+    """The calls that draw some frames of a clip: (frames that are kept, frames that are seen).
+
+    Args:
+        missing: indices of the frames to draw, rising.
+        count: of all frames.
+        context: which other frames a frame needs: "first", "neighbours", "none", or "clip" for all.
+        batch: frames per call.
+    """
+    if context == "clip":
+        yield missing, list(range(count))
+        return
+    while missing:
+        some = [i for k, i in enumerate(missing[:batch]) if i == missing[0] + k]  # neighbours of each other
+        missing = missing[len(some) :]
+        around = {"first": [0], "neighbours": [some[0] - 1, some[-1] + 1], "none": []}[context]
+        yield some, sorted({*some, *(i for i in around if 0 <= i < count)})
+
+
+def _read(paths: list[Path]) -> torch.Tensor:
+    images = [read_image(path, need_alpha=True) for path in paths]
+    if odd := next((path for path, image in zip(paths, images, strict=True) if image.shape != images[0].shape), None):
+        raise UserError(f"{odd} has another size than {paths[0]}; make the input view again with preprocess/frames.py")
+    return torch.from_numpy(np.stack(images))
+
+
+def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> None:
+    with atomic_path(folder) as part:
+        part.mkdir()
+        for v, image in enumerate(views.images[:, frame].numpy()):
+            Image.fromarray(image).save(part / f"{v}.png", compress_level=4)
+        trust = views.trust[:, frame].float().mean((1, 2)) / 255
+        write_json(part / "views.json", {**record, "trust": [round(value, 3) for value in trust.tolist()]})
+
+
+def _drawn(folder: Path, numbers: list[int], prior: str) -> Source:
+    """What was drawn, as other people's output is described."""
+    records = [_read_record(folder / str(number)) for number in numbers]
+    cameras, layout = records[0]["cameras"], records[0]["layout"]
+    if any(record["cameras"] != cameras for record in records):
+        raise UserError(f"the frames in {folder} were drawn for different cameras; delete {folder} to draw them again")
+    views = tuple(View((Orbit(**orbit),), tuple(record["trust"][v] for record in records)) for v, orbit in enumerate(cameras))
+    files = tuple(tuple(folder / str(number) / f"{v}.png" for v in range(len(cameras))) for number in numbers)
+    return Source((layout,), f"the prior {prior}", files, numbers=tuple(numbers), views=views)
