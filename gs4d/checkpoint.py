@@ -110,7 +110,7 @@ def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
 
 
 def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
-    """The one opener: a run folder (finished or not; needs no training data), animated glTF, a file of Gaussians, or a folder of such.
+    """The one opener: of run folders (finished or not, without training data), glTF, files of Gaussians and folders of them.
 
     Args:
         path: what to open.

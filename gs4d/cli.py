@@ -17,6 +17,7 @@ from .errors import Interrupted, UserError, nearest
 COMMANDS = {  # modules with a main(arguments)
     "export": ("gs4d.deliver", "a fitted run as splats, one animated file, videos or a mesh"),
     "score": ("gs4d.score", "renders against truth, in the numbers of the field"),
+    "view": ("gs4d.view.server", "shows a run, finished or still training, or a splat file in the browser"),
 }
 
 

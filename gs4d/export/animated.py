@@ -7,6 +7,7 @@ from pathlib import Path
 from ..asset import Asset
 from .glb import write_glb
 from .options import ExportOptions
+from .page import write_html
 from .timing import whole
 
 
@@ -14,3 +15,9 @@ def export_glb(path: Path, asset: Asset, options: ExportOptions) -> None:
     """Animated glTF with splats."""
     asset, frames = whole(asset, options)
     write_glb(path, asset, frames=frames, fps=options.fps)
+
+
+def export_html(path: Path, asset: Asset, options: ExportOptions) -> None:
+    """A page that plays the animated glTF inside it."""
+    asset, frames = whole(asset, options)
+    write_html(path, asset, frames=frames, fps=options.fps)
