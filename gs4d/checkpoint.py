@@ -23,10 +23,9 @@ from .errors import UserError
 from .gaussians import FIELD_NDIM, Gaussians
 from .io.files import atomic_path, read_json, write_json
 from .io.gaussians import SUFFIXES, frame_files
-from .io.glb import read_glb
 from .io.sog import META
-from .motion import HexPlane, HexPlaneOptions, LowRank, Trajectories, TrajectoryOptions
-from .scene import YAxis, read_scene
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .scene import YAxis, read_animated, read_scene
 
 FORMAT = 1
 INDEX = "checkpoint.json"
@@ -110,17 +109,17 @@ def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
 
 
 def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
-    """The one opener: of run folders (finished or not, without training data), glTF, files of Gaussians and folders of them.
+    """The one opener: a run folder (finished or not; needs no training data), a file of Gaussians or a folder of them, or glTF.
 
     Args:
         path: what to open.
         y_axis: where y points in files; see :func:`gs4d.scene.read_scene`. A run knows.
 
     Raises:
-        UserError: as :func:`read_checkpoint`, :func:`read_animated` or :func:`gs4d.scene.read_scene`.
+        UserError: as :func:`read_checkpoint`, :func:`gs4d.scene.read_animated` or :func:`gs4d.scene.read_scene`.
     """
     if path.suffix.lower() in GLTF_SUFFIXES:
-        return read_animated(path)
+        return read_animated(path, y_axis)
     if is_run(path):
         return _read_run(path)
     return read_scene(path, y_axis)
@@ -144,17 +143,6 @@ def _read_run(folder: Path) -> Asset:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
     return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits)
-
-
-def read_animated(path: Path) -> Asset:
-    """The asset in a glTF file of gs4d, or the splats in anyone's, which then stand still unless morph targets move them.
-
-    Raises:
-        UserError: as :func:`gs4d.io.glb.read_glb`.
-    """
-    held = read_glb(path)
-    orbits = held.orbits if "input" in held.orbits else {"input": Orbit(), **held.orbits}
-    return Asset(held.gaussians, LowRank(held.times, held.weights, held.deltas), held.frames, orbits)
 
 
 def _sha256(path: Path) -> str:

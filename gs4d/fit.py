@@ -30,7 +30,7 @@ from .gaussians import FIELD_NDIM, Gaussians
 from .hull import start_gaussians
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
-from .prior import ViewPrior
+from .prior import ScorePrior
 from .render import can_draw_on_cuda, render
 
 BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
@@ -146,7 +146,7 @@ class FitOptions:
 class Fitter:
     """Everything that a run needs to go on, and the step that takes it further."""
 
-    def __init__(self, clip: Clip, options: FitOptions, prior: ViewPrior | None = None) -> None:
+    def __init__(self, clip: Clip, options: FitOptions, prior: ScorePrior | None = None) -> None:
         """Starts inside the visual hull with a motion at rest."""
         self.clip, self.options, self.prior = clip, options, prior
         self.device = torch.device("cuda" if can_draw_on_cuda() else "cpu")
@@ -348,7 +348,7 @@ def fit(
     options: FitOptions,
     folder: Path,
     *,
-    prior: ViewPrior | None = None,
+    prior: ScorePrior | None = None,
     resume: bool = False,
     on_step: Observer | None = None,
 ) -> Fitter:

@@ -45,7 +45,7 @@ def rotations_to_quats(rotations: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 
     return torch.nn.functional.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
 
 
-def quat_multiply(a: Float[Tensor, "*#b 4"], b: Float[Tensor, "*#b 4"]) -> Float[Tensor, "*#b 4"]:
+def quat_multiply(a: Float[Tensor, "... 4"], b: Float[Tensor, "... 4"]) -> Float[Tensor, "... 4"]:
     """Hamilton product of wxyz quaternions, which broadcast: the turn ``b``, and then ``a``."""
     (aw, ax, ay, az), (bw, bx, by, bz) = a.unbind(-1), b.unbind(-1)
     rows = [

@@ -23,7 +23,7 @@ from gs4d.metrics.i3d import I3D, MIXED, i3d_frame, load_i3d, video_logits
 from gs4d.metrics.image import check_pair, inside, mask_iou, psnr, psnr_inside, ssim
 from gs4d.metrics.lpips import LPIPS, load_lpips
 from gs4d.metrics.temporal import frame_pair, janus, optical_flow, warp
-from gs4d.metrics.weights import read_weights
+from gs4d.io.weights import read_weights
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

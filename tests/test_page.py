@@ -27,6 +27,7 @@ from gs4d.errors import UserError
 from gs4d.export.glb import write_glb
 from gs4d.export.page import TEMPLATE, page_of, write_html
 from gs4d.io.files import write_json
+from gs4d.io.ply import write_ply
 from gs4d.motion import HexPlane, HexPlaneOptions
 from gs4d.view.server import Server, Subject, ViewOptions, main
 
@@ -256,6 +257,13 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
         process.terminate()
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "")
+
+
+def test_an_input_of_files_is_served_too(tmp_path: Path) -> None:
+    write_ply(tmp_path / "ball.ply", blobs(0.0))
+    with served(tmp_path / "ball.ply") as server:
+        assert ("title", "ball.ply") in Page(get(server, "/")[2].decode()).texts
+        assert get(server, "/asset.glb")[2][:4] == b"glTF"
 
 
 def test_a_still_asset_makes_a_page(tmp_path: Path) -> None:

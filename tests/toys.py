@@ -31,6 +31,24 @@ def blobs(t: float) -> Gaussians:
     )
 
 
+def cloud(n: int = 700, degree: int = 3, seed: int = 0) -> Gaussians:
+    """Gaussians whose numbers all lie where every format can say them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    sh = (rand(n, (degree + 1) ** 2, 3) - 0.5) * 1.8
+    sh[:, 0] = (rand(n, 3) - 0.5) / SH_C0
+    return Gaussians(
+        means=rand(n, 3) - 0.5,
+        quats=torch.randn(n, 4, generator=generator),
+        log_scales=rand(n, 3) * 4 - 6,
+        logit_opacities=rand(n) * 8 - 4,
+        sh=sh,
+    )
+
+
 def toy_clip(frames: int = 3, views: int = 6, size: int = 32) -> Clip:
     """The blobs from the input camera and ``views`` side cameras, and one more to score on."""
     orbits = {

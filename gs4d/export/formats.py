@@ -31,6 +31,9 @@ FORMATS = {
     "splat": Format(".sequence", "write_splat_sequence", "splat", "antimatter15's .splat, one per frame"),
     "spz": Format(".sequence", "write_spz_sequence", "spz", "Niantic's .spz, one per frame"),
     "glb": Format(".animated", "export_glb", "{name}.glb", "animated glTF with splats, in one file"),
+    "splatv": Format(
+        ".animated", "export_splatv", "{name}.splatv", "splaTV's animated splat, polynomials fitted to the motion"
+    ),
     "html": Format(".animated", "export_html", "{name}.html", "a page that plays it, with everything inside"),
     "mp4": Format(".films", "write_mp4", "{name}.mp4", "H.264 video over the background"),
     "gif": Format(".films", "write_gif", "{name}.gif", "animated GIF, over the background or --transparent"),

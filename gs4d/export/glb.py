@@ -55,7 +55,7 @@ def write_glb(
         UserError: the file cannot be written.
     """
     times = asset.times(frames)
-    size = float(_size(asset.at(0.0).means))
+    size = size_of(asset.at(0.0).means)
     base, motion = factor(asset.at_times, times, tolerance=tolerance * size, keys=KEYS if len(times) > 1 else 1)
     writer = GlbWriter({"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0})
     if copyright is not None:
@@ -102,11 +102,11 @@ def linear(color: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     return np.where(color > 0.04045, ((color + 0.055) / 1.055) ** 2.4, color / 12.92)
 
 
-def _size(means: Float[Tensor, "n 3"]) -> Float[Tensor, ""]:
+def size_of(means: Float[Tensor, "n 3"]) -> float:
     """The longest side of the box around all but the outermost Gaussians."""
     ordered = means.sort(0).values
     outside = len(means) // 100
-    return (ordered[len(means) - 1 - outside] - ordered[outside]).max().clamp_min(1e-6)
+    return max(float((ordered[len(means) - 1 - outside] - ordered[outside]).max()), 1e-6)
 
 
 def _extension() -> dict[str, str]:
@@ -133,12 +133,11 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
     sh = base.sh.numpy()
     color = (0.5 + SH_C0 * sh[:, 0]).clip(0, 1)
     opacity = torch.sigmoid(base.logit_opacities).numpy()
-    rotation = writer.array(base.quats.numpy()[:, XYZW], "i2")
     names = [f"{SPLATS}:SH_DEGREE_{degree}_COEF_{n}" for degree in range(base.sh_degree + 1) for n in range(2 * degree + 1)]
     attributes = {
         "POSITION": writer.array((base.means.numpy() - center) / scale, "i2", bounds=True),
         "COLOR_0": writer.array(np.concatenate([linear(color), opacity[:, None]], 1), "u1"),
-        f"{SPLATS}:ROTATION": rotation,
+        f"{SPLATS}:ROTATION": writer.array(base.quats.numpy()[:, XYZW], "i2"),
         f"{SPLATS}:SCALE": writer.array(base.log_scales.exp().numpy() / scale, "f4"),
         f"{SPLATS}:OPACITY": writer.array(opacity, "u2"),
         **{name: writer.array(sh[:, i], "f4") for i, name in enumerate(names)},
@@ -146,7 +145,8 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
     # glTF wants what a target moves to be there at rest as well.
     for name, (field, kind) in MOVES.items():
         if field in motion.deltas and name not in attributes:
-            attributes[name] = rotation if field == "quats" else writer.zeros(base.count, WIDTHS[kind], "i1")
+            is_turn = field == "quats"
+            attributes[name] = attributes[f"{SPLATS}:ROTATION"] if is_turn else writer.zeros(base.count, WIDTHS[kind], "i1")
     return attributes
 
 

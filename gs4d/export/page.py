@@ -23,8 +23,8 @@ def write_html(path: Path, asset: Asset, title: str | None = None, *, frames: in
         path: the file to write, ``*.html``.
         asset: what the page plays.
         title: heading and name of saved pictures; None takes the file's name. Any text is safe.
-        frames: as :func:`gs4d.export.glb.write_glb`.
-        fps: as :func:`gs4d.export.glb.write_glb`.
+        frames: as for :func:`gs4d.export.glb.write_glb`.
+        fps: likewise.
 
     Raises:
         UserError: the file cannot be written.

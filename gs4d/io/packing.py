@@ -60,8 +60,8 @@ def intact(path: Path, kind: str) -> Iterator[None]:
         raise UserError(f"{path} is not an intact {kind} file ({why}); export it again") from error
 
 
-def open_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipExtFile:
-    """Opens one file of a zip.
+def zip_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """One file of a zip, to be opened.
 
     Raises:
         KeyError: it is not there.
@@ -70,7 +70,7 @@ def open_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipExtFile:
     info = archive.getinfo(name)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
         raise ValueError(f"{name} is encrypted or packed by method {info.compress_type}")
-    return archive.open(info)
+    return info
 
 
 def require_count(path: Path, count: int, file_bytes: int) -> None:

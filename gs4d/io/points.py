@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .packing import MAX_FILE_BYTES, Floats, dc_of, intact, open_entry, require_count, to_gaussians
+from .packing import MAX_FILE_BYTES, Floats, dc_of, intact, require_count, to_gaussians, zip_entry
 
 NEIGHBOURS = 3
 MEANS = ("means3d", "means", "points", "xyz")
@@ -76,8 +76,8 @@ def _array(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...]) -> np.n
     if entry is None:
         held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:8])
         raise UserError(f"{path} has no array named {' or '.join(names)} (it has: {held}); it is no point cloud")
-    size = archive.getinfo(entry).file_size
-    with open_entry(archive, entry) as file:
+    info = zip_entry(archive, entry)
+    with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{entry} is npy of version {version}")
@@ -87,7 +87,7 @@ def _array(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...]) -> np.n
             raise ValueError(f"{entry} holds {dtype}, not a table of numbers")
         require_count(path, shape[0], path.stat().st_size)
         need = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if need > min(size, MAX_FILE_BYTES):
-            raise ValueError(f"{entry} claims {need} bytes, it holds {size}")
+        if need > min(info.file_size, MAX_FILE_BYTES):
+            raise ValueError(f"{entry} claims {need} bytes, it holds {info.file_size}")
         values = np.frombuffer(file.read(need), dtype)
         return values.reshape(shape, order="F" if fortran else "C")

@@ -22,7 +22,7 @@ from PIL import Image
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .files import read_json
-from .packing import Floats, intact, join_largest, join_sh, logits, open_entry, read_bytes, require_count, to_gaussians
+from .packing import Floats, intact, join_largest, join_sh, logits, read_bytes, require_count, to_gaussians, zip_entry
 
 META = "meta.json"
 MAX_META_BYTES = 4 << 20
@@ -48,7 +48,7 @@ def read_sog(path: Path) -> Gaussians:
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    with open_entry(archive, name) as file:
+    with archive.open(zip_entry(archive, name)) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"{name} is larger than {limit >> 20} MB")

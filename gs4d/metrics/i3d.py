@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .weights import fill, read_weights
+from ..io.weights import fill, read_weights
 
 SIDE = 224  # pixels of the input, as trained on Kinetics-400
 SHORTEST = 9  # frames below which the last pooling, two steps long, has nothing left

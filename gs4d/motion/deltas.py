@@ -109,5 +109,5 @@ class DeltaMotion(nn.Module, ABC):
         return moved.replace(**picked)
 
     def forward(self, gaussians: Gaussians, t: float) -> Gaussians:
-        """The Gaussians at one time in [0, 1]."""
+        """The Gaussians at one time in [0, 1]: the ``Motion`` protocol."""
         return self.at_times(gaussians, gaussians.means.new_tensor([t])).at_view(0)

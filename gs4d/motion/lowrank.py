@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import UserError
 from ..gaussians import FIELD_NDIM, Gaussians
 
 TIMES_PER_CALL = 4
 SAMPLE_NUMBERS = 8 << 20  # floats of sampled trajectories: what is held while the modes are found, however long the clip
+MAX_KEYFRAMES = 2048  # their products with one another are held, too
 WORST = 0.99  # of the Gaussians have at most the tolerated error
 COLUMNS = {"means": 3, "quats": 4, "log_scales": 3, "logit_opacities": 1, "sh": 3}  # that may move; "sh" is its degree 0
 
@@ -60,10 +62,6 @@ class LowRank:
                 moved[name] = field + change.view(len(times), *field.shape)
         return gaussians.replace(**moved)
 
-    def __call__(self, gaussians: Gaussians, t: float) -> Gaussians:
-        """The Gaussians at one time in [0, 1]: the ``Motion`` protocol."""
-        return self.at_times(gaussians, self.times.new_tensor([t])).at_view(0)
-
 
 def factor(
     move: Callable[[Tensor], Gaussians], frames: Float[Tensor, " f"], *, tolerance: float, keys: int = 1
@@ -80,10 +78,20 @@ def factor(
 
     Returns:
         The Gaussians at ``frames[0]`` with unit quaternions, and the motion that begins there.
+
+    Raises:
+        UserError: there are no Gaussians, not the same in every frame, some that are not finite, or too many keyframes.
     """
+    if (len(frames) - 1) * keys >= MAX_KEYFRAMES:
+        raise UserError(
+            f"a motion of {len(frames)} frames is too long for one file of {MAX_KEYFRAMES} keyframes; ask for fewer"
+        )
     steps = torch.arange(keys) / keys
     times = torch.cat([torch.lerp(frames[:-1, None], frames[1:, None], steps).flatten(), frames[-1:]])
     base = _unit(move(frames[:1]).at_view(0))
+    if base.count == 0 or not all(field.isfinite().all() for _, field in base.items()):
+        what = "some with numbers that are not finite" if base.count else "none"
+        raise UserError(f"of the Gaussians to be written there are {what}; train again, or leave them out of the file first")
     reach = base.log_scales.exp()
     widest = reach.amax(-1, keepdim=True)
     # What a change of 1 means to the picture, as a displacement in world units: a turn by an angle changes the quaternion by
@@ -118,6 +126,11 @@ def _changes(
     last = base.quats
     for begin in range(0, len(times), TIMES_PER_CALL):
         moved = _unit(move(times[begin : begin + TIMES_PER_CALL]))
+        if moved.count != base.count:
+            raise UserError(
+                f"the frames hold {base.count} and {moved.count} Gaussians, but a file that moves them needs the same in every "
+                "frame; export one file per frame (ply, splat, spz)"
+            )
         fields = {name: field for name, field in moved.items() if field.ndim > FIELD_NDIM[name]}
         if "quats" in fields:
             # q and -q are one rotation; along a path the nearer one is taken, so that it has no jumps.
@@ -153,4 +166,6 @@ def _modes(
     rank = max(ranks.values(), default=0)
     # Every mode moves the centres: that is what all players know.
     ranks = {name: rank if name == "means" else own for name, own in ranks.items() if rank and (own or name == "means")}
-    return (gram[:, ::keys] @ basis[:, :rank] / powers[:rank]).float(), ranks
+    weights = gram[:, ::keys] @ basis[:, :rank] / powers[:rank]
+    signs = weights.gather(0, weights.abs().argmax(0, keepdim=True)).sign()  # either would do: the same on every machine
+    return (weights * signs).float(), ranks

@@ -50,6 +50,10 @@ class FrameSequence:
         names = [name for name, _ in gaussians.items()]
         return Gaussians(**{name: torch.stack([getattr(filled[index], name) for index in indices]) for name in names})
 
+    def __call__(self, gaussians: Gaussians, t: float) -> Gaussians:
+        """The frame nearest to one time in [0, 1]: the ``Motion`` protocol."""
+        return self.at_times(gaussians, torch.tensor([t])).at_view(0)
+
 
 def _filled(g: Gaussians, count: int, coefficients: int) -> Gaussians:
     pad = torch.nn.functional.pad

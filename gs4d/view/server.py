@@ -19,6 +19,7 @@ from ..checkpoint import INDEX, read_asset, read_record
 from ..config import parse
 from ..errors import UserError, require_ranges
 from ..export.page import glb_bytes, page_of
+from ..scene import YAxis
 
 ADDRESS = "127.0.0.1"  # never another: whoever can reach it sees the user's work
 PORTS_TRIED = 20
@@ -33,6 +34,8 @@ class ViewOptions:
 
     path: tyro.conf.Positional[Path] = Path("output/rose")
     """Folder of a run, finished or still training, or a splat file."""
+    y_axis: YAxis = "auto"
+    """Where y points in files; see render.py."""
     port: int = 8765
     """On this machine only; the next free one where it is taken."""
     browser: bool = True
@@ -64,12 +67,13 @@ class Subject:
         UserError: there is nothing at ``path`` that can be shown, now or soon.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, y_axis: YAxis = "auto") -> None:
         self.path = path
+        self._y_axis: YAxis = y_axis
         self._lock = threading.Lock()
         self._made: tuple[str, bytes] = ("", b"")
         if not self._waits():
-            self._made = (self._stamp(), glb_bytes(read_asset(path)))
+            self._made = (self._stamp(), self._read())
 
     @property
     def title(self) -> str:
@@ -103,12 +107,15 @@ class Subject:
                 if stamp and stamp == self._made[0]:
                     break
                 try:
-                    self._made = (stamp, glb_bytes(read_asset(self.path)))
+                    self._made = (stamp, self._read())
                 except UserError:
                     # A training run replaces its checkpoint now and then, perhaps while it was being read.
                     if not attempts_left or stamp == self._stamp():
                         raise
             return self._made[1]
+
+    def _read(self) -> bytes:
+        return glb_bytes(read_asset(self.path, self._y_axis))
 
     def _is_run(self) -> bool:
         return (self.path / INDEX).exists() or (self.path / "config.json").exists()
@@ -230,7 +237,7 @@ def main(arguments: list[str]) -> None:
     options = parse(
         ViewOptions, arguments, default=ViewOptions(), program="gs4d view", description="Shows splats in the browser."
     )
-    with Server(Subject(options.path), options.port) as server:
+    with Server(Subject(options.path, options.y_axis), options.port) as server:
         print(f"{options.path} is shown at {server.url} until Ctrl-C.", flush=True)
         if options.browser:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()

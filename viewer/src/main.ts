@@ -12,7 +12,12 @@ import { View } from "./view.ts";
 const ADDRESS_DELAY_MS = 300;
 
 function bytesOf(base64: string): ArrayBuffer {
-  const text = atob(base64);
+  let text = "";
+  try {
+    text = atob(base64);
+  } catch {
+    // Cut short or changed: whoever reads the bytes says so.
+  }
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return bytes.buffer;
@@ -75,6 +80,7 @@ function start(): void {
   const controls = new Controls(view, canvas);
   let written = location.hash;
   let timer = 0;
+  let ownMode: Mode = view.player.mode; // the page's choice, until a person makes one
 
   const obey = (first: boolean): void => {
     const address = readAddress(location.hash);
@@ -106,8 +112,8 @@ function start(): void {
     const first = view.splats === null;
     const splats = readGlb(bytes);
     await view.show(splats);
+    if (view.player.mode === ownMode) view.player.mode = ownMode = joins(splats) ? "loop" : "ping-pong";
     if (first) {
-      if (!joins(splats)) view.player.mode = "ping-pong";
       obey(true);
       controls.start = view.destination;
     }
@@ -123,9 +129,9 @@ function start(): void {
   ready.catch(() => undefined); // told to the person below; a script that waits gets it too
   window.gs4d = api(view, controls, ready);
   if (source === "") {
-    const bytes = bytesOf(holder.textContent ?? "");
+    const inside = holder.textContent ?? "";
     holder.textContent = ""; // twice in memory is once too often
-    const shown = update(bytes).then(() => view.settled());
+    const shown = update(bytesOf(inside)).then(() => view.settled());
     shown.catch((error: Error) => tell(error.message));
     settle(shown);
   } else {
@@ -136,8 +142,8 @@ function start(): void {
         settle(view.settled());
       },
       (text, state) => {
+        announce(text, state);
         if (view.splats === null) tell(text || "Loading the splats.");
-        announce(view.splats === null ? "" : text, state);
       },
     );
   }

@@ -9,6 +9,8 @@ interface Wish {
   weights: Float32Array;
 }
 
+let workerUrl: string | null = null; // one for all: a page that follows a training run starts many workers
+
 export class Orderer {
   private worker: Worker | null = null;
   private local: Sorter | null = null;
@@ -21,8 +23,8 @@ export class Orderer {
     private readonly onOrder: (order: Uint32Array, wish: Wish) => void,
   ) {
     try {
-      const source = new Blob([workerSource], { type: "text/javascript" });
-      this.worker = new Worker(URL.createObjectURL(source));
+      workerUrl ??= URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
+      this.worker = new Worker(workerUrl);
       this.worker.onmessage = ({ data }: MessageEvent<Uint32Array>) => this.arrived(data);
       this.worker.onerror = (event) => {
         event.preventDefault();

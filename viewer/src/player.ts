@@ -16,8 +16,12 @@ export class Player {
   /** `seconds` is the length of one play at speed 1; 0 for what stands still. */
   constructor(public seconds: number) {}
 
+  /** Whether time goes by: what stands still starts to play when it is replaced by what moves. */
+  get running(): boolean {
+    return this.playing && this.seconds > 0;
+  }
+
   play(): void {
-    if (this.seconds <= 0) return;
     if (this.mode === "once" && this.time >= 1) this.time = 0;
     this.playing = true;
   }
@@ -32,7 +36,7 @@ export class Player {
 
   /** Goes on by `elapsed` seconds of the clock on the wall. */
   advance(elapsed: number): void {
-    if (!this.playing || this.seconds <= 0) return;
+    if (!this.running) return;
     const step = (elapsed * this.speed) / this.seconds;
     if (this.mode === "ping-pong") {
       const phase = ((this.back ? 2 - this.time : this.time) + step) % 2; // up to 1 forth, then to 2 back

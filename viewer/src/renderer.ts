@@ -14,6 +14,10 @@ import {
 } from "./shaders.ts";
 import type { Splats } from "./splats.ts";
 
+const ORDER_COLUMNS = 1024;
+const CORNERS = [0, 1, 2, 2, 1, 3];
+const TOO_MANY = "These splats are more than this device's graphics memory can hold; export fewer.";
+
 export interface Background {
   /** RGB in [0, 1]. */
   color: [number, number, number];
@@ -24,6 +28,9 @@ export interface Background {
 interface Scene {
   program: WebGLProgram;
   textures: WebGLTexture[];
+  /** Far to near: the indices of the splats, in a texture of this many rows. */
+  order: WebGLTexture;
+  rows: number;
   targets: number;
   count: number;
 }
@@ -39,11 +46,10 @@ export class Renderer {
   private readonly gl: WebGL2RenderingContext;
   private readonly screen: WebGLProgram;
   private readonly quads: WebGLVertexArrayObject;
-  private readonly order: WebGLBuffer;
+  private readonly largest: number;
   private readonly deep: boolean;
   private scene: Scene | null = null;
   private surface: Surface | null = null;
-  private ordered = 0;
 
   /** Throws an Error whose message is one sentence. */
   constructor(private readonly canvas: HTMLCanvasElement) {
@@ -55,12 +61,9 @@ export class Renderer {
     this.deep = [gl.getExtension("EXT_color_buffer_float"), gl.getExtension("EXT_color_buffer_half_float")].some(Boolean);
     this.screen = link(gl, SCREEN_VERTEX_SHADER, SCREEN_FRAGMENT_SHADER);
     this.quads = gl.createVertexArray();
-    this.order = gl.createBuffer();
+    this.largest = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
     gl.bindVertexArray(this.quads);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
-    gl.enableVertexAttribArray(0);
-    gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(0, 1);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bindVertexArray(null);
   }
 
@@ -68,6 +71,12 @@ export class Renderer {
   load(splats: Splats, order: Uint32Array): void {
     const { gl } = this;
     const moving = movingOf(splats);
+    const rows = Math.max(1, Math.ceil(splats.count / ORDER_COLUMNS));
+    if (rows > this.largest) throw new Error(TOO_MANY);
+    const sorted = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, sorted);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.R32UI, ORDER_COLUMNS, rows);
+    pointwise(gl);
     const scene: Scene = {
       program: link(gl, splatVertexShader(splats, moving), SPLAT_FRAGMENT_SHADER),
       textures: [
@@ -75,22 +84,30 @@ export class Renderer {
         this.texture(movedTexels(splats, moving), gl.RGBA16F),
         this.texture(harmonicTexels(splats), gl.RGBA16F),
       ],
+      order: sorted,
+      rows,
       targets: splats.targets.length,
       count: splats.count,
     };
     if (this.scene !== null) {
       gl.deleteProgram(this.scene.program);
-      this.scene.textures.forEach((t) => gl.deleteTexture(t));
+      [this.scene.order, ...this.scene.textures].forEach((t) => gl.deleteTexture(t));
     }
+    const corners = new Uint32Array(6 * splats.count).map((_, i) => 4 * Math.floor(i / 6) + CORNERS[i % 6]);
+    gl.bindVertexArray(this.quads);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
+    gl.bindVertexArray(null);
     this.scene = scene;
     this.reorder(order);
   }
 
   reorder(order: Uint32Array): void {
-    const { gl } = this;
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
-    gl.bufferData(gl.ARRAY_BUFFER, order, gl.DYNAMIC_DRAW);
-    this.ordered = order.length;
+    const { gl, scene } = this;
+    if (scene === null) return;
+    const padded = new Uint32Array(ORDER_COLUMNS * scene.rows);
+    padded.set(order);
+    gl.bindTexture(gl.TEXTURE_2D, scene.order);
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, ORDER_COLUMNS, scene.rows, gl.RED_INTEGER, gl.UNSIGNED_INT, padded);
   }
 
   /**
@@ -141,9 +158,10 @@ export class Renderer {
     const where = (name: string): WebGLUniformLocation | null => gl.getUniformLocation(program, name);
     const pose = poseOf(orbit);
     gl.useProgram(program);
-    ["base", "moves", "harmonics"].forEach((name, unit) => {
+    const textures = [...scene.textures, scene.order];
+    ["base", "moves", "harmonics", "order"].forEach((name, unit) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, scene.textures[unit]);
+      gl.bindTexture(gl.TEXTURE_2D, textures[unit]);
       gl.uniform1i(where(name), unit);
     });
     if (scene.targets > 0) {
@@ -159,7 +177,7 @@ export class Renderer {
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.bindVertexArray(this.quads);
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, this.ordered);
+    gl.drawElements(gl.TRIANGLES, 6 * scene.count, gl.UNSIGNED_INT, 0);
     gl.bindVertexArray(null);
   }
 
@@ -200,16 +218,14 @@ export class Renderer {
   /** A texture of texels that shaders read one by one, filled row by row. */
   private texture(texels: Float32Array, format: number): WebGLTexture {
     const { gl } = this;
-    const largest = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
-    const width = Math.min(largest, 4096);
+    const width = Math.min(this.largest, 4096);
     const height = Math.max(1, Math.ceil(texels.length / 4 / width));
-    if (height > largest) throw new Error("These splats are more than this device's graphics memory can hold; export fewer.");
+    if (height > this.largest) throw new Error(TOO_MANY);
     const padded = new Float32Array(width * height * 4);
     padded.set(texels);
     const texture = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    pointwise(gl);
     gl.texImage2D(gl.TEXTURE_2D, 0, format, width, height, 0, gl.RGBA, gl.FLOAT, padded);
     return texture;
   }
@@ -260,6 +276,12 @@ function harmonicTexels({ count, harmonics, degree }: Splats): Float32Array {
     }
   }
   return texels;
+}
+
+/** For the bound texture: texels are read as they are. */
+function pointwise(gl: WebGL2RenderingContext): void {
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+  gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
 }
 
 function link(gl: WebGL2RenderingContext, vertex: string, fragment: string): WebGLProgram {

@@ -1,4 +1,6 @@
-// The rasterizer's formulas (gs4d/render/reference.py) as instanced quads, with its numbers (gs4d/render/constants.py).
+// The rasterizer's formulas (gs4d/render/reference.py) with its numbers (gs4d/render/constants.py), a quad per splat.
+// Corner c of the splat that is drawn as number s has the vertex index 4 s + c. Instances of four vertices would be simpler,
+// and slow: many drivers begin each one anew.
 
 import type { Splats, Target } from "./splats.ts";
 
@@ -51,7 +53,7 @@ const float NEAR = 0.01;
 const float FAR = 1e10;
 const float FOV_MARGIN = 0.3;
 
-layout(location = 0) in uint index;
+uniform highp usampler2D order;
 uniform sampler2D base;
 uniform sampler2D moves;
 uniform sampler2D harmonics;
@@ -83,7 +85,9 @@ mat3 rotationOf(vec4 q) {
 
 void main() {
   gl_Position = vec4(0.0, 0.0, 2.0, 1.0);  // outside: what is not drawn stays there
-  int i = int(index);
+  int slot = gl_VertexID >> 2;
+  int columns = textureSize(order, 0).x;
+  int i = int(texelFetch(order, ivec2(slot % columns, slot / columns), 0).r);
   vec4 start = texel(base, 4 * i);
   vec3 mean = start.xyz;
   float logit = start.w;
@@ -122,7 +126,7 @@ void main() {
   float shortest = det / longest;
   vec2 axis = abs(b) > 1e-6 * longest ? normalize(vec2(b, longest - a)) : (a >= c ? vec2(1.0, 0.0) : vec2(0.0, 1.0));
   float reach = sqrt(level) + 0.01;
-  vec2 corner = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0 - 1.0;
+  vec2 corner = vec2(gl_VertexID & 1, (gl_VertexID >> 1) & 1) * 2.0 - 1.0;
   place = reach * corner;
   vec2 offset = place.x * sqrt(longest) * axis + place.y * sqrt(shortest) * vec2(-axis.y, axis.x);
   vec2 pixel = scale * seen.xy + offset - vec2(0.0, 0.5 * margin);

@@ -148,7 +148,7 @@ export class View {
     const following = !close(this.orbit, this.goal);
     this.orbit = following ? between(this.orbit, this.goal, 1 - Math.exp(-EASE_PER_SECOND * elapsed)) : this.goal;
 
-    const moving = this.player.playing || following;
+    const moving = this.player.running || following;
     this.keepPace(moving ? elapsed : 0);
     this.last = moving ? now : null;
     if (this.splats !== null && this.orderer !== null) {
@@ -161,7 +161,7 @@ export class View {
       }
       const margin = this.margin / this.canvas.clientHeight;
       this.renderer.draw(this.orbit, weights, this.backdrop(), moving ? QUALITIES[this.quality] : 1, margin);
-      if (this.player.playing || (!moving && !this.orderer.busy)) this.waiters.splice(0).forEach((resolve) => resolve());
+      if (this.player.running || (!moving && !this.orderer.busy)) this.waiters.splice(0).forEach((resolve) => resolve());
     }
     this.onframe();
     if (moving) this.wake();

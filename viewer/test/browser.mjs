@@ -217,5 +217,16 @@ const difference = (page, a, b) =>
   await page.close();
 }
 
+// Cut short, it says so.
+{
+  const whole = readFileSync(path, "utf8");
+  const broken = join(out, "broken.html");
+  writeFileSync(broken, whole.replace(/(application\/octet-stream"[^>]*>.{3000})[^<]*/, "$1"));
+  const page = await browser.newPage();
+  await page.goto(pathToFileURL(broken).href);
+  await page.locator("#message", { hasText: "damaged" }).waitFor();
+  await page.close();
+}
+
 await browser.close();
 console.log(`the page passes; pictures in ${out}`);

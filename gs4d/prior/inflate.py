@@ -1,0 +1,74 @@
+"""The prior that needs no weights: every frame's silhouette is blown up to a solid, coloured by what the frame shows.
+
+Half thickness is the square root of the solution of a Poisson equation inside the mask, after Igarashi et al. 1999 ("Teddy") and
+Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a sphere, a strip a round bar, thin parts stay thin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from ..clip import premultiply
+from ..errors import require_ranges
+from .shell import Shell
+
+LOGIT_OPACITY = 4.0
+BLUR = 0.1  # of the longer side: the far side keeps colours that change more slowly than this
+
+
+@dataclass(frozen=True)
+class InflateOptions:
+    """How silhouettes become solids."""
+
+    depth: float = 1.0
+    """Thickness over that of a round body; below 1 flatter."""
+    far_side: Literal["smooth", "mirror"] = "smooth"
+    """Colour of the side that the frame does not show: the frame's colours without their detail, or the near side's own."""
+
+    def __post_init__(self) -> None:
+        require_ranges("prior.inflate", self, depth=(0.05, 4))
+
+
+def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Half thickness in pixels of the solid over ``mask``: sqrt(u) with laplace(u) = -4 inside and u = 0 outside."""
+    inner = np.pad(mask, 1)
+    ys, xs = np.nonzero(inner)
+    n = len(ys)
+    out = np.zeros(inner.shape, np.float32)
+    if n:
+        index = np.full(inner.shape, -1)
+        index[ys, xs] = np.arange(n)
+        near = np.stack([index[ys + dy, xs + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))])
+        _, row = np.nonzero(near >= 0)
+        i, j = np.concatenate([np.arange(n), row]), np.concatenate([np.arange(n), near[near >= 0]])
+        laplacian = coo_matrix((np.concatenate([np.full(n, 4.0), np.full(len(row), -1.0)]), (i, j)), (n, n))
+        out[ys, xs] = np.sqrt(spsolve(laplacian.tocsc(), np.full(n, 4.0)))
+    return out[1:-1, 1:-1]
+
+
+def far_colors(image: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w 3"]:
+    """The colours of a premultiplied picture without their detail: a wide blur that ignores what is outside the object."""
+    blur = BLUR * max(image.shape[:2])
+    soft = ndimage.gaussian_filter(image, (blur, blur, 0), mode="constant", truncate=6.0)
+    return soft[..., :3] / np.maximum(soft[..., 3:], 1e-6)
+
+
+def inflate(images: UInt8[Tensor, "b h w 4"], options: InflateOptions) -> Shell:
+    """The solid over every picture (RGBA, straight alpha)."""
+    pictures = premultiply(images)
+    mask = pictures[..., 3] > 0.5
+    thick = torch.stack([torch.from_numpy(half_thickness(one.numpy())) for one in mask]) * options.depth
+    near = (pictures[..., :3] / pictures[..., 3:].clamp_min(1e-6)).clamp(0, 1)
+    far = torch.stack([torch.from_numpy(far_colors(one.numpy())) for one in pictures]) if options.far_side == "smooth" else near
+    depth = torch.stack([-thick, thick], 1)
+    colors = torch.stack([near, far], 1).permute(0, 1, 4, 2, 3)
+    return Shell(mask, depth, colors, torch.full((len(mask), 3, *mask.shape[1:]), LOGIT_OPACITY))

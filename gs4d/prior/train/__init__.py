@@ -1,0 +1,1 @@
+"""Training of the priors that come in the box."""

@@ -1,0 +1,140 @@
+"""An object on the drawing board: parts, bones and deformations, and helpers that limbs, faces and wheels are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from numpy.random import Generator
+
+from .paint import Colour, Paint, solid
+from .rig import Bone, Deform, Turn, Wave
+from .surface import Sweep, Vector, curve, superquadric, tube
+
+X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+WHITE, BLACK = np.array([0.97, 0.97, 0.97]), np.array([0.03, 0.03, 0.04])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A surface, its colours, and the bones that carry it.
+
+    Attributes:
+        surface: in the rest pose.
+        paint: its colours.
+        bones: that carry it from its lower end to its upper, each an equal share of its height.
+        sharp: how suddenly one bone takes over from the next: 1 over the whole share, 3 at a joint.
+        soft: how far it follows ripples at its lower and upper end.
+        keep: of its rest points, those that are there; None: all.
+        inward: whether it is seen from within, as the wall of a hole is.
+    """
+
+    surface: Sweep
+    paint: Paint
+    bones: tuple[int, ...]
+    sharp: float = 1.0
+    soft: tuple[float, float] = (0.0, 0.0)
+    keep: Callable[[Float[ndarray, "n 3"]], Bool[ndarray, "n"]] | None = None
+    inward: bool = False
+
+
+@dataclass
+class Plan:
+    """What a family of objects fills in; front is +z, up is +y, about one unit large.
+
+    Attributes:
+        rng: where all its chance comes from.
+        vigour: how much it moves: 0 not at all, 1 as usual.
+    """
+
+    rng: Generator
+    vigour: float
+    parts: list[Part] = field(default_factory=list)
+    bones: list[Bone] = field(default_factory=list)
+    deforms: list[Deform] = field(default_factory=list)
+
+    def bone(self, joint: Vector, *turns: Turn, parent: int = -1, slide: Turn | None = None, grow: Wave | None = None) -> int:
+        """Adds a bone and returns its index."""
+        self.bones.append(Bone(parent, np.asarray(joint, float), turns, slide, grow))
+        return len(self.bones) - 1
+
+    def add(self, surface: Sweep, paint: Paint | Colour, *bones: int, **how: object) -> None:
+        """Adds a part; ``how`` are further fields of :class:`Part`."""
+        self.parts.append(Part(surface, solid(paint) if isinstance(paint, ndarray) else paint, bones, **how))  # type: ignore[arg-type]
+
+    def chain(self, line: Sequence[Vector] | ndarray, count: int, parent: int, turns: Callable[[int], tuple[Turn, ...]]) -> list[int]:
+        """``count`` bones along a line, each on the one before; ``turns`` gives the turns of each."""
+        joints = curve(line)
+        steps = np.sqrt((np.diff(joints, axis=0) ** 2).sum(-1))
+        arc = np.concatenate([[0.0], np.cumsum(steps)])
+        found = []
+        for i in range(count):
+            joint = [float(np.interp(arc[-1] * i / count, arc, column)) for column in joints.T]
+            parent = self.bone(joint, *turns(i), parent=parent)
+            found.append(parent)
+        return found
+
+    def sway(self, amount: float, cycles: float | None = None, phase: float | None = None, **how: object) -> Wave:
+        """A wave scaled by the object's vigour, one or two cycles, at a random phase unless said."""
+        rng = self.rng
+        turns = float(rng.integers(1, 3)) if cycles is None else cycles
+        return Wave(amount * self.vigour, turns, float(rng.random()) if phase is None else phase, **how)  # type: ignore[arg-type]
+
+    # --- helpers that several families use ---
+
+    def ball(self, centre: Vector, size: Vector | float, paint: Paint | Colour, bone: int) -> None:
+        """An ellipsoid."""
+        axes = (size, size, size) if isinstance(size, float) else size
+        self.add(superquadric(axes).place(centre), paint, bone)
+
+    def eyes(self, head: Vector, size: Vector, bone: int, colour: Colour, forward: float = 0.8) -> None:
+        """Two eyes on the front (+z) of an ellipsoid: dots, or white with pupils, or with coloured irises."""
+        rng = self.rng
+        spread, lift = rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.4)
+        eye = min(size[0], size[1]) * rng.uniform(0.14, 0.34)
+        style = rng.choice(["dot", "white", "iris"])
+        depth = size[2] * np.sqrt(max(0.05, 1 - spread**2 - lift**2)) * (0.9 + 0.1 * forward)
+        for mirror in (-1, 1):
+            centre = np.asarray(head, float) + [mirror * spread * size[0], lift * size[1], depth]
+            out = np.array([0.35 * mirror * spread, 0.1, 1.0])
+            if style == "dot":
+                self.ball(centre, eye * 0.7, BLACK, bone)
+                continue
+            self.ball(centre, eye, WHITE, bone)
+            if style == "iris":
+                self.ball(centre + out * eye * 0.28, eye * 0.8, colour, bone)
+            self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, bone)
+
+    def limb(self, line: Sequence[Vector], radii: Sequence[float], paint: Paint, bones: Sequence[int], **shape: float) -> None:
+        """A tube with a joint at every change of bone."""
+        self.add(tube(line, radii, **shape), paint, *bones, sharp=2.2)  # type: ignore[arg-type]
+
+    def blade(
+        self, line: Sequence[Vector], widths: Sequence[float], paint: Paint | Colour, bones: Sequence[int], side: Vector, **how: object
+    ) -> None:
+        """A flat part - leaf, ear, wing, fin - whose width runs along ``side``."""
+        flat = 0.018 / max(max(widths), 0.02)
+        self.add(tube(line, widths, flat=min(flat, 0.6), side=side), paint, *bones, **how)
+
+
+def turned(*turns: tuple[Sequence[float], float]) -> Float[ndarray, "3 3"]:
+    """Rows: the images of x, y and z under turns about axes by angles in radians, the last applied first."""
+    matrix = np.eye(3)
+    for axis, angle in turns:
+        x, y, z = np.asarray(axis, float) / np.sqrt(np.square(axis).sum())
+        cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+        matrix = matrix @ (np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross))
+    return matrix.T
+
+
+def upright(direction: Vector) -> Float[ndarray, "3 3"]:
+    """Axes whose y points along a direction."""
+    y = np.asarray(direction, float)
+    y = y / np.sqrt((y**2).sum())
+    helper = np.array(Z if abs(y[2]) < 0.8 else X)
+    x = np.cross(y, helper)
+    x /= np.sqrt((x**2).sum())
+    return np.stack([x, y, np.cross(x, y)])
