@@ -72,7 +72,8 @@ class Skin:
         surface = surface_of(g, faces)
         visible = (g.logit_opacities.sigmoid() > VISIBLE).nonzero().squeeze(1)
         k = min(NEIGHBOURS, len(visible))
-        distances, found = KDTree(g.means[visible].numpy()).query(surface.vertices.numpy(), k=[*range(1, k + 1)])
+        tree: Any = KDTree(g.means[visible].numpy())
+        distances, found = tree.query(surface.vertices.numpy(), k=range(1, k + 1))
         near = visible[torch.from_numpy(found)]
         away = surface.vertices[:, None] - g.means[near]
         inverse = torch.linalg.inv(covariances(g.quats, g.log_scales.clamp_min(-6))[near])

@@ -105,7 +105,7 @@ def _texels(base: Gaussians, motion: LowRank, piece: int, pieces: int, which: Te
     center = float(centers[piece])
 
     def path(field: str, degree: int) -> Float[Tensor, "d n c"]:
-        value = base.sh[which, 0] if field == "sh" else getattr(base, field)[which].view(int(which.sum()), -1)
+        value = (base.sh[:, 0] if field == "sh" else getattr(base, field).view(base.count, -1))[which]
         terms = torch.zeros(degree + 1, *value.shape)
         if field in motion.deltas:
             deltas = motion.deltas[field][:, which]

@@ -28,7 +28,7 @@ try:
 except ImportError as error:
     raise UserError("the mesh needs open3d; install it with: pip install 'gs4d[mesh]'") from error
 
-RESOLUTION = 160  # voxels along the longest side
+RESOLUTION = (64, 320)  # voxels along the longest side, least and most; between them 160 for 20000 triangles
 LEVEL = 0.4  # of the summed opacity, at which the silhouettes of the rose's mesh and splat overlap best (IoU 0.97)
 VISIBLE = 0.05  # opacity of the least that counts
 CUT = 2.5  # standard deviations after which a Gaussian ends
@@ -61,7 +61,8 @@ def surface_of(g: Gaussians, faces: int) -> Surface:
     low, high = g.means.quantile(tails, dim=0) if g.count < 1 << 24 else (g.means.amin(0), g.means.amax(0))
     margin = 0.1 * float((high - low).max()) + 1e-6
     low, high = low - margin, high + margin
-    voxel = float((high - low).max()) / RESOLUTION
+    resolution = min(max(round(math.sqrt(1.28 * faces)), RESOLUTION[0]), RESOLUTION[1])
+    voxel = float((high - low).max()) / resolution
     density = _density(g, low, voxel, ((high - low) / voxel).ceil().int().tolist())
     mesh = _isosurface(density.numpy(), low.double().numpy(), voxel)
     if not len(mesh.triangles):
