@@ -140,9 +140,10 @@ def _read_run(folder: Path) -> Asset:
         state = {k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")}
         motion.load_state_dict(state)
         orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
+        paths = {name: tuple(Orbit(**orbit) for orbit in path) for name, path in record.get("paths", {}).items()}
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
-    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits)
+    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits, paths)
 
 
 def _sha256(path: Path) -> str:

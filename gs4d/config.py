@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from .errors import UserError, nearest, require_ranges
+from .errors import UserError, nearest, require_folder_name, require_ranges
 from .export import ExportOptions
 from .fit import FitOptions
 from .io.files import read_json, write_json
@@ -45,11 +45,8 @@ class Config:
 
     def __post_init__(self) -> None:
         require_ranges("config", self, view_port=(1, 65535))
-        for option, name in (("-e", self.name), ("--name_override", self.clip)):
-            if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-                raise UserError(
-                    f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0"
-                )
+        require_folder_name("-e", self.name)
+        require_folder_name("--name_override", self.clip)
 
     @property
     def clip(self) -> str:

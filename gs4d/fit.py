@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .asset import Asset
 from .camera import Camera
 from .checkpoint import motion_record, read_checkpoint, write_checkpoint
-from .clip import Clip, Orbit, cameras_of, over_white, premultiply
+from .clip import Clip, Orbit, Pictures, cameras_of, over_white
 from .densify import DensifyOptions, NeedMeter, densify
 from .errors import Interrupted, UserError, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
@@ -37,6 +37,7 @@ BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it move
 WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
 WAIT_SECONDS = 0.03  # between two looks at whether a paused fit may go on
+DECODE_AHEAD = 4  # steps
 
 
 @dataclass(frozen=True)
@@ -168,11 +169,8 @@ class Fitter:
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.times = clip.times()
-        self.cameras = [track.camera() for track in clip.tracks]
-        # Of all pictures and cameras, so that a run is not resumed on others.
-        self.fingerprint = zlib.crc32(repr([track.orbit for track in clip.tracks]).encode())
-        for track in clip.tracks:
-            self.fingerprint = zlib.crc32(track.images.numpy().tobytes(), self.fingerprint)
+        self.cameras = [cameras_of(t.orbits, width=t.size[1], height=t.size[0]) for t in clip.tracks]
+        self.fingerprint = fingerprint(clip)
 
     def _adopt(self, gaussians: Gaussians) -> None:
         """Makes ``gaussians`` the parameters, with a fresh optimizer."""
@@ -198,7 +196,8 @@ class Fitter:
     def asset(self) -> Asset:
         """What has been fitted so far."""
         orbits = {track.name: track.orbit for track in self.clip.tracks}
-        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits)
+        paths = {track.name: track.path for track in self.clip.tracks if track.path}
+        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits, paths)
 
     def advance(self) -> dict[str, Any]:
         """One optimizer step; returns its stage, loss, PSNR of the batch (dB) and number of Gaussians."""
@@ -209,14 +208,18 @@ class Fitter:
         canonical = self.gaussians()
         loss, squared_error, values = self._regularizers(stage), 0.0, 0
         observed = []
-        for frames, tracks in self._batches(stage):
+        self._expect()
+        for frames, tracks in self._batches(self.step):
             moved = canonical if stage == "static" else self.motion.at_times(canonical, self.times[frames].to(self.device))
             offsets = torch.zeros(len(frames), canonical.count, 2, device=self.device, requires_grad=True)
-            drawn = render(moved, self._cameras(tracks), background=WHITE, screen_offsets=offsets)
+            drawn = render(moved, self._cameras(frames, tracks), background=WHITE, screen_offsets=offsets)
             target = torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)])
             picture, coverage = over_white(target.to(self.device))
-            weights = torch.tensor([self.clip.tracks[k].weight * (o.losses.anchor if k == 0 else 1.0) for k in tracks])
-            weights = weights.to(self.device)
+            weights = [
+                self.clip.tracks[k].weight_at(t) * (o.losses.anchor if k == 0 else 1.0)
+                for t, k in zip(frames, tracks, strict=True)
+            ]
+            weights = torch.tensor(weights, device=self.device)
             share = len(frames) / o.views_per_step
             loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
             loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], coverage, weights)
@@ -239,21 +242,34 @@ class Fitter:
         psnr = -10 * math.log10(max(squared_error / values, 1e-10))
         return {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count}
 
-    def _batches(self, stage: str) -> list[tuple[list[int], list[int]]]:
-        """The (frame, track) pairs of this step, in groups whose pictures have one size."""
+    def _batches(self, step: int) -> list[tuple[list[int], list[int]]]:
+        """The (frame, track) pairs of a step, in groups whose pictures have one size.
+
+        They depend on nothing but the seed and the step, so that the pictures of later steps can be decoded ahead.
+        """
         o, tracks, frames = self.options, self.clip.tracks, self.clip.frames
-        some = torch.randperm(frames, generator=self.generator)[: o.times_per_step].tolist()
-        views = torch.randperm(len(tracks), generator=self.generator).tolist()
+        draw = torch.Generator().manual_seed((o.seed * 1_000_003 + step) % 2**63)
+        some = torch.randperm(frames, generator=draw)[: o.times_per_step].tolist()
+        views = torch.randperm(len(tracks), generator=draw).tolist()
+        static = o.stage(step) == "static"
         groups: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
         for i in range(o.views_per_step):
             track = views[i % len(views)]
             group = groups.setdefault(tracks[track].size, ([], []))
-            group[0].append(o.static_frame if stage == "static" else some[i % len(some)])
+            group[0].append(o.static_frame if static else some[i % len(some)])
             group[1].append(track)
         return list(groups.values())
 
-    def _cameras(self, tracks: list[int]) -> Camera:
-        cameras = [self.cameras[k] for k in tracks]
+    def _expect(self) -> None:
+        """Has the pictures of a later step decoded while this one is computed."""
+        later = self.step + DECODE_AHEAD
+        for frames, tracks in self._batches(later) if later < self.options.steps else ():
+            for frame, track in zip(frames, tracks, strict=True):
+                if isinstance(images := self.clip.tracks[track].images, Pictures):
+                    images.expect(frame)
+
+    def _cameras(self, frames: list[int], tracks: list[int]) -> Camera:
+        cameras = [self.cameras[k].select([t if len(self.cameras[k]) > 1 else 0]) for t, k in zip(frames, tracks, strict=True)]
         T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])
         return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
 
@@ -277,7 +293,7 @@ class Fitter:
         cameras = cameras_of(orbits, width=source.size[1], height=source.size[0]).to(self.device)
         moved = self.motion.at_times(canonical, self.times[frames].to(self.device))
         images = render(moved, cameras, background=WHITE).rgb
-        condition = premultiply(source.images[frames]).to(self.device)
+        condition = torch.stack([source.premultiplied(t) for t in frames.tolist()]).to(self.device)
         return self.prior.score(images, cameras, condition, 1 - (1 - self.step / o.steps) / o.fine)
 
     def _densify(self) -> None:
@@ -299,7 +315,15 @@ class Fitter:
         tensors |= {"need.total": self.need.total, "need.seen": self.need.seen, "random": self.generator.get_state()}
         motion = motion_record(self.motion, self.clip.frames)
         orbits = {track.name: asdict(track.orbit) for track in self.clip.tracks}
-        record = {"step": self.step, "seconds": self.seconds, "history": self.history, "motion": motion, "orbits": orbits}
+        paths = {track.name: [asdict(orbit) for orbit in track.path] for track in self.clip.tracks if track.path}
+        record = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "motion": motion,
+            "orbits": orbits,
+            "paths": paths,
+        }
         record |= {"options": asdict(self.options), "pictures": self.fingerprint}
         write_checkpoint(folder, tensors, record)
 
@@ -396,6 +420,15 @@ def fit(
                 raise Interrupted
     fitter.save(folder)
     return fitter
+
+
+def fingerprint(clip: Clip) -> int:
+    """Of all pictures and cameras, so that a run is not resumed on others."""
+    value = zlib.crc32(repr([(track.orbits, track.weights) for track in clip.tracks]).encode())
+    for track in clip.tracks:
+        images = track.images
+        value = images.digest(value) if isinstance(images, Pictures) else zlib.crc32(images.numpy().tobytes(), value)
+    return value
 
 
 @contextmanager

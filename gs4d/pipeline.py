@@ -127,7 +127,7 @@ def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
     for frame, t in enumerate(clip.times().tolist()):
         gaussians = asset.at(t)
         for track in tracks:
-            rows[track.name].append(_score_picture(render(gaussians, track.camera()), *over_white(track.images[frame])))
+            rows[track.name].append(_score_picture(render(gaussians, track.camera(frame)), *over_white(track.images[frame])))
     views = {name: _mean_row(pictures) for name, pictures in rows.items()}
     groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
     scores = {group: _mean_row([views[track.name] for track in some]) for group, some in groups.items() if some}
@@ -204,7 +204,7 @@ def rerender(options: RenderOptions) -> list[Path]:
         write_turntable(out / "turntable.mp4", asset, options)
         written += [out / "input_view.mp4", out / "turntable.mp4"]
     if not options.skip_train:
-        write_views(out / "train", asset, asset.orbits, options)
+        write_views(out / "train", asset, {**asset.orbits, **asset.paths}, options)
         written.append(out / "train")
     if not options.skip_test:
         write_views(out / "eval", asset, views, options)

@@ -1,158 +1,220 @@
-"""The animated mesh: a closed surface around the Gaussians that moves with them, as others read it."""
+"""Animated models stand where glTF says, and Gaussians cover them."""
 
-import subprocess
-import sys
+from __future__ import annotations
+
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pygltflib
 import pytest
 import torch
-from test_export import Lift, toy_asset
-from toys import blobs
+from gltf_builder import QUAD, QUAD_FACES, QUAD_UV, Builder, png, sliding_quad, srgb
 
-from gs4d.asset import Asset
-from gs4d.clip import Orbit
 from gs4d.errors import UserError
-from gs4d.export import ExportOptions
-from gs4d.export.mesh import Skin, write_mesh
-from gs4d.export.surface import Surface, surface_of, vertex_normals
-from gs4d.motion import DeltaMotion
+from gs4d.geometry import SH_C0, covariances
+from gs4d.mesh import AnimatedMesh, load_animated_mesh, surface_gaussians
 
-FACES = 1500
-
-
-@pytest.fixture(scope="module")
-def asset() -> Asset:
-    return toy_asset(frames=4)
+ROOT = Path(__file__).parent.parent
+TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+HALF = math.sqrt(0.5)
 
 
-@pytest.fixture(scope="module")
-def skin(asset: Asset) -> Skin:
-    return Skin.of(asset, FACES)
+def load(b: Builder, tmp_path: Path, clip: str | None = None) -> AnimatedMesh:
+    return load_animated_mesh(b.save(tmp_path / "model.glb"), clip)
 
 
-@pytest.fixture(scope="module")
-def folder(asset: Asset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("mesh") / "mesh"
-    write_mesh(path, asset, ExportOptions(faces=FACES, fps=4.0, frames=4))
-    return path
+def stand(mesh: AnimatedMesh, time: float) -> np.ndarray:
+    """Vertices in the file's own space."""
+    placement = np.linalg.inv(mesh.placement)
+    return mesh.at(time).vertices @ placement[:3, :3].T + placement[:3, 3]
 
 
-@pytest.fixture(scope="module")
-def surface() -> Surface:
-    return surface_of(blobs(0.0), FACES)
-
-
-def test_the_surface_is_closed_and_faces_outwards(surface: Surface):
-    assert 0.5 * FACES < len(surface.faces) <= FACES
-    edges = surface.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    kinds = torch.unique(edges, dim=0, return_counts=True)
-    assert (kinds[1] == 1).all()  # each edge once in each direction: closed, and all faces turned alike
-    assert torch.equal(kinds[0], torch.unique(edges.flip(1), dim=0))
-    center = torch.where(surface.vertices[:, :1] < 0, torch.tensor([-0.2, 0.0, 0.0]), torch.tensor([0.22, 0.0, 0.05]))
-    away = surface.vertices - center
-    assert away.norm(dim=1).min() > 0.15  # nothing inside the balls of radius 0.16 plus the width of the Gaussians
-    assert away.norm(dim=1).max() < 0.26
-    outward = (vertex_normals(surface.vertices, surface.faces) * away).sum(1) / away.norm(dim=1)
-    assert outward.mean() > 0.95
-
-
-def test_its_colours_are_those_of_the_pictures(surface: Surface):
-    red, blue = (surface.colors[side] for side in (surface.vertices[:, 0] < -0.1, surface.vertices[:, 0] > 0.15))
-    assert red.mean(0).tolist() == pytest.approx([0.9, 0.2, 0.1], abs=0.05)
-    assert blue.mean(0).tolist() == pytest.approx([0.1, 0.3, 0.8], abs=0.05)
-
-
-def test_vertices_follow_the_gaussians_around_them(asset: Asset, skin: Skin):
-    first, last = skin.at_times(asset, torch.tensor([0.0, 1.0]))
-    left, right = first[:, 0] < -0.1, first[:, 0] > 0.15
-    assert (last - first)[left].mean(0).tolist() == pytest.approx([0.0, 0.15, 0.0], abs=0.01)
-    assert (last - first)[right].abs().max() < 0.01
-
-
-class Turn(DeltaMotion):
-    """Everything turns by a right angle about y through the origin, as one rigid body."""
-
-    def moves(self, means: torch.Tensor, times: torch.Tensor) -> dict[str, torch.Tensor]:
-        angle = times * torch.pi / 2
-        c, s, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-        rows = [torch.stack(row, -1) for row in ((c, zero, s), (zero, zero + 1, zero), (-s, zero, c))]
-        to = torch.einsum("tij,nj->tni", torch.stack(rows, 1), means)
-        half = torch.zeros(len(times), len(means), 3)
-        half[..., 1] = (angle / 2).tan()[:, None]
-        return {"position": to - means, "rotation": half}
-
-
-def test_a_rigid_turn_turns_the_mesh():
-    asset = Asset(blobs(0.0), Turn(), 2, {"input": Orbit()})
-    skin = Skin.of(asset, FACES)
-    first, last = skin.at_times(asset, torch.tensor([0.0, 1.0]))
-    wanted = torch.stack([first[:, 2], first[:, 1], -first[:, 0]], 1)
-    assert (last - wanted).abs().max() < 1e-4
-
-
-def accessor(gltf: Any, index: int) -> np.ndarray:
-    a = gltf.accessors[index]
-    view = gltf.bufferViews[a.bufferView]
-    kind = {5126: np.float32, 5125: np.uint32, 5123: np.uint16}[a.componentType]
-    width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[a.type]
-    return np.frombuffer(gltf.binary_blob(), kind, a.count * width, view.byteOffset or 0).reshape(a.count, width)
-
-
-def test_the_glb_plays_the_same_motion_elsewhere(folder: Path, asset: Asset, skin: Skin):
-    gltf: Any = pygltflib.GLTF2.load_binary(folder / "mesh.glb")
-    primitive = gltf.meshes[0].primitives[0]
-    base = accessor(gltf, primitive.attributes.POSITION)
-    faces = torch.from_numpy(accessor(gltf, primitive.indices).reshape(-1, 3).astype(np.int64))
-    sampler = gltf.animations[0].samplers[0]
-    times = accessor(gltf, sampler.input)[:, 0]
-    weights = accessor(gltf, sampler.output).reshape(len(times), -1)
-    assert (times[0], times[-1]) == (0.0, pytest.approx(0.75))  # four frames at four per second
-    assert gltf.animations[0].channels[0].target.path == "weights"
-    for t in (0.0, 0.5, 1.0):
-        w = np.array([np.interp(t * times[-1], times, weights[:, k]) for k in range(weights.shape[1])])
-        played = base + sum(a * accessor(gltf, target["POSITION"]) for a, target in zip(w, primitive.targets, strict=True))
-        wanted = skin.at_times(asset, torch.tensor([t]))[0]
-        assert np.abs(played - wanted.numpy()).max() < 2e-3
-        normals = accessor(gltf, primitive.attributes.NORMAL)
-        normals = normals + sum(a * accessor(gltf, target["NORMAL"]) for a, target in zip(w, primitive.targets, strict=True))
-        assert (torch.from_numpy(normals) * vertex_normals(wanted, faces)).sum(1).median() > 0.99
-    color = accessor(gltf, primitive.attributes.COLOR_0)[base[:, 0] < -0.1] / 65535
-    assert color.mean(0).tolist() == pytest.approx([0.79, 0.033, 0.01, 1.0], abs=0.06)  # linear light
-
-
-def test_the_objs_are_the_frames(folder: Path, asset: Asset, skin: Skin):
-    assert sorted(p.name for p in folder.iterdir()) == [*(f"{i:04d}.obj" for i in range(4)), "mesh.glb"]
-    rows = [line.split() for line in (folder / "0003.obj").read_text().splitlines()]
-    points = np.array([row[1:] for row in rows if row[0] == "v"], float)
-    assert np.abs(points[:, :3] - skin.at_times(asset, torch.tensor([1.0]))[0].numpy()).max() < 1e-4
-    faces = np.array([[int(corner.split("//")[0]) for corner in row[1:]] for row in rows if row[0] == "f"])
-    assert np.array_equal(faces - 1, skin.surface.faces.numpy())
-
-
-def test_haze_has_no_surface():
-    haze = blobs(0.0).replace(logit_opacities=torch.full((800,), -8.0))
-    with pytest.raises(UserError, match="no Gaussian is opaque enough"):
-        surface_of(haze, FACES)
-
-
-def test_a_still_asset_gives_a_still_mesh(tmp_path: Path):
-    write_mesh(tmp_path / "mesh", Asset(blobs(0.0), Lift(), 1, {"input": Orbit()}), ExportOptions(faces=FACES))
-    gltf: Any = pygltflib.GLTF2.load_binary(tmp_path / "mesh" / "mesh.glb")
-    assert gltf.animations == []
-    assert [p.name for p in sorted(tmp_path.glob("mesh/*"))] == ["0000.obj", "mesh.glb"]
+# --- motion ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("package", "module", "sentence"),
-    [("open3d", "gs4d.export.surface", "gs4d[mesh]"), ("viser", "gs4d.view.live", "gs4d[viewer]")],
+    ("interpolation", "values", "expected"),
+    [
+        ("LINEAR", [[0, 0, 0], [4, 0, 0]], 1.0),
+        ("STEP", [[0, 0, 0], [4, 0, 0]], 0.0),
+        # Hermite with tangents 0 and 2 per second over 2 s at s = 1/4: 4 (3 s^2 - 2 s^3) + 2 * 2 (s^3 - s^2) = 0.625 - 0.1875
+        ("CUBICSPLINE", [[9, 0, 0], [0, 0, 0], [0, 0, 0], [2, 0, 0], [4, 0, 0], [9, 0, 0]], 0.4375),
+    ],
 )
-def test_what_is_not_installed_is_named(package: str, module: str, sentence: str):
-    code = f"import sys; sys.modules[{package!r}] = None\nfrom gs4d.cli import guarded\nfrom importlib import import_module\n"
-    code += f"sys.exit(guarded(lambda _: import_module({module!r}), []))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1
-    assert sentence in done.stderr
+def test_positions_between_keys(tmp_path: Path, interpolation: str, values: list[Any], expected: float):
+    b = Builder()
+    node = b.node(mesh=b.mesh(TRIANGLE))
+    b.animate(node, "translation", [0, 2], values, interpolation)
+    mesh = load(b, tmp_path)
+    assert mesh.duration == 2
+    assert np.allclose(stand(mesh, 0.25), np.add(TRIANGLE, [expected, 0, 0]), atol=1e-6)
+    assert np.allclose(stand(mesh, 1.0), np.add(TRIANGLE, [4, 0, 0]), atol=1e-6)
+
+
+def test_rotations_take_the_short_way_at_even_speed(tmp_path: Path):
+    b = Builder()
+    node = b.node(mesh=b.mesh(TRIANGLE))
+    b.animate(node, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, -HALF, -HALF]])  # 90 degrees about z, written with -w
+    mesh = load(b, tmp_path)
+    turn = math.radians(30)
+    expected = TRIANGLE @ np.array([[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]]).T
+    assert np.allclose(stand(mesh, 1 / 3), expected, atol=1e-6)
+
+
+def test_cubic_rotations_are_brought_back_to_unit_length(tmp_path: Path):
+    b = Builder()
+    node, zero = b.node(mesh=b.mesh(TRIANGLE)), [0, 0, 0, 0]
+    b.animate(node, "rotation", [0, 1], [zero, [0, 0, 0, 1], zero, zero, [0, 0, 1, 0], zero], "CUBICSPLINE")
+    assert np.allclose(stand(load(b, tmp_path), 0.5), TRIANGLE[:, [1, 0, 2]] * [-1, 1, 1], atol=1e-6)  # half way to 180 degrees
+
+
+def test_children_follow_their_parents_and_matrices_may_be_animated_over(tmp_path: Path):
+    b = Builder()
+    matrix = [2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 5, 0, 0, 1]  # scale 2, then along x by 5; column by column
+    parent = b.node(matrix=matrix)
+    b.node(parent=parent, mesh=b.mesh(TRIANGLE), translation=[0, 0, 3], scale=[1, 10, 1])
+    b.animate(parent, "translation", [0, 1], [[5, 0, 0], [7, 0, 0]])
+    expected = TRIANGLE * [2, 20, 2] + [6, 0, 6]
+    assert np.allclose(stand(load(b, tmp_path), 0.5), expected, atol=1e-5)
+
+
+def test_keys_hold_before_the_first_and_after_the_last(tmp_path: Path):
+    b = Builder()
+    first, second = b.node(mesh=b.mesh(TRIANGLE)), b.node(mesh=b.mesh(TRIANGLE))
+    b.animate(first, "translation", [1, 2], [[1, 0, 0], [2, 0, 0]])
+    b.animate(second, "translation", [0, 4], [[0, 0, 0], [4, 0, 0]])
+    mesh = load(b, tmp_path)
+    for time, x in ((0.0, 1.0), (0.25, 1.0), (0.375, 1.5), (0.9, 2.0)):
+        assert np.allclose(stand(mesh, time)[:3], np.add(TRIANGLE, [x, 0, 0]), atol=1e-6)
+
+
+def test_skins_blend_joints_and_ignore_their_own_node(tmp_path: Path):
+    b = Builder()
+    joints = np.array([[0, 1, 99, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.uint16)  # where the weight is zero, anything may stand
+    weights = np.array([[1, 0, 0, 0], [2, 0, 0, 0], [0.25, 0.75, 0, 0]], np.float32)  # a sum of two counts as one
+    mesh = b.mesh(TRIANGLE, JOINTS_0=b.accessor(joints), WEIGHTS_0=b.accessor(weights))
+    root = b.node(translation=[0, 0, 1])
+    hip, knee = b.node(parent=root), b.node(parent=root, translation=[1, 0, 0])
+    inverse = np.stack([np.eye(4), np.eye(4)]).astype(np.float32)
+    inverse[1, 0, 3] = -1  # the knee is bound where it stands, but for the root's shift
+    b.node(mesh=mesh, skin=b.skin([hip, knee], inverse), translation=[50, 60, 70])
+    b.animate(knee, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, HALF, HALF]])
+    got = stand(load(b, tmp_path), 1.0)
+    turned = TRIANGLE @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + [1, -1, 1]  # a quarter about (1, 0)
+    expected = [TRIANGLE[0] + [0, 0, 1], turned[1], 0.25 * (TRIANGLE[2] + [0, 0, 1]) + 0.75 * turned[2]]
+    assert np.allclose(got, expected, atol=1e-6)
+
+
+def test_morph_targets_add_up_by_animated_weights(tmp_path: Path):
+    b = Builder()
+    up, normal_up = np.tile(np.array([[0, 0, 2]], np.float32), (3, 1)), np.tile(np.array([[1, 0, -1]], np.float32), (3, 1))
+    aside = np.tile(np.array([[3, 0, 0]], np.float32), (3, 1))
+    targets = [{"POSITION": b.accessor(up), "NORMAL": b.accessor(normal_up)}, {"POSITION": b.accessor(aside)}]
+    normals = b.accessor(np.tile(np.array([[0, 0, 1]], np.float32), (3, 1)))
+    node = b.node(mesh=b.mesh(TRIANGLE, targets=targets, weights=[0.0, 0.5], NORMAL=normals))
+    b.animate(node, "weights", [0, 1], [0, 0.5, 1, 0.5])
+    mesh = load(b, tmp_path)
+    assert np.allclose(stand(mesh, 0.5), np.add(TRIANGLE, [1.5, 0, 1]), atol=1e-6)
+    assert np.allclose(mesh.at(1.0).normals, [1, 0, 0], atol=1e-6)
+
+
+def test_quantized_positions_are_scaled_by_their_node(tmp_path: Path):
+    b = Builder()
+    b.gltf.extensionsUsed = b.gltf.extensionsRequired = ["KHR_mesh_quantization"]
+    quantized = np.array([[0, 0, 0, 0], [32767, 0, 0, 0], [0, 32767, 0, 0]], np.int16)  # rows padded to 8 bytes
+    mesh = b.mesh(TRIANGLE)
+    b.gltf.meshes[mesh].primitives[0].attributes.POSITION = b.accessor(
+        quantized, type="VEC3", bufferView=b.view(quantized.tobytes(), stride=8), normalized=True
+    )
+    b.node(mesh=mesh, scale=[4, 4, 4], translation=[1, 0, 0])
+    assert np.allclose(stand(load(b, tmp_path), 0.0), np.add(4 * TRIANGLE, [1, 0, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(4, [[0, 1, 2]]), (5, [[0, 1, 2], [2, 1, 3]]), (6, [[0, 1, 2], [0, 2, 3]])])
+def test_triangles_strips_and_fans(tmp_path: Path, mode: int, expected: list[list[int]]):
+    b = Builder()
+    normals = b.accessor(np.tile(np.array([[0, 0, 1]], np.float32), (4, 1)))  # with normals, vertices are not split
+    b.node(mesh=b.mesh(QUAD, np.arange(4, dtype=np.uint8), mode=mode, NORMAL=normals))
+    assert load(b, tmp_path).parts[0].faces.tolist() == expected
+
+
+def test_faces_without_normals_are_flat_and_follow_the_motion(tmp_path: Path):
+    b = Builder()
+    node = b.node(mesh=b.mesh(QUAD, QUAD_FACES))
+    b.animate(node, "rotation", [0, 1], [[0, 0, 0, 1], [0, HALF, 0, HALF]])
+    mesh = load(b, tmp_path)
+    assert np.allclose(mesh.at(0.0).normals, [0, 0, 1], atol=1e-6)
+    assert np.allclose(mesh.at(1.0).normals, [1, 0, 0], atol=1e-6)
+
+
+def test_the_first_clip_that_moves_is_taken_and_others_by_name(tmp_path: Path):
+    b = Builder()
+    node = b.node(mesh=b.mesh(TRIANGLE))
+    b.animate(node, "translation", [0, 1], [[0, 0, 0], [0, 0, 0]], clip="Rest")
+    b.animate(node, "translation", [0, 3], [[0, 0, 0], [9, 0, 0]], clip="Run")
+    mesh = load(b, tmp_path)
+    assert (mesh.clips, mesh.clip, mesh.duration) == (("Rest", "Run"), "Run", 3.0)
+    assert load(b, tmp_path, "Rest").clip == "Rest"
+    with pytest.raises(UserError, match=r"no clip named 'run'.*did you mean 'Run'.*there are: Rest, Run"):
+        load(b, tmp_path, "run")
+
+
+def test_only_the_shown_scene_counts(tmp_path: Path):
+    b = Builder()
+    b.node(mesh=b.mesh(TRIANGLE))
+    b.gltf.nodes.append(b.gltf.nodes[0])  # a second node with the mesh, in no scene
+    mesh = load(b, tmp_path)
+    assert len(mesh.parts) == 1
+    assert mesh.clip is None
+
+
+def test_the_whole_clip_fits_into_the_sphere(tmp_path: Path):
+    mesh = load(sliding_quad(), tmp_path).fitted([0.0, 0.5, 1.0])
+    ends = np.concatenate([mesh.at(t).vertices for t in (0.0, 1.0)])
+    assert np.linalg.norm(ends, axis=1).max() == pytest.approx(0.6)
+    assert np.allclose(ends.min(0) + ends.max(0), 0, atol=1e-12)
+
+
+def test_z_can_be_up(tmp_path: Path):
+    b = Builder()
+    b.node(mesh=b.mesh(np.array([[0, 0, 0], [1, 0, 0], [0, 0, 4]], np.float32)))
+    vertices = load_animated_mesh(b.save(tmp_path / "a.glb"), up="z").at(0.0).vertices
+    assert np.argmax(np.ptp(vertices, axis=0)) == 1
+    assert vertices[2, 1] > vertices[0, 1]
+
+
+# --- Gaussians -------------------------------------------------------------------------------------------------------
+
+
+def test_surface_gaussians_lie_on_the_surface_and_follow_it(tmp_path: Path):
+    b = Builder()
+    node = b.node(mesh=b.mesh(QUAD, QUAD_FACES, material=b.material((0.25, 0.5, 1.0, 1.0))))
+    b.animate(node, "scale", [0, 1], [[1, 1, 1], [0.5, 1, 1]])
+    mesh = load(b, tmp_path)
+    cover = surface_gaussians(mesh, 500, seed=3)
+    before, after = cover.at(0.0), cover.at(1.0)
+    assert before.count == after.count == 500
+    side = 0.6 * math.sqrt(2)
+    assert before.means[:, 2].abs().max() < 1e-6
+    assert before.means[:, :2].abs().max() <= side / 2 + 1e-6
+    counts = np.histogram2d(*before.means[:, :2].numpy().T, bins=4, range=[[-side / 2, side / 2]] * 2)[0]
+    assert counts.min() > 0.6 * 500 / 16  # evenly spread
+    assert torch.allclose(after.means, before.means * torch.tensor([0.5, 1.0, 1.0]), atol=1e-6)
+    sigma = cover.sigma
+    wide, narrow = (covariances(g.quats, g.log_scales) for g in (before, after))
+    thin = (0.1 * sigma) ** 2
+    assert torch.allclose(wide, torch.diag(torch.tensor([sigma**2, sigma**2, thin])).expand_as(wide), atol=1e-7)
+    assert torch.allclose(narrow, torch.diag(torch.tensor([sigma**2 / 4, sigma**2, thin])).expand_as(narrow), atol=1e-7)
+    colors = (0.5 + SH_C0 * before.sh[:, 0]) * 255
+    assert torch.allclose(colors, torch.tensor([srgb(0.25), srgb(0.5), 255.0]).expand_as(colors), atol=1.0)
+
+
+def test_cut_out_texels_carry_no_gaussians(tmp_path: Path):
+    b = Builder()
+    texture = b.texture(png=png([[[255, 0, 0, 255], [0, 0, 0, 0]]]), magFilter=9728)
+    material = b.material(texture=texture, alphaMode="MASK")
+    b.node(mesh=b.mesh(QUAD, QUAD_FACES, material=material, TEXCOORD_0=b.accessor(QUAD_UV)))
+    cover = surface_gaussians(load(b, tmp_path), 400).at(0.0)
+    assert 150 < cover.count < 250
+    assert cover.means[:, 0].max() <= 0

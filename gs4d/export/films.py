@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from ..asset import Asset
-from ..clip import Orbit, cameras_of
+from ..clip import Orbit, cameras_of, orbit_along
+from ..io.encode import write_animation, write_transparent_video, write_video
 from ..io.files import atomic_path
 from ..io.images import to_bytes, write_png
-from ..io.video import write_animation, write_transparent_video, write_video
 from ..render import render
 from .options import ExportOptions
 from .timing import around, moments
@@ -65,8 +65,9 @@ def film(
         angles = [options.azimuth] * len(times)
     orbits = [Orbit(angle, options.elevation, options.radius, options.fov) for angle in angles]
     if options.camera == "input":
-        source = asset.orbits.get("input", Orbit())
-        orbits, options = [source] * len(times), options.with_aspect(source.aspect)
+        source = asset.paths.get("input") or asset.orbits.get("input", Orbit())
+        orbits = [orbit_along(source, t) for t in times]
+        options = options.with_aspect(orbits[0].aspect)
     return draw_frames(asset, times, orbits, options, label=label, alpha=alpha)
 
 
@@ -91,12 +92,22 @@ def draw_frames(
             yield from pictures
 
 
-def write_views(folder: Path, asset: Asset, orbits: dict[str, Orbit], options: ExportOptions, *, alpha: bool = False) -> None:
-    """``{view}/{t}.png`` for every view and frame, over the background or with alpha; replaces ``folder`` as a whole."""
+def write_views(
+    folder: Path,
+    asset: Asset,
+    orbits: Mapping[str, Orbit | Sequence[Orbit]],
+    options: ExportOptions,
+    *,
+    alpha: bool = False,
+) -> None:
+    """``{view}/{t}.png`` for every view and frame, over the background or with alpha; replaces ``folder`` as a whole.
+
+    A camera stays, or has one orbit per frame of the clip.
+    """
     times = moments(asset, options)
     with atomic_path(folder) as part:
-        for view, orbit in orbits.items():
-            shape = options.with_aspect(orbit.aspect)
-            pictures = draw_frames(asset, times, [orbit] * len(times), shape, label=view, alpha=alpha)
+        for view, camera in orbits.items():
+            along = [orbit_along(camera, t) for t in times]
+            pictures = draw_frames(asset, times, along, options.with_aspect(along[0].aspect), label=view, alpha=alpha)
             for t, picture in enumerate(pictures):
                 write_png(part / view / f"{t}.png", torch.from_numpy(picture) / 255)

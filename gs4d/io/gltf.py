@@ -26,7 +26,7 @@ from jaxtyping import Float, Int, UInt8
 from pygltflib import Accessor, Animation, Buffer, BufferView, Image, Material, Mesh, Node, Sampler, Scene, Skin, Texture
 
 from ..errors import UserError
-from .images import decode_image
+from .images import open_picture, to_rgba
 
 MAX_FILE_BYTES = 2 << 30
 MAX_JSON_BYTES = 256 << 20
@@ -102,7 +102,7 @@ class GltfFile:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about absent fields, which the getters below refuse where they matter
-                    self._items[key] = KINDS[kind].from_dict(items[key[1]], infer_missing=True)
+                    self._items[key] = KINDS[kind].from_dict(dict(items[key[1]]), infer_missing=True)
             except Exception as error:  # pygltflib lets whatever its parts raise through
                 raise self.error(f"is damaged: {kind} {index} is not what glTF says; export it again") from error
         return self._items[key]
@@ -112,6 +112,13 @@ class GltfFile:
         if value is None or isinstance(value, list):
             return value or []
         raise self.error(f"is damaged: {where} is no list; export it again")
+
+    def objects(self, value: Any, where: str) -> list[Any]:
+        """``value`` as a list of pygltflib's objects, for example the primitives of a mesh."""
+        entries = self.list_of(value, where)
+        if not all(hasattr(entry, "__dataclass_fields__") for entry in entries):
+            raise self.error(f"is damaged: {where} holds something else than objects; export it again")
+        return entries
 
     def integer(self, value: Any, where: str, low: int, high: int) -> int:
         """``value`` as an int in [low, high]."""
@@ -272,17 +279,21 @@ class GltfFile:
         """
         image = self.item("images", index, where)
         data = self.view(image.bufferView, where) if image.bufferView is not None else self._resource(image.uri, where)
-        pixels = decode_image(BytesIO(data), f"image {index} of {self.path}")
-        self._decoded_pixels += pixels.shape[0] * pixels.shape[1]
-        if self._decoded_pixels > MAX_DECODED_PIXELS:
-            raise self.error(f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale them down")
-        return pixels
+        with open_picture(BytesIO(data), f"image {index} of {self.path}") as picture:
+            self._decoded_pixels += picture.width * picture.height
+            if self._decoded_pixels > MAX_DECODED_PIXELS:
+                raise self.error(f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale them down")
+            return to_rgba(picture)
 
 
 def _read_file(path: Path, what: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{what} is no regular file: {path}")
+            raise UserError(
+                f"{path} is no regular file; give the .glb or .gltf itself"
+                if what == str(path)
+                else f"{what} is no regular file: {path}"
+            )
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{what} is larger than {MAX_FILE_BYTES >> 30} GB ({path}); simplify the model")
         return path.read_bytes()

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from .encode import write_video
 from .files import atomic_path
 from .images import resize_rgba
-from .video import write_video
 
 SQUARE = 8
 LIGHT, DARK = 235, 200

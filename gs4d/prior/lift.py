@@ -7,7 +7,7 @@ how solid each is. Views agree with each other because they are drawn from one s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
