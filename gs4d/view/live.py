@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..camera import DEFAULT_FOVY_DEG
-from ..clip import Track, over_white
+from ..clip import Track, cameras_of, over_white
 from ..errors import UserError
 from ..fit import Fitter
 from ..gaussians import Gaussians
@@ -28,7 +28,7 @@ HOST = "127.0.0.1"  # nobody but this machine
 SHARE = 0.02  # of the fit's time that an update may take on the fit's thread; sending it costs about as much again
 IDLE_SECONDS = 1.0  # between two updates when nobody moves the slider
 PLAY_FPS = 8.0
-THUMBNAIL = 96  # pixels, longer side
+THUMBNAIL = 128  # pixels, longer side
 ENLARGE = 16.0  # viser sends covariances as float16, in which those of an object of size 1 would be subnormal
 MAX_ROWS = 400  # points of a plot
 
@@ -112,13 +112,15 @@ class LiveWindow:
         last = max(clip.frames - 1, 1)
         self.slider = gui.add_slider("Frame", 0.0, float(last), 0.05, 0.0, disabled=clip.frames == 1, order=80)
         self.slider.on_update(lambda _: self.moved.set())
-        show = gui.add_checkbox("Cameras", True, order=82)
+        hint = "Click one to look through it; that hides them, because its picture is in the way"
+        self.show = gui.add_checkbox("Cameras", True, order=82, hint=hint)
         parent = scene.add_frame("/cameras", show_axes=False)
-        show.on_update(lambda _: setattr(parent, "visible", show.value))
+        self.show.on_update(lambda _: setattr(parent, "visible", self.show.value))
         self.frusta = [self._frustum(track) for track in clip.tracks]
 
     def _frustum(self, track: Track) -> Any:
-        camera, orbit = track.camera(), track.orbit
+        orbit = track.orbit
+        camera = cameras_of([orbit], width=track.size[1], height=track.size[0])
         to_world = camera.T_camera_world[0, :3, :3].T
         frustum = self.server.scene.add_camera_frustum(
             f"/cameras/{track.name}",
@@ -134,6 +136,7 @@ class LiveWindow:
 
         @frustum.on_click
         def look_through(event: Any) -> None:
+            self.show.value = False
             with event.client.atomic():
                 event.client.camera.position = frustum.position
                 event.client.camera.look_at = np.zeros(3)
