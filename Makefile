@@ -1,5 +1,5 @@
 # Thin: every recipe is a command that can be typed by hand.
-.PHONY: help demo test check lint native viewer check-viewer
+.PHONY: help demo test check lint native viewer check-viewer oracles
 
 help:
 	@echo "make demo     install what is needed, then fit the built-in rose: videos, PLY files and a report in output/rose"
@@ -8,6 +8,7 @@ help:
 	@echo "make native   build the native code again"
 	@echo "make viewer   build the page of rose.html again from viewer/; needs node"
 	@echo "make check-viewer   build it beside the shipped one, compare, and try it in Chromium"
+	@echo "make oracles  other people's readers on what output/rose exports (needs node, and Chromium for the pictures)"
 
 demo: .venv/.installed
 	.venv/bin/python train.py --configs arguments/i2v.py -e rose
@@ -39,6 +40,12 @@ check-viewer: viewer/node_modules/.installed .venv/.installed
 viewer/node_modules/.installed: viewer/package.json viewer/package-lock.json
 	tools/install.sh viewer
 	@touch $@
+
+oracles: .venv/.installed tools/oracles/node_modules/.package-lock.json
+	.venv/bin/python tools/oracles/check.py output/rose
+
+tools/oracles/node_modules/.package-lock.json: tools/oracles/package-lock.json
+	cd tools/oracles && npm ci --ignore-scripts
 
 # When only the native code changed, only that is built again.
 .venv/.installed: pyproject.toml constraints.txt tools/install.sh $(wildcard submodules/native/*)

@@ -25,6 +25,7 @@ from ..gaussians import Gaussians
 from ..geometry import SH_C0
 from ..io.files import atomic_path
 from ..motion import LowRank, factor
+from ..motion.lowrank import COLUMNS
 from .glb import KEYS, size_of
 
 MAGIC = 0x674B
@@ -61,9 +62,10 @@ def write_splatv(path: Path, asset: Asset, *, frames: int | None = None, toleran
     while errors.quantile(0.99) > tolerance and pieces < min(MAX_PIECES, len(times)):
         pieces += 1
         errors = torch.where(cut, _errors(motion, base.count, pieces) / size, whole)
-    tables = [_texels(base, motion, 0, 1, ~cut), *(_texels(base, motion, i, pieces, cut) for i in range(pieces))]
-    if pieces == 1:
-        tables = [_texels(base, motion, 0, 1, torch.ones_like(cut))]
+    cut &= pieces > 1
+    tables = [_texels(base, motion, 0, 1, ~cut)]
+    if pieces > 1:
+        tables += [_texels(base, motion, i, pieces, cut) for i in range(pieces)]
     _write(path, np.concatenate(tables), asset.orbits.get("input", Orbit()))
     return float(errors.quantile(0.99))
 
@@ -105,7 +107,8 @@ def _texels(base: Gaussians, motion: LowRank, piece: int, pieces: int, which: Te
     center = float(centers[piece])
 
     def path(field: str, degree: int) -> Float[Tensor, "d n c"]:
-        value = (base.sh[:, 0] if field == "sh" else getattr(base, field).view(base.count, -1))[which]
+        value = base.sh[:, 0] if field == "sh" else getattr(base, field)
+        value = value[which].view(-1, COLUMNS[field])
         terms = torch.zeros(degree + 1, *value.shape)
         if field in motion.deltas:
             deltas = motion.deltas[field][:, which]

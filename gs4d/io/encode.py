@@ -10,6 +10,8 @@ from typing import Any
 import av
 import av.filter
 import numpy as np
+from av.error import BlockingIOError as Empty
+from av.error import EOFError as Ended
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
@@ -115,8 +117,8 @@ def _filtered(source: Path, name: str, options: str, second: VideoFrame | None =
         graph = av.filter.Graph()
         inputs = [graph.add_buffer(template=stream)]
         if second is not None:
-            size = {"width": second.width, "height": second.height}
-            inputs.append(graph.add_buffer(**size, format=second.format.name, time_base=stream.time_base))
+            size: dict[str, Any] = {"width": second.width, "height": second.height, "format": second.format}
+            inputs.append(graph.add_buffer(**size, time_base=stream.time_base))
         used, sink = graph.add(name, options), graph.add("buffersink")
         for pad, source_node in enumerate(inputs):
             source_node.link_to(used, 0, pad)
@@ -137,7 +139,7 @@ def _pulled(pull: Callable[[], Any]) -> Iterator[VideoFrame]:
     while True:
         try:
             yield pull()
-        except (av.error.BlockingIOError, av.error.EOFError):
+        except (Empty, Ended):
             return
 
 

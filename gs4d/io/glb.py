@@ -55,9 +55,9 @@ class GlbSplats:
 def read_glb(path: Path) -> GlbSplats:
     """Reads all splats of a .glb or .gltf file, as its nodes place them.
 
-    Scales are linear, as the ratified extension has them; where one is negative or of a signed type the file follows the
-    drafts before, whose scales are logarithms. Linear colours become sRGB, in which gs4d blends; those that depend on the
-    direction approximately so. Of other kernels, projections and sorting methods the default is drawn.
+    Scales are linear, as the ratified extension has them; where one is negative, all are zero, or the type is signed, the
+    file follows the drafts before, whose scales are logarithms. Linear colours become sRGB, in which gs4d blends; those that
+    depend on the direction approximately so. Of other kernels, projections and sorting methods the default is drawn.
 
     Raises:
         UserError: the file is absent, damaged, compressed or without splats, or moves them in a way that is not supported.
@@ -165,7 +165,7 @@ def _gaussians(file: GltfFile, primitive: Any, where: str) -> Gaussians:
 
     scales = attribute("SCALE", "VEC3")
     signed = file.item("accessors", attributes[f"{SPLATS}:SCALE"], where).componentType in (5120, 5122)
-    log_scales = scales if signed or scales.min() < 0 else np.log(np.maximum(scales, SMALLEST_SCALE))
+    log_scales = scales if signed or scales.min() < 0 or scales.max() == 0 else np.log(np.maximum(scales, SMALLEST_SCALE))
     opacities = np.clip(attribute("OPACITY", "SCALAR"), 1 - MOST_OPAQUE, MOST_OPAQUE)
     if f"{SPLATS}:SH_DEGREE_0_COEF_0" in attributes:
         degrees = [degree for degree in (1, 2, 3) if f"{SPLATS}:SH_DEGREE_{degree}_COEF_0" in attributes]

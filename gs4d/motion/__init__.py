@@ -31,9 +31,7 @@ __all__ = [
 
 @runtime_checkable
 class Motion(Protocol):
-    """Anything that says where the Gaussians are at time ``t`` in [0, 1]: first frame 0, last frame 1."""
-
-    def __call__(self, gaussians: Gaussians, t: float) -> Gaussians: ...
+    """Anything that says where the Gaussians are at times in [0, 1]: first frame 0, last frame 1."""
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
         """The Gaussians of ``b`` views, each at its own time: a leading view axis on the fields that move."""

@@ -28,7 +28,7 @@ try {
   page.on("console", (message) => { if (message.type() === "error" && !message.location().url.endsWith("favicon.ico")) { failed = true; console.error(`console: ${message.text()}`); } });
   const query = new URLSearchParams({ file: `/files/${encodeURIComponent(name)}`, seconds });
   await page.goto(`http://127.0.0.1:${server.address().port}/viewers/${viewer}.html?${query}`);
-  await page.waitForFunction(() => globalThis.shown === true, undefined, { timeout: 60000 });
+  await page.waitForFunction(() => globalThis.shown === true, undefined, { timeout: 180000 });
   await page.screenshot({ path: out });
 } finally {
   await browser.close();
