@@ -26,7 +26,7 @@ from ..render import render
 try:
     open3d: Any = import_module("open3d")
 except ImportError as error:
-    raise UserError("the mesh needs open3d; install it with: pip install 'gs4d[mesh]'") from error
+    raise UserError(f"the mesh needs open3d ({error}); install it with: pip install 'gs4d[mesh]'") from error
 
 RESOLUTION = (64, 320)  # voxels along the longest side, least and most; between them 160 for 20000 triangles
 LEVEL = 0.4  # of the summed opacity, at which the silhouettes of the rose's mesh and splat overlap best (IoU 0.97)
