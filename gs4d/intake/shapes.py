@@ -26,7 +26,7 @@ def shrunk(mask: Mask, pixels: int = 1) -> Mask:
     return np.asarray(ndimage.binary_erosion(mask, SQUARE, iterations=pixels, border_value=1), bool)
 
 
-def opened(mask: Mask, radius: float) -> Mask:
+def opened(mask: Mask, radius: float | int) -> Mask:
     """The mask without whatever is thinner than a disc of that radius."""
     reach = int(radius)
     disc = np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) < radius + 0.5
