@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..camera import DEFAULT_FOVY_DEG
-from ..clip import Track, cameras_of, over_white
+from ..camera import DEFAULT_FOVY_DEG, orbit_pose
+from ..clip import Orbit, Track, over_white
 from ..errors import UserError
 from ..fit import Fitter
 from ..gaussians import Gaussians
@@ -119,19 +119,17 @@ class LiveWindow:
         self.frusta = [self._frustum(track) for track in clip.tracks]
 
     def _frustum(self, track: Track) -> Any:
-        orbit = track.orbit
-        camera = cameras_of([orbit], width=track.size[1], height=track.size[0])
-        to_world = camera.T_camera_world[0, :3, :3].T
+        wxyz, position = _pose(track.orbit)
         frustum = self.server.scene.add_camera_frustum(
             f"/cameras/{track.name}",
-            math.radians(orbit.fov),
-            orbit.aspect,
+            math.radians(track.orbit.fov),
+            track.orbit.aspect,
             scale=0.1,
             thickness=1.5,
             thickness_units="screen",
             color=(200, 40, 80) if track.name == "input" else (90, 90, 90),
-            wxyz=rotations_to_quats(to_world).numpy(),
-            position=camera.centers[0].numpy(),
+            wxyz=wxyz,
+            position=position,
         )
 
         @frustum.on_click
@@ -140,7 +138,7 @@ class LiveWindow:
             with event.client.atomic():
                 event.client.camera.position = frustum.position
                 event.client.camera.look_at = np.zeros(3)
-                event.client.camera.fov = math.radians(orbit.fov)
+                event.client.camera.fov = math.radians(track.orbit.fov)
 
         return frustum
 
@@ -159,6 +157,7 @@ class LiveWindow:
                 self.frame = frame
                 for track, frustum in zip(clip.tracks, self.frusta, strict=True):
                     frustum.image = _thumbnail(track, frame)
+                    frustum.wxyz, frustum.position = _pose(track.orbit_at(frame))
             if fitter.history:
                 self._report(fitter)
 
@@ -172,6 +171,13 @@ class LiveWindow:
             f"**{last['stage']}** step {fitter.step} of {fitter.options.steps}, {fitter.seconds:.0f} s  \n"
             f"loss {last['loss']:.4f}, {last['psnr']:.1f} dB, {last['gaussians']} Gaussians"
         )
+
+
+def _pose(orbit: Orbit) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (wxyz, from camera to world) and position of a camera."""
+    T_camera_world = orbit_pose(orbit.azimuth, orbit.elevation, orbit.radius)
+    to_world = T_camera_world[:3, :3].T
+    return rotations_to_quats(to_world).numpy(), -(to_world @ T_camera_world[:3, 3]).numpy()
 
 
 def _arrays(g: Gaussians) -> dict[str, Any]:
