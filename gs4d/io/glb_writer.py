@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from .files import atomic_path
 
@@ -49,6 +49,14 @@ class GlbWriter:
             accessor |= {"min": table.min(0).tolist(), "max": table.max(0).tolist()}
         self.document["bufferViews"].append(view)
         return self._add(accessor)
+
+    def indices(self, faces: Int[np.ndarray, "f 3"]) -> int:
+        """Adds the accessor of a primitive's triangles; returns its index."""
+        view = {"buffer": 0, "byteOffset": len(self._chunk), "byteLength": 4 * faces.size, "target": 34963}
+        self._chunk += faces.astype("<u4").tobytes()
+        self.document["bufferViews"].append(view)
+        accessor = {"componentType": 5125, "count": faces.size, "type": "SCALAR"}
+        return self._add(accessor | {"bufferView": len(self.document["bufferViews"]) - 1})
 
     def zeros(self, count: int, width: int, component: str) -> int:
         """Adds an accessor of zeros, which takes no room in the file."""
