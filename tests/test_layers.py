@@ -22,7 +22,7 @@ LAYERS = [
     {"render", "motion", "io", "synth"},
     {"asset", "hull", "prior", "losses", "densify", "metrics"},
     {"scene"},
-    {"checkpoint", "export", "intake"},
+    {"checkpoint", "export", "guidance", "intake"},
     {"fit"},
     {"config"},
     {"demo", "score", "report"},
