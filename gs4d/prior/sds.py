@@ -206,7 +206,7 @@ def _ism(
     legs = math.ceil(int(s.max()) / options.stride)
     here, at, a, sigma = clean, torch.zeros_like(t), torch.ones_like(clean), torch.zeros_like(clean)
     noise = clean
-    for goal in [*(s * leg // legs for leg in range(1, legs + 1)), t]:
+    for goal in [*(s.clamp_max(leg * options.stride) for leg in range(1, legs + 1)), t]:
         noise = denoiser.predict(here, at, conditions.empty)
         picture = (here - sigma * noise) / a
         abar = _abar(denoiser, goal)
