@@ -30,6 +30,7 @@ FILES = (
     "model.fp16.safetensors",
     "pytorch_model.bin",
 )
+LAYER_COUNTS, MOST_LAYERS = ("layers_per_block", "num_hidden_layers"), 256  # a description is a stranger's: it may say anything
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers before 0.16
 
 
@@ -76,8 +77,14 @@ class Place:
         return getattr(torch, self.dtype)
 
     def settle(self, network: nn.Module, *, waits: bool = False) -> nn.Module:
-        """Gives a network its precision and device; one that ``waits`` stays in main memory while there is offloading."""
-        return network.to(dtype=self.torch_dtype(), device="cpu" if waits and self.offload else self.torch_device())
+        """Gives a network its precision and device; one that ``waits`` stays in main memory while there is offloading.
+
+        Its parameters become copies in memory of their own: until then they may be pages of a file.
+        """
+        dtype, device = self.torch_dtype(), torch.device("cpu") if waits and self.offload else self.torch_device()
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(device, dtype, copy=True)
+        return network.to(device, dtype)
 
     @contextmanager
     def turn(self, network: nn.Module) -> Iterator[None]:
@@ -105,19 +112,25 @@ def build(library: str, kind: str, config: Mapping[str, Any], source: str) -> nn
         UserError: the library is missing, or the description is not one of that class.
     """
     try:
-        from accelerate import init_empty_weights
-
         network_class = getattr(import_module(library), kind)
     except ImportError as error:
         raise UserError("this prior needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'") from error
     try:
-        with init_empty_weights():
+        if any(not 0 < config.get(name, 1) <= MOST_LAYERS for name in LAYER_COUNTS):
+            raise ValueError(f"more than {MOST_LAYERS} layers, or none")
+        with torch.device("meta"):
             if library == "diffusers":
-                return network_class.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-            return network_class(network_class.config_class.from_dict(dict(config)))
+                network = network_class.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+            else:
+                network = network_class(network_class.config_class.from_dict(dict(config)))
     except Exception as error:  # the libraries have no common class for what can be wrong with a description
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{source} does not describe a {kind} ({why}); download the model again") from error
+    for name, buffer in network.named_buffers():
+        if buffer.is_meta and name.endswith("position_ids"):  # 0, 1, 2 ..., which no file has
+            owner, _, last = name.rpartition(".")
+            network.get_submodule(owner).register_buffer(last, torch.arange(buffer.shape[-1])[None], persistent=False)
+    return network
 
 
 def load_part(folder: Path, library: str, kind: str) -> nn.Module:

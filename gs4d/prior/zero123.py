@@ -230,7 +230,13 @@ class Zero123:
 
     def encode(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
         """Latents (their mean, unscaled) of pictures in [0, 1]; differentiable."""
-        return self.networks.vae.encode((2 * pictures - 1).to(self.place.torch_dtype())).latent_dist.mean.float()
+        x = 2 * pictures - 1
+        latents = self.networks.vae.encode(x.to(self.place.torch_dtype())).latent_dist.mean.float()
+        if x.requires_grad and self.place.torch_dtype() == torch.float16:
+            scale = latents.numel()  # gradients of a mean are so small that half floats would round them to zero
+            latents.register_hook(lambda gradient: gradient * scale)
+            x.register_hook(lambda gradient: gradient / scale)
+        return latents
 
     @torch.no_grad()
     def conditions(self, pictures: Float[Tensor, "b h w 3"], turns: Float[Tensor, "b 4"]) -> Conditions:
