@@ -359,6 +359,18 @@ def test_ways_to_save_memory_change_little(folder: Path, place: Place, slack: fl
     assert (other - pull).norm() < slack * pull.norm()
 
 
+def test_half_floats_do_not_round_small_gradients_to_zero(folder: Path):
+    """A mean over many latents has gradients as small as this one over few."""
+
+    def pull(place: Place) -> Tensor:
+        prior, asked = open_zero123(str(folder), place), trial()
+        score = prior.score(asked, SdsOptions(), 0.0, torch.Generator().manual_seed(1))
+        return torch.autograd.grad(1e-3 * score, asked.images)[0]
+
+    full, half = pull(Place(device="cpu")), pull(Place(device="cpu", dtype="float16"))
+    assert (half - full).norm() < 0.05 * full.norm()
+
+
 def test_places_that_are_not_there_are_refused():
     with pytest.raises(UserError, match="fit.score.place.device is 'gpu'; give auto, cpu, cuda"):
         Place(device="gpu")

@@ -84,7 +84,7 @@ class Place:
         dtype, device = self.torch_dtype(), torch.device("cpu") if waits and self.offload else self.torch_device()
         for parameter in network.parameters():
             parameter.data = parameter.data.to(device, dtype, copy=True)
-        return network.to(device, dtype)
+        return network.to(device)
 
     @contextmanager
     def turn(self, network: nn.Module) -> Iterator[None]:
