@@ -148,6 +148,8 @@ def judge(
     leaf = images.detach().requires_grad_()
     trial = Trial(leaf, question.cameras, question.condition, question.sources, question.views)
     score = prior.score(trial, options, progress, generator)
+    if not score.isfinite():  # of no use, but for the fit to say so
+        return score.detach()
     (gradient,) = torch.autograd.grad(score, leaf)
     carrier = (images * gradient).sum()
     return carrier + (score - carrier).detach()
