@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import ExitStack
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
 
@@ -18,7 +19,14 @@ def main(arguments: list[str]) -> None:
     path, rest = split_config_flag(arguments)
     default = load_config(path) if path else Config()
     config = parse(Config, rest, default=default, program="train.py", description=ABOUT)
-    folder = run(config)
+    with ExitStack() as stack:
+        window = None
+        if config.view:
+            from gs4d.view.live import LiveWindow
+
+            window = stack.enter_context(LiveWindow(config.view_port))
+            print(f"Live window: {window.url}")
+        folder = run(config, window)
     print(f"\nFinished. Look at:\n  {folder / 'turntable.mp4'}\n  {folder / 'input_view.mp4'}")
     print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.html'}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .clip import Orbit
+from .clip import Orbit, orbit_along
 from .gaussians import Gaussians
 from .motion import Motion
 
@@ -21,13 +21,19 @@ class Asset:
         gaussians: the canonical set.
         motion: moves it to any time in [0, 1].
         frames: frames of the clip it was fitted to; frame i is time i / (frames - 1).
-        orbits: the cameras it was fitted to by name; "input" is the video's.
+        orbits: the cameras it was fitted to by name; "input" is the video's. Of one that moves, where it begins.
+        paths: of the cameras that move, where they stand at every frame.
     """
 
     gaussians: Gaussians
     motion: Motion
     frames: int
     orbits: dict[str, Orbit]
+    paths: dict[str, tuple[Orbit, ...]] = field(default_factory=dict)
+
+    def orbit_at(self, name: str, t: float) -> Orbit:
+        """Where a camera that it was fitted to stands at time ``t`` in [0, 1]."""
+        return orbit_along(self.paths.get(name, self.orbits[name]), t)
 
     def times(self, count: int | None = None) -> Float[Tensor, "t"]:
         """``count`` even times from 0 to 1 (None: one per frame of the clip); 0 alone for a single one."""

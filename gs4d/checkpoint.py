@@ -25,10 +25,11 @@ from .io.files import atomic_path, read_json, write_json
 from .io.gaussians import SUFFIXES, frame_files
 from .io.sog import META
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
-from .scene import YAxis, read_scene
+from .scene import YAxis, read_animated, read_scene
 
 FORMAT = 1
 INDEX = "checkpoint.json"
+GLTF_SUFFIXES = (".glb", ".gltf")
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -108,15 +109,17 @@ def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
 
 
 def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
-    """The one opener: a run folder (finished or not; needs no training data), a file of Gaussians, or a folder of such files.
+    """The one opener: a run folder (finished or not; needs no training data), a file of Gaussians or a folder of them, or glTF.
 
     Args:
         path: what to open.
         y_axis: where y points in files; see :func:`gs4d.scene.read_scene`. A run knows.
 
     Raises:
-        UserError: as :func:`read_checkpoint` or :func:`gs4d.scene.read_scene`.
+        UserError: as :func:`read_checkpoint`, :func:`gs4d.scene.read_animated` or :func:`gs4d.scene.read_scene`.
     """
+    if path.suffix.lower() in GLTF_SUFFIXES:
+        return read_animated(path, y_axis)
     if is_run(path):
         return _read_run(path)
     return read_scene(path, y_axis)
@@ -137,9 +140,10 @@ def _read_run(folder: Path) -> Asset:
         state = {k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")}
         motion.load_state_dict(state)
         orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
+        paths = {name: tuple(Orbit(**orbit) for orbit in path) for name, path in record.get("paths", {}).items()}
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
-    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits)
+    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits, paths)
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while t
 
 from .errors import Interrupted, UserError, nearest
 
-COMMANDS = {"score": ("gs4d.score", "renders against truth, in the numbers of the field")}  # modules with a main(arguments)
+COMMANDS = {  # modules with a main(arguments)
+    "export": ("gs4d.deliver", "a fitted run as splats, one animated file, videos or a mesh"),
+    "score": ("gs4d.score", "renders against truth, in the numbers of the field"),
+    "view": ("gs4d.view.server", "shows a run, finished or still training, or a splat file in the browser"),
+}
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:

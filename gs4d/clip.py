@@ -1,8 +1,10 @@
-"""The third noun: what cameras saw. A clip is a few still cameras ("tracks") that each saw every frame of one object."""
+"""The third noun: what cameras saw. A clip is a few cameras ("tracks") that each saw every frame of one object."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 
 import torch
 from jaxtyping import Float, UInt8
@@ -22,7 +24,7 @@ class Orbit:
     aspect: float = 1.0  # width over height of its pictures
 
 
-def cameras_of(orbits: list[Orbit], *, width: int, height: int) -> Camera:
+def cameras_of(orbits: Sequence[Orbit], *, width: int, height: int) -> Camera:
     """The cameras of some orbits, as one batch."""
     return orbit_cameras(
         [o.azimuth for o in orbits],
@@ -39,30 +41,91 @@ def syncdreamer_rig() -> list[Orbit]:
     return [Orbit(azimuth=22.5 * k, elevation=30.0) for k in range(16)]
 
 
+def orbit_along(orbits: Orbit | Sequence[Orbit], t: float) -> Orbit:
+    """Where a camera stands at time ``t`` in [0, 1]: one orbit stays; of several, one per frame, neighbours are blended."""
+    if isinstance(orbits, Orbit):
+        return orbits
+    place = min(max(t, 0.0), 1.0) * (len(orbits) - 1)
+    first = min(int(place), max(len(orbits) - 2, 0))
+    a, b, share = orbits[first], orbits[min(first + 1, len(orbits) - 1)], place - first
+    return Orbit(*(x + share * (y - x) for x, y in zip(astuple(a), astuple(b), strict=True)))
+
+
+class Pictures(ABC):
+    """The frames of a view where they need not all be in memory: indexed by frame, each decoded when it is asked for."""
+
+    shape: tuple[int, int, int, int]  # (frames, height, width, 4)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[UInt8[Tensor, "h w 4"]]:
+        return (self[frame] for frame in range(len(self)))
+
+    @abstractmethod
+    def __getitem__(self, frame: int) -> UInt8[Tensor, "h w 4"]:
+        """RGBA with straight alpha; not to be written to.
+
+        Raises:
+            UserError: its file was damaged or taken away since the clip was read.
+        """
+
+    @abstractmethod
+    def expect(self, frame: int) -> None:
+        """Says that ``frame`` will be asked for soon."""
+
+    @abstractmethod
+    def digest(self, start: int) -> int:
+        """CRC-32 of what the pictures are made from, continued from ``start``."""
+
+
 @dataclass(frozen=True)
 class Track:
     """One camera over time.
 
     Attributes:
         name: what to call it in tables ("input", "sync_3", "eval_0").
-        orbit: where it stands.
+        orbit: where it stands; of a camera that moves, where it begins.
         images: RGBA with straight alpha, 8 bit.
-        weight: how far its pictures are believed, 1 = fully.
+        path: of a camera that moves, where it stands at every frame; empty for one that stays.
+        weights: how far its pictures are believed, from 0 to 1 = fully: one number, or one per frame.
     """
 
     name: str
     orbit: Orbit
-    images: UInt8[Tensor, "t h w 4"]
-    weight: float = 1.0
+    images: UInt8[Tensor, "t h w 4"] | Pictures
+    path: tuple[Orbit, ...] = ()
+    weights: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.path and len(self.path) != len(self.images):
+            raise ValueError(f"track '{self.name}' has {len(self.path)} cameras for {len(self.images)} frames")
+        if len(self.weights) not in (1, len(self.images)):
+            raise ValueError(f"track '{self.name}' has {len(self.weights)} weights for {len(self.images)} frames")
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.images.shape[1], self.images.shape[2]
 
-    def camera(self) -> Camera:
-        """A batch of this one camera."""
-        return cameras_of([self.orbit], width=self.size[1], height=self.size[0])
+    @property
+    def orbits(self) -> tuple[Orbit, ...]:
+        """Where the camera stands: once, or at every frame."""
+        return self.path or (self.orbit,)
+
+    def orbit_at(self, frame: int) -> Orbit:
+        """Where the camera stands at ``frame``."""
+        return self.path[frame] if self.path else self.orbit
+
+    def weight_at(self, frame: int) -> float:
+        """How far the picture of ``frame`` is believed."""
+        return self.weights[min(frame, len(self.weights) - 1)]
+
+    def camera(self, frame: int | None = None) -> Camera:
+        """The camera at ``frame``, as a batch of one; of a camera that stays, no frame need be named."""
+        if frame is None and self.path:
+            raise ValueError(f"the camera of track '{self.name}' moves; say at which frame")
+        return cameras_of([self.orbit if frame is None else self.orbit_at(frame)], width=self.size[1], height=self.size[0])
 
     def premultiplied(self, frame: int) -> Float[Tensor, "h w 4"]:
         """Colour times alpha, and alpha, in [0, 1]: over a background c it shows rgb + (1 - a) c."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from .errors import UserError, nearest
+from .errors import UserError, nearest, require_folder_name, require_ranges
 from .export import ExportOptions
 from .fit import FitOptions
 from .io.files import read_json, write_json
@@ -38,15 +38,17 @@ class Config:
     """Model whose score guides the fine stage, such as zero123:FOLDER or zero123:owner/model; none by default."""
     fit: FitOptions = field(default_factory=FitOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
+    view: bool = False
+    """Show the fit while it goes on, on a page at localhost: splat, cameras, losses, pause and finish."""
+    view_port: int = 8080
+    """Of that page; the next free one if it is taken."""
     resume: bool = False
     """Go on from the checkpoint of a run that was cut; the result is that of an uncut run."""
 
     def __post_init__(self) -> None:
-        for option, name in (("-e", self.name), ("--name_override", self.clip)):
-            if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
-                raise UserError(
-                    f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0"
-                )
+        require_ranges("config", self, view_port=(1, 65535))
+        require_folder_name("-e", self.name)
+        require_folder_name("--name_override", self.clip)
 
     @property
     def clip(self) -> str:
@@ -180,7 +182,8 @@ def parse(kind: type[T], arguments: list[str], *, default: T, program: str, desc
             f"unknown option {flag}{nearest(flag.replace('-', '_').replace('__', '--', 1), known)}; see {program} --help"
         )
     match = re.search(r"-{9,} (.+?) -{9,}", said)
-    raise UserError(f"{match[1] if match else said}; see {program} --help")
+    sentence = re.sub(r"^Error parsing \w+: ", "", match[1] if match else said)
+    raise UserError(f"{sentence}; see {program} --help")
 
 
 def _flags(record: dict[str, Any], prefix: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from .clip import Orbit, cameras_of, syncdreamer_rig
 from .errors import UserError
+from .io.clips import cameras_record
 from .io.files import atomic_path, write_json
 from .io.images import to_bytes
 from .render import render
@@ -58,27 +59,9 @@ def write_rose(data_dir: Path, *, frames: int = 16, size: int = 256) -> None:
             saved += [pool.submit(_save, path, picture) for path, picture in zip(paths, pictures, strict=True)]
         for future in saved:
             future.result()
-        write_json(rig, _cameras_record(side, frames, size))
+        named = {f"eval_{k}": orbit for k, orbit in enumerate(EVAL_RIG)}
+        write_json(rig, cameras_record(Orbit(), side, named, frames=frames, size=size))
 
 
 def _save(path: Path, picture: UInt8[np.ndarray, "h w 4"]) -> None:
     Image.fromarray(np.where(picture[..., 3:] == 0, 0, picture)).save(path)
-
-
-def _cameras_record(side: list[Orbit], frames: int, size: int) -> dict[str, object]:
-    """Where every camera stands, in degrees, in the form that ``{name}_cameras.json`` has."""
-
-    def place(orbit: Orbit) -> dict[str, float]:
-        return {"azimuth_deg": orbit.azimuth, "elevation_deg": orbit.elevation}
-
-    return {
-        "radius": Orbit().radius,
-        "fovy_deg": Orbit().fov,
-        "size": size,
-        "frames": frames,
-        "convention": "object inside a sphere of radius 0.6 at the origin; y up; camera at "
-        "radius*(cos(el)sin(az), sin(el), cos(el)cos(az)) looking at the origin",
-        "pose0": place(Orbit()),
-        "sync": {str(v): place(orbit) for v, orbit in enumerate(side)},
-        "eval": {f"eval_{k}": place(orbit) for k, orbit in enumerate(EVAL_RIG)},
-    }

@@ -25,6 +25,16 @@ def require_ranges(where: str, options: Any, **ranges: tuple[float | int, float 
             raise UserError(f"{where}.{name} is {value}; it must lie in {low:g} to {high:g}")
 
 
+def require_folder_name(option: str, name: str) -> None:
+    """Checks that the name of a clip or a run can be part of a folder's name on every system.
+
+    Raises:
+        UserError: it cannot; ``option`` says where it was given.
+    """
+    if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+        raise UserError(f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the closest of ``known``, or an empty string when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .asset import Asset
 from .camera import Camera
 from .checkpoint import motion_record, read_checkpoint, write_checkpoint
-from .clip import Clip, over_white
+from .clip import Clip, Pictures, cameras_of, over_white
 from .densify import DensifyOptions, NeedMeter, densify
 from .errors import Interrupted, UserError, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
@@ -37,6 +37,8 @@ from .render import can_draw_on_cuda, render
 BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
 WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
+WAIT_SECONDS = 0.03  # between two looks at whether a paused fit may go on
+DECODE_AHEAD = 4  # steps
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,8 @@ class Fitter:
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.times = clip.times()
-        self.cameras = [track.camera() for track in clip.tracks]
-        # Of all pictures and cameras, so that a run is not resumed on others.
-        self.fingerprint = zlib.crc32(repr([track.orbit for track in clip.tracks]).encode())
-        for track in clip.tracks:
-            self.fingerprint = zlib.crc32(track.images.numpy().tobytes(), self.fingerprint)
+        self.cameras = [cameras_of(t.orbits, width=t.size[1], height=t.size[0]) for t in clip.tracks]
+        self.fingerprint = fingerprint(clip)
 
     def _adopt(self, gaussians: Gaussians) -> None:
         """Makes ``gaussians`` the parameters, with a fresh optimizer."""
@@ -195,7 +194,8 @@ class Fitter:
     def asset(self) -> Asset:
         """What has been fitted so far."""
         orbits = {track.name: track.orbit for track in self.clip.tracks}
-        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits)
+        paths = {track.name: track.path for track in self.clip.tracks if track.path}
+        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits, paths)
 
     def advance(self) -> dict[str, Any]:
         """One optimizer step; returns its stage, loss, PSNR of the batch (dB), number of Gaussians, and score if any."""
@@ -206,14 +206,18 @@ class Fitter:
         canonical = self.gaussians()
         loss, squared_error, values = self._regularizers(stage), 0.0, 0
         observed = []
-        for frames, tracks in self._batches(stage):
+        self._expect()
+        for frames, tracks in self._batches(self.step):
             moved = canonical if stage == "static" else self.motion.at_times(canonical, self.times[frames].to(self.device))
             offsets = torch.zeros(len(frames), canonical.count, 2, device=self.device, requires_grad=True)
-            drawn = render(moved, self._cameras(tracks), background=WHITE, screen_offsets=offsets)
+            drawn = render(moved, self._cameras(frames, tracks), background=WHITE, screen_offsets=offsets)
             target = torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)])
             picture, coverage = over_white(target.to(self.device))
-            weights = torch.tensor([self.clip.tracks[k].weight * (o.losses.anchor if k == 0 else 1.0) for k in tracks])
-            weights = weights.to(self.device)
+            weights = [
+                self.clip.tracks[k].weight_at(t) * (o.losses.anchor if k == 0 else 1.0)
+                for t, k in zip(frames, tracks, strict=True)
+            ]
+            weights = torch.tensor(weights, device=self.device)
             share = len(frames) / o.views_per_step
             loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
             loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], coverage, weights)
@@ -239,21 +243,34 @@ class Fitter:
         stats = {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count}
         return stats if score is None else {**stats, "score": score.item()}
 
-    def _batches(self, stage: str) -> list[tuple[list[int], list[int]]]:
-        """The (frame, track) pairs of this step, in groups whose pictures have one size."""
+    def _batches(self, step: int) -> list[tuple[list[int], list[int]]]:
+        """The (frame, track) pairs of a step, in groups whose pictures have one size.
+
+        They depend on nothing but the seed and the step, so that the pictures of later steps can be decoded ahead.
+        """
         o, tracks, frames = self.options, self.clip.tracks, self.clip.frames
-        some = torch.randperm(frames, generator=self.generator)[: o.times_per_step].tolist()
-        views = torch.randperm(len(tracks), generator=self.generator).tolist()
+        draw = torch.Generator().manual_seed((o.seed * 1_000_003 + step) % 2**63)
+        some = torch.randperm(frames, generator=draw)[: o.times_per_step].tolist()
+        views = torch.randperm(len(tracks), generator=draw).tolist()
+        static = o.stage(step) == "static"
         groups: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
         for i in range(o.views_per_step):
             track = views[i % len(views)]
             group = groups.setdefault(tracks[track].size, ([], []))
-            group[0].append(o.static_frame if stage == "static" else some[i % len(some)])
+            group[0].append(o.static_frame if static else some[i % len(some)])
             group[1].append(track)
         return list(groups.values())
 
-    def _cameras(self, tracks: list[int]) -> Camera:
-        cameras = [self.cameras[k] for k in tracks]
+    def _expect(self) -> None:
+        """Has the pictures of a later step decoded while this one is computed."""
+        later = self.step + DECODE_AHEAD
+        for frames, tracks in self._batches(later) if later < self.options.steps else ():
+            for frame, track in zip(frames, tracks, strict=True):
+                if isinstance(images := self.clip.tracks[track].images, Pictures):
+                    images.expect(frame)
+
+    def _cameras(self, frames: list[int], tracks: list[int]) -> Camera:
+        cameras = [self.cameras[k].select([t if len(self.cameras[k]) > 1 else 0]) for t, k in zip(frames, tracks, strict=True)]
         T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])
         return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
 
@@ -292,7 +309,15 @@ class Fitter:
         tensors |= {"need.total": self.need.total, "need.seen": self.need.seen, "random": self.generator.get_state()}
         motion = motion_record(self.motion, self.clip.frames)
         orbits = {track.name: asdict(track.orbit) for track in self.clip.tracks}
-        record = {"step": self.step, "seconds": self.seconds, "history": self.history, "motion": motion, "orbits": orbits}
+        paths = {track.name: [asdict(orbit) for orbit in track.path] for track in self.clip.tracks if track.path}
+        record = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "motion": motion,
+            "orbits": orbits,
+            "paths": paths,
+        }
         record |= {"options": asdict(self.options), "pictures": self.fingerprint}
         write_checkpoint(folder, tensors, record)
 
@@ -331,6 +356,11 @@ class Fitter:
                     yield group["name"], slot, self.optimizer.state[parameter]
 
 
+# Called after every step on the fit's thread, while the fit's clock stands still. None lets the fit go on, "wait" has it called
+# again in a moment without a step between, "stop" ends the fit here.
+Observer = Callable[[Fitter], Literal["wait", "stop"] | None]
+
+
 def fit(
     clip: Clip,
     options: FitOptions,
@@ -338,7 +368,7 @@ def fit(
     *,
     prior: ScorePrior | None = None,
     resume: bool = False,
-    on_step: Callable[[Fitter], None] | None = None,
+    on_step: Observer | None = None,
 ) -> Fitter:
     """Fits ``clip`` and leaves checkpoints in ``folder``.
 
@@ -348,7 +378,7 @@ def fit(
         folder: of the run; exists.
         prior: its score is added in the fine stage.
         resume: go on from the checkpoint in ``folder``; the result is that of an uncut run.
-        on_step: called after every step.
+        on_step: watches the fit; what it does cannot change the result, only end it early.
 
     Raises:
         UserError: the checkpoint cannot be resumed or written.
@@ -372,7 +402,12 @@ def fit(
             if step % LOG_EVERY == 0 or fitter.step == options.steps:
                 fitter.history.append({"step": fitter.step, "seconds": round(fitter.seconds, 2), **stats})
             if on_step is not None:
-                on_step(fitter)
+                before = time.monotonic()
+                while (wish := on_step(fitter)) == "wait" and not interrupted():
+                    time.sleep(WAIT_SECONDS)
+                began += time.monotonic() - before
+                if wish == "stop":
+                    break
             if interrupted() or time.monotonic() - saved > options.checkpoint_seconds:
                 fitter.save(folder)
                 saved = time.monotonic()
@@ -380,6 +415,15 @@ def fit(
                 raise Interrupted
     fitter.save(folder)
     return fitter
+
+
+def fingerprint(clip: Clip) -> int:
+    """Of all pictures and cameras, so that a run is not resumed on others."""
+    value = zlib.crc32(repr([(track.orbits, track.weights) for track in clip.tracks]).encode())
+    for track in clip.tracks:
+        images = track.images
+        value = images.digest(value) if isinstance(images, Pictures) else zlib.crc32(images.numpy().tobytes(), value)
+    return value
 
 
 @contextmanager

@@ -45,6 +45,16 @@ def rotations_to_quats(rotations: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 
     return torch.nn.functional.normalize(candidates.gather(-2, best).squeeze(-2), dim=-1)
 
 
+def quat_multiply(a: Float[Tensor, "... 4"], b: Float[Tensor, "... 4"]) -> Float[Tensor, "... 4"]:
+    """Hamilton product of wxyz quaternions, which broadcast: the turn ``b``, and then ``a``."""
+    (aw, ax, ay, az), (bw, bx, by, bz) = a.unbind(-1), b.unbind(-1)
+    rows = [
+        aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw,
+    ]  # fmt: skip
+    return torch.stack(rows, -1)
+
+
 def covariances(quats: Float[Tensor, "*b 4"], log_scales: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """World covariance R S S^T R^T (Kerbl et al. 2023, eq. 6) of wxyz quaternions and log standard deviations."""
     half = quats_to_rotations(quats) * log_scales.exp().unsqueeze(-2)
@@ -85,6 +95,17 @@ def sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*
             -a * x * (x * x - 3 * y * y),
         ]
     return torch.stack(basis, -1)
+
+
+def sh_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "k k"]:
+    """Matrix (float64) that takes the coefficients of a function on directions to those of the function turned by ``rotation``
+    (or mirrored, where that is what it does)."""
+    # The turned function at d is the function at R^T d. Both are in the span of the basis, so enough directions tell all.
+    spread = torch.linspace(-1, 1, 64, dtype=torch.float64)
+    angle = math.pi * (1 + math.sqrt(5)) * torch.arange(64)
+    ring = (1 - spread.square()).sqrt()
+    directions = torch.stack([ring * angle.cos(), ring * angle.sin(), spread], -1)
+    return torch.linalg.lstsq(sh_basis(directions, degree), sh_basis(directions @ rotation.double(), degree)).solution
 
 
 def orbit_position(azimuth_deg: float, elevation_deg: float, radius: float) -> Float[Tensor, "3"]:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -93,7 +93,7 @@ def ask(clip: Clip, options: ScoreOptions, progress: float, joint: bool, generat
     shown = [t for some in frames for t in some]
     side = max(max(track.size) for track in clip.tracks)
     condition = torch.stack([squared(track.premultiplied(t), side) for track, t in zip(judges, shown, strict=True)])
-    sources = [Orbit(t.orbit.azimuth, t.orbit.elevation, t.orbit.radius, _square_fov(t)) for t in judges]
+    sources = [replace(track.orbit_at(t), fov=_square_fov(track), aspect=1.0) for track, t in zip(judges, shown, strict=True)]
     pixels = o.side(progress)
     return Question(
         shown, cameras_of(orbits, width=pixels, height=pixels), condition, cameras_of(sources, width=side, height=side), o.views

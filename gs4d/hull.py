@@ -33,12 +33,12 @@ def carve(clip: Clip, frame: int, *, cells: int = 96, agreement: float = 1.0) ->
     points = torch.cartesian_prod(line, line, line)
     votes = torch.zeros(len(points))
     for track in clip.tracks:
-        where, depth = project(track.camera(), points)
-        mask = track.images[frame, ..., 3].float()[None, None] / 255
+        where, depth = project(track.camera(frame), points)
+        mask = track.images[frame][..., 3].float()[None, None] / 255
         votes += (grid_sample(mask, where[None, None], align_corners=False).flatten() > 0.5) & (depth > 0)
     inside = points[votes >= agreement * len(clip.tracks) - 1e-6]
     if len(clip.tracks) == 1 and len(inside):
-        camera = clip.tracks[0].camera()
+        camera = clip.tracks[0].camera(frame)
         axis = camera.T_camera_world[0, 2, :3]
         inside = inside[(inside @ axis).abs() <= 0.5 * (inside - (inside @ axis)[:, None] * axis).norm(dim=1).quantile(0.9)]
     return inside
@@ -83,7 +83,7 @@ def mean_colors(clip: Clip, frame: int, points: Float[Tensor, "n 3"]) -> Float[T
     """Mean colour of the pictures at the points' projections, occlusion ignored; grey where no picture has the object."""
     total, weight = torch.full((len(points), 3), 0.5e-3), torch.full((len(points), 1), 1e-3)
     for track in clip.tracks:
-        where, _ = project(track.camera(), points)
+        where, _ = project(track.camera(frame), points)
         picture = track.premultiplied(frame).permute(2, 0, 1)[None]
         sampled = grid_sample(picture, where[None, None], align_corners=False)[0, :, 0].T
         total, weight = total + sampled[:, :3], weight + sampled[:, 3:]

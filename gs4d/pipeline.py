@@ -7,7 +7,7 @@ import platform
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from . import __version__
 from .asset import Asset
-from .checkpoint import INDEX, is_run, read_asset, read_record
+from .checkpoint import INDEX, read_asset, read_record
 from .clip import Clip, over_white
 from .config import Config, changes, load_config, save_config, to_record
+from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
-from .export import ExportOptions, write_input_view, write_ply_sequence, write_turntable, write_views
-from .fit import fit
+from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
+from .fit import Observer, fit
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
@@ -35,8 +36,8 @@ from .report import motion_amount, write_report
 from .scene import YAxis
 
 
-def run(config: Config) -> Path:
-    """Does everything that a run does and returns its folder.
+def run(config: Config, on_step: Observer | None = None) -> Path:
+    """Does everything that a run does and returns its folder; ``on_step`` watches the fit.
 
     Raises:
         UserError: the input or the settings are wrong; the sentence says what to do.
@@ -53,26 +54,27 @@ def run(config: Config) -> Path:
         )
 
     # 2. The prior, so that a wrong one is refused before anything is changed.
-    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
-
-    # 3. The folder: the effective config beside the results.
     config.fit.check(clip)
     folder = config.folder
     if config.resume:
         _check_unchanged(folder, config)
-    else:
+    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
+
+    # 3. The folder: the effective config beside the results.
+    if not config.resume:
         _clear(folder)
     save_config(folder / "config.json", config)
     set_threads(config.fit.threads)
 
     # 4. The fit.
-    fitter = fit(clip, config.fit, folder, prior=prior, resume=config.resume)
+    fitter = fit(clip, config.fit, folder, prior=prior, resume=config.resume, on_step=on_step)
 
     # 5. The asset leaves in the formats that others read.
     asset = read_asset(folder)
-    write_ply_sequence(folder / "ply", asset, config.export.frames)
-    write_input_view(folder / "input_view.mp4", asset, clip.tracks[0].orbit, config.export)
+    write_ply_sequence(folder / "ply", asset, config.export)
+    write_input_view(folder / "input_view.mp4", asset, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
+    export(asset, folder / "export", config.name, config.export)
 
     # 6. The report.
     report = {
@@ -100,7 +102,7 @@ def _clear(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in [folder / INDEX, *folder.glob("checkpoint-*.safetensors"), *folder.glob("*.mp4"), *folder.glob("report.*")]:
             path.unlink(missing_ok=True)
-        for made in ("ply", "video", "eval_renders"):
+        for made in ("ply", "video", "eval_renders", "export"):
             if (folder / made).is_dir():
                 shutil.rmtree(folder / made)
     except OSError as error:
@@ -130,7 +132,7 @@ def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
     for frame, t in enumerate(clip.times().tolist()):
         gaussians = asset.at(t)
         for track in tracks:
-            rows[track.name].append(_score_picture(render(gaussians, track.camera()), *over_white(track.images[frame])))
+            rows[track.name].append(_score_picture(render(gaussians, track.camera(frame)), *over_white(track.images[frame])))
     views = {name: _mean_row(pictures) for name, pictures in rows.items()}
     groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
     scores = {group: _mean_row([views[track.name] for track in some]) for group, some in groups.items() if some}
@@ -190,7 +192,7 @@ def rerender(options: RenderOptions) -> list[Path]:
     """
     asset = read_asset(options.model_path, options.y_axis)
     source = asset.orbits["input"]
-    name, place = _place_of_results(options.model_path)
+    name, place = place_of_results(options.model_path)
     if options.rig is not None:
         views = read_eval_rig(options.rig)
     else:
@@ -203,28 +205,19 @@ def rerender(options: RenderOptions) -> list[Path]:
     out = options.out or place("video")
     written = []
     if not options.skip_video:
-        write_input_view(out / "input_view.mp4", asset, source, options)
+        write_input_view(out / "input_view.mp4", asset, options)
         write_turntable(out / "turntable.mp4", asset, options)
         written += [out / "input_view.mp4", out / "turntable.mp4"]
     if not options.skip_train:
-        write_views(out / "train", asset, asset.orbits, options)
+        write_views(out / "train", asset, {**asset.orbits, **asset.paths}, options)
         written.append(out / "train")
     if not options.skip_test:
         write_views(out / "eval", asset, views, options)
         written.append(out / "eval")
     if options.ply:
-        write_ply_sequence(place("ply"), asset, options.frames)
+        write_ply_sequence(place("ply"), asset, options)
         written.append(place("ply"))
     return written
-
-
-def _place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:
-    """A name, and where results of some kind go: into a run's folder, but beside files of Gaussians and folders of them."""
-    whole = model_path.resolve()
-    if is_run(model_path):
-        return whole.name, lambda kind: model_path / kind
-    name = whole.name.split(".")[0] if whole.is_file() else whole.name
-    return name, lambda kind: whole.parent / f"{name}_{kind}"
 
 
 def peak_memory_mb() -> int:

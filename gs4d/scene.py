@@ -8,14 +8,16 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .asset import Asset
 from .clip import Orbit
 from .errors import UserError
 from .gaussians import Gaussians
 from .io.gaussians import frame_files, is_y_up, read_gaussians
+from .io.glb import read_glb
 from .io.sog import META
-from .motion import FrameSequence
+from .motion import FrameSequence, LowRank
 
 YAxis = Literal["auto", "up", "down"]
 STAGE_RADIUS = 0.6  # what the default rig is made for
@@ -47,6 +49,12 @@ class Stage:
         means = (g.means.double() - torch.tensor(self.center, dtype=torch.float64)) * self.scale
         return g.replace(means=means.to(g.means.dtype), log_scales=g.log_scales + float(np.log(self.scale)))
 
+    def place_deltas(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The deltas of a :class:`LowRank` motion in gs4d's world."""
+        turn = {"means": (1.0, -1.0, -1.0), "quats": (1.0, 1.0, -1.0, -1.0)} if self.turned else {}
+        turned = {name: delta * delta.new_tensor(turn[name]) if name in turn else delta for name, delta in deltas.items()}
+        return {name: delta * self.scale if name == "means" else delta for name, delta in turned.items()}
+
 
 def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
     """One file, or the frames of a folder in natural order, placed on the stage and seen by the default camera.
@@ -71,6 +79,23 @@ def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
     stage = fit_stage(some, turned=not is_up)
     motion = FrameSequence(lambda i: stage.place(_drawable(files[i], read_gaussians(files[i]))), len(files))
     return Asset(stage.place(some[0]), motion, len(files), {"input": Orbit()})
+
+
+def read_animated(path: Path, y_axis: YAxis = "auto") -> Asset:
+    """The splats of a glTF file and the motion of its morph targets: files of gs4d as they are, others on the stage.
+
+    Args:
+        path: a .glb or .gltf file.
+        y_axis: where y points in it: "down", or "up" (and "auto") as glTF has it.
+
+    Raises:
+        UserError: as :func:`gs4d.io.glb.read_glb`.
+    """
+    held = read_glb(path)
+    ours = "input" in held.orbits and y_axis != "down"
+    stage = Stage() if ours else fit_stage([held.gaussians], turned=y_axis == "down")
+    motion = LowRank(held.times, held.weights, stage.place_deltas(held.deltas))
+    return Asset(stage.place(held.gaussians), motion, held.frames, held.orbits if ours else {"input": Orbit()})
 
 
 def fit_stage(sets: list[Gaussians], *, turned: bool) -> Stage:

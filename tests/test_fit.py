@@ -10,7 +10,7 @@ import pytest
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from toys import blobs, toy_clip
+from toys import blobs, pixels, toy_clip
 
 from gs4d.asset import Asset
 from gs4d.checkpoint import INDEX, read_asset
@@ -179,14 +179,14 @@ def test_a_loss_that_runs_away_is_reported(clip: Clip, tmp_path: Path):
 
 
 def test_a_single_frame_stands_still(clip: Clip, tmp_path: Path):
-    tracks = tuple(replace(track, images=track.images[:1]) for track in clip.tracks)
+    tracks = tuple(replace(track, images=pixels(track)[:1]) for track in clip.tracks)
     asset = fit(Clip("still", tracks), replace(OPTIONS, steps=60), tmp_path).asset()
     assert torch.equal(asset.at(0.0).means, asset.at(1.0).means)
 
 
 def test_other_pictures_or_cameras_are_not_resumed(clip: Clip, tmp_path: Path):
     fit(clip, replace(OPTIONS, steps=3), tmp_path)
-    darker = replace(clip.tracks[0], images=clip.tracks[0].images // 2)
+    darker = replace(clip.tracks[0], images=pixels(clip.tracks[0]) // 2)
     turned = replace(clip.tracks[1], orbit=replace(clip.tracks[1].orbit, azimuth=5.0))
     for tracks in ((darker, *clip.tracks[1:]), (clip.tracks[0], turned, *clip.tracks[2:]), clip.tracks[:1]):
         with pytest.raises(UserError, match="the pictures or the cameras of the clip changed"):
@@ -200,13 +200,13 @@ def test_one_view_alone_is_fitted(clip: Clip, tmp_path: Path):
 
 
 def test_one_frame_alone_is_fitted(clip: Clip, tmp_path: Path):
-    tracks = tuple(replace(track, images=track.images[:1]) for track in clip.tracks)
+    tracks = tuple(replace(track, images=pixels(track)[:1]) for track in clip.tracks)
     fitter = fit(Clip("still", tracks), replace(OPTIONS, steps=40), tmp_path)
     assert fitter.step == 40
 
 
 def test_views_of_different_sizes_are_fitted_together(clip: Clip, tmp_path: Path):
-    small = replace(clip.tracks[1], images=clip.tracks[1].images[:, 4:25, :, :])
+    small = replace(clip.tracks[1], images=pixels(clip.tracks[1])[:, 4:25])
     fitter = fit(Clip("mixed", (clip.tracks[0], small)), replace(OPTIONS, steps=6), tmp_path)
     assert fitter.step == 6
 
@@ -225,7 +225,7 @@ def test_the_hull_holds_the_object_and_little_else(clip: Clip):
 
 def test_masks_that_disagree_still_give_a_start(clip: Clip):
     generator = torch.Generator().manual_seed(0)
-    shifted = [replace(t, images=t.images.roll(11 * (i % 3), 2)) for i, t in enumerate(clip.tracks)]
+    shifted = [replace(t, images=pixels(t).roll(11 * (i % 3), 2)) for i, t in enumerate(clip.tracks)]
     start = start_gaussians(Clip("bad", tuple(shifted)), 0, 200, 0, generator)
     assert start.means.isfinite().all()
     assert start.means.norm(dim=1).max() < 1

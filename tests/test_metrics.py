@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gs4d.errors import UserError
+from gs4d.io.weights import read_weights
 from gs4d.metrics import clip as clip_metrics
 from gs4d.metrics.frechet import c4d_fvd, frechet_distance, grid_videos
 from gs4d.metrics.i3d import I3D, MIXED, i3d_frame, load_i3d, video_logits
 from gs4d.metrics.image import check_pair, inside, mask_iou, psnr, psnr_inside, ssim
 from gs4d.metrics.lpips import LPIPS, load_lpips
 from gs4d.metrics.temporal import frame_pair, janus, optical_flow, warp
-from gs4d.io.weights import read_weights
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

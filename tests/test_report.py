@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from toys import blobs, toy_clip
+from toys import blobs, pixels, toy_clip
 
 from gs4d.asset import Asset
 from gs4d.clip import Clip
@@ -183,7 +183,7 @@ def test_the_numbers_are_those_of_the_report(make: Maker) -> None:
 
 def test_the_worst_view_and_frame_are_named(make: Maker) -> None:
     clip = toy_clip()
-    images = clip.truth[0].images.clone()
+    images = pixels(clip.truth[0]).clone()
     images[1, :16] = torch.tensor([0, 255, 0, 255], dtype=torch.uint8)
     page, _, _ = make(replace(clip, truth=(*clip.truth, replace(clip.truth[0], name="eval_1", images=images))))
     assert (

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from gs4d.errors import UserError
-from gs4d.io.video import write_video
+from gs4d.io.encode import write_video
 from gs4d.metrics.i3d import I3D
 from gs4d.metrics.lpips import LPIPS, STAGES
 from gs4d.score import METRICS, ScoreOptions, ScoreTable, main, score

@@ -341,6 +341,15 @@ def test_each_render_is_judged_by_its_own_frame():
     torch.testing.assert_close(question.sources.centers, torch.tensor([[0.0, 0.0, 1.5]]).expand(10, 3), atol=1e-5, rtol=0)
 
 
+def test_a_moving_input_camera_is_where_it_was_at_the_frame():
+    clip = toy_clip()
+    path = tuple(Orbit(10.0 * t, 5.0) for t in range(3))
+    moving = Clip("moving", (replace(clip.tracks[0], path=path),))
+    question = ask(moving, ScoreOptions(views=6), 0.0, False, torch.Generator().manual_seed(0))
+    expected = cameras_of([path[t] for t in question.frames], width=32, height=32)
+    torch.testing.assert_close(question.sources.centers, expected.centers)
+
+
 def test_joint_priors_see_one_window_of_frames_from_every_camera():
     question = ask(toy_clip(frames=6), ScoreOptions(views=3, frames=4), 0.0, True, torch.Generator().manual_seed(3))
     window = question.frames[:4]

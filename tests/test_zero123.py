@@ -591,3 +591,8 @@ def test_a_whole_run_is_guided_by_the_model(
     page = (tmp_path / "out" / "toy" / "report.html").read_text()
     assert "Score of the prior" in page
     assert "MIT (Columbia University)" in page
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *where[:-2], "--resume"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path("train.py", run_name="__main__")
+    assert stop.value.code == 2
+    assert "the config changed (prior 'zero123:" in capsys.readouterr().err

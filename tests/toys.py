@@ -67,6 +67,12 @@ def toy_clip(frames: int = 3, views: int = 6, size: int = 32) -> Clip:
     return Clip("toy", tuple(tracks[:-1]), (tracks[-1],))
 
 
+def pixels(track: Track) -> torch.Tensor:
+    """The pictures of a track of this module, which are all in memory."""
+    assert isinstance(track.images, torch.Tensor)
+    return track.images
+
+
 def write_clip(folder: Path, clip: Clip) -> None:
     """Writes a clip in the layout that ``read_clip`` reads, with a rig file."""
 

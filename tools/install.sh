@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tools/install.sh          makes .venv and installs gs4d with its tests' tools into it, with uv where there is one
 # tools/install.sh native   builds the native code again after a change to submodules/native
+# tools/install.sh viewer   installs what builds and tries the page in viewer/: node, its packages, and Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,17 +27,22 @@ sys.exit(sys.version_info < (3, 10) or not pathlib.Path(sysconfig.get_path("incl
     return 1
 }
 
+# Tries to install the named packages where there is apt; whoever needs them says what is missing when that failed.
+apt_install() {
+    (($#)) || return 0
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then
+        sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends "$@"
+    fi
+}
+
 require_tools() {
     local missing=()
     has_compiler || missing+=(g++)
     # uv brings a Python of its own where the system has none that suits.
     find_python >/dev/null || command -v uv >/dev/null || missing+=(python3-venv python3-dev)
-    ((${#missing[@]})) || return 0
-    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
-    elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then
-        sudo apt-get update -qq && sudo apt-get install -y -qq "${missing[@]}"
-    fi
+    apt_install "${missing[@]}"
     has_compiler || fail "no working C++ compiler was found; install one (for example g++, or Xcode's command line tools)"
     find_python >/dev/null || command -v uv >/dev/null ||
         fail "no Python 3.10 or newer with venv and its C headers was found; install one (for example python3-venv python3-dev)"
@@ -87,6 +93,21 @@ install() {
     fi
 }
 
+# Chromium tries the page; without one, or CHROMIUM=/path/to/chrome, only that trial is missing.
+install_viewer() {
+    local missing=()
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+    [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+    apt_install "${missing[@]}" || true
+    command -v npm >/dev/null || fail "node 18 or newer with npm was not found; install it to build the page"
+    (cd viewer && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
+if [ "${1:-}" = viewer ]; then
+    install_viewer
+    exit
+fi
 require_tools
 if [ "${1:-}" = native ]; then
     [ -x .venv/bin/python ] || fail "there is no .venv to build into; run tools/install.sh first"

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..clip import Clip, Orbit, Track, syncdreamer_rig
 from ..errors import UserError, nearest
 from .files import read_json
-from .images import read_image, resize_rgba
+from .images import read_size
+from .lazy import CACHE_BYTES, FilePictures, PictureCache
 
 CONSISTENT4D_AZIMUTHS = (-75.0, 15.0, 105.0, 195.0)
-MAX_CLIP_BYTES = 8 << 30
 ORBIT_KEYS = ("azimuth", "elevation", "radius", "fov")
+VIEW_KEYS = (*ORBIT_KEYS, "weight")
 
 
 def clip_names(data_dir: Path) -> list[str]:
@@ -34,8 +33,11 @@ def clip_names(data_dir: Path) -> list[str]:
     return sorted(p.name.removesuffix("_pose0") for p in data_dir.glob("*_pose0") if p.is_dir())
 
 
-def read_clip(data_dir: Path, name: str, *, resolution: int) -> Clip:
-    """Loads a clip; pictures whose longer side exceeds ``resolution`` pixels are scaled down to it.
+def read_clip(data_dir: Path, name: str, *, resolution: int, cache_bytes: int = CACHE_BYTES) -> Clip:
+    """Opens a clip; pictures whose longer side exceeds ``resolution`` pixels are scaled down to it.
+
+    A clip whose decoded pictures fit in ``cache_bytes`` is decoded here, once; of a larger one only headers are read, and
+    its pictures are decoded when they are asked for.
 
     Raises:
         UserError: anything is missing, cut short, of unequal size or does not fit together; the sentence names the file.
@@ -45,16 +47,19 @@ def read_clip(data_dir: Path, name: str, *, resolution: int) -> Clip:
         names = clip_names(data_dir)
         there = f"; there are: {', '.join(names)}" if names else " (it holds no *_pose0 folder)"
         raise UserError(f"no clip named '{name}' in {data_dir}{nearest(name, names)}{there}")
-    numbers = _frame_numbers(folder)
-    tracks = [_read_track("input", _input_orbit(data_dir, name), [folder / numbers[t] for t in numbers], resolution)]
+    numbers = frame_numbers(folder)
+    rig_path = data_dir / f"{name}_rig.json"
+    loader = _Loader(resolution, PictureCache(cache_bytes))
+    tracks = [loader.track("input", read_input(rig_path), [folder / numbers[t] for t in numbers])]
     sync = data_dir / f"{name}_sync"
     if os.path.lexists(sync):
-        tracks += _read_sync(sync, list(numbers), data_dir / f"{name}_rig.json", resolution)
-    truth = _read_truth(data_dir, name, list(numbers), resolution)
+        tracks += _read_sync(sync, list(numbers), rig_path, loader)
+    truth = _read_truth(data_dir, name, list(numbers), loader)
+    loader.check()
     return Clip(name, tuple(tracks), tuple(truth))
 
 
-def _frame_numbers(folder: Path) -> dict[int, str]:
+def frame_numbers(folder: Path) -> dict[int, str]:
     """Frame number -> file name in order; the numbering may start anywhere and step evenly, but may have no hole."""
     found: dict[int, str] = {}
     for path in sorted(folder.glob("*.png")):
@@ -71,62 +76,113 @@ def _frame_numbers(folder: Path) -> dict[int, str]:
     return {n: found[n] for n in numbers}
 
 
-def _read_track(name: str, orbit: Orbit, paths: list[Path], resolution: int) -> Track:
-    def load(path: Path) -> tuple[tuple[int, int], np.ndarray]:
-        image = read_image(path, need_alpha=True)
-        height, width = image.shape[:2]
-        scale = min(1.0, resolution / max(height, width))
-        target = max(1, round(width * scale)), max(1, round(height * scale))
-        return (width, height), resize_rgba(image, *target)
+@dataclass
+class _Loader:
+    """Makes tracks of files, which share one cache."""
 
-    first_size, first = load(paths[0])
-    if first.nbytes * len(paths) > MAX_CLIP_BYTES:
-        raise UserError(f"{paths[0].parent} needs {first.nbytes * len(paths) >> 30} GB in memory; lower --fit.resolution")
-    with ThreadPoolExecutor(4) as pool:
-        loaded = list(pool.map(load, paths))
-    for path, (size, _) in zip(paths, loaded, strict=True):
-        if size != first_size:
+    resolution: int
+    cache: PictureCache
+    opened: list[tuple[str, FilePictures]] = field(default_factory=list)
+
+    def track(self, name: str, view: View, paths: list[Path]) -> Track:
+        """A track of files that all have one size, by their headers."""
+        width, height = first = read_size(paths[0], need_alpha=True)
+        for path in paths[1:]:
+            if (size := read_size(path, need_alpha=True)) != first:
+                raise UserError(
+                    f"{path} is {size[0]}x{size[1]} pixels but {paths[0].name} is {width}x{height}; "
+                    "all frames of a view must have one size"
+                )
+        scale = min(1.0, self.resolution / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        pictures = FilePictures(paths, size, self.cache)
+        self.opened.append((name, pictures))
+        orbits = tuple(replace(orbit, aspect=size[0] / size[1]) for orbit in view.orbits)
+        if len(orbits) not in (1, len(paths)):
             raise UserError(
-                f"{path} is {size[0]}x{size[1]} pixels but {paths[0].name} is {first_size[0]}x{first_size[1]}; "
-                "all frames of a view must have one size"
+                f"the rig moves the camera of view '{name}' through {len(orbits)} frames but {paths[0].parent} has "
+                f"{len(paths)}; give one number per frame, or one for all"
             )
-    images = torch.from_numpy(np.stack([image for _, image in loaded]))
-    if not images[..., 3].any():
-        raise UserError(
-            f"{paths[0].parent} shows nothing in view '{name}': every pixel is transparent; check the alpha channel"
-        )
-    return Track(name, replace(orbit, aspect=images.shape[2] / images.shape[1]), images)
+        if len(view.weights) not in (1, len(paths)):
+            raise UserError(
+                f"the rig gives view '{name}' {len(view.weights)} weights but {paths[0].parent} has {len(paths)} frames; "
+                "give one number per frame, or one for all"
+            )
+        return Track(name, orbits[0], pictures, orbits if len(orbits) > 1 else (), view.weights)
+
+    def check(self) -> None:
+        """Decodes what fits in the cache, and of a clip that does not, as much as shows that every view shows something."""
+        wanted = [item for _, pictures in self.opened for item in pictures.wanted]
+        if sum(4 * width * height for _, (width, height) in wanted) <= self.cache.budget:
+            self.cache.fill(wanted)
+        for name, pictures in self.opened:
+            if not any(picture[..., 3].any() for picture in pictures):
+                raise UserError(
+                    f"{pictures.paths[0].parent} shows nothing in view '{name}': every pixel is transparent; "
+                    "check the alpha channel"
+                )
 
 
-def _input_orbit(data_dir: Path, name: str) -> Orbit:
-    path = data_dir / f"{name}_rig.json"
-    rig = read_json(path, "rig file") if os.path.lexists(path) else {}
+@dataclass(frozen=True)
+class View:
+    """What a rig file says of one view.
+
+    Attributes:
+        orbits: where its camera stands: once, or at every frame.
+        weights: how far its pictures are believed, 0 to 1: one number, or one per frame.
+    """
+
+    orbits: tuple[Orbit, ...] = (Orbit(),)
+    weights: tuple[float, ...] = (1.0,)
+
+
+def _read_rig_file(path: Path) -> dict[str, Any]:
+    rig = read_json(path, "rig file")
     if not isinstance(rig, dict):
         raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
-    return _orbit(rig.get("input", {}), path, Orbit())
+    return rig
 
 
-def _check_keys(entry: dict[str, Any], path: Path) -> None:
-    for word in sorted(set(entry) - set(ORBIT_KEYS)):
-        raise UserError(f"rig file {path} has the unknown key '{word}'{nearest(word, ORBIT_KEYS)}")
+def read_input(path: Path) -> View:
+    """The input camera of a rig file, which need not exist: azimuth 0, elevation 0 and the default perspective.
+
+    Raises:
+        UserError: the file is not a rig.
+    """
+    rig = _read_rig_file(path) if os.path.lexists(path) else {}
+    return _view(rig.get("input", {}), path)
 
 
-def _orbit(entry: Any, path: Path, default: Orbit) -> Orbit:
+def _view(entry: Any, path: Path) -> View:
     if not isinstance(entry, dict):
         raise UserError(
             f"rig file {path} describes a camera by {entry!r}, wanted an object with azimuth, elevation, radius, fov"
         )
-    unknown = set(entry) - {"azimuth", "elevation", "radius", "fov"}
-    if unknown:
-        word = sorted(unknown)[0]
-        raise UserError(
-            f"rig file {path} has the unknown key '{word}'{nearest(word, ['azimuth', 'elevation', 'radius', 'fov'])}"
-        )
-    values = {k: entry.get(k, getattr(default, k)) for k in ("azimuth", "elevation", "radius", "fov")}
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e6:
-            raise UserError(f"{path} gives {key} as {str(value)[:40]}, wanted a number")
-    orbit = Orbit(**{k: float(v) for k, v in values.items()})
+    for word in sorted(set(entry) - set(VIEW_KEYS)):
+        raise UserError(f"rig file {path} has the unknown key '{word}'{nearest(word, VIEW_KEYS)}")
+    columns = {key: _numbers(key, value, path) for key, value in entry.items()}
+    weights = columns.pop("weight", (1.0,))
+    if not all(0 <= weight <= 1 for weight in weights):
+        raise UserError(f"rig file {path} gives a weight outside 0 to 1; 1 believes a view fully, 0 ignores it")
+    lengths = {key: len(column) for key, column in columns.items() if len(column) > 1}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"rig file {path} moves a camera through {lengths} frames; lists of one camera must be equally long")
+    if "azimuth" in columns:  # so that 350, 370 and not 350, 10: what lies between two frames is blended
+        columns["azimuth"] = tuple(np.unwrap(columns["azimuth"], period=360).tolist())
+    frames = range(max(lengths.values(), default=1))
+    return View(tuple(_orbit({k: c[t if len(c) > 1 else 0] for k, c in columns.items()}, path) for t in frames), weights)
+
+
+def _numbers(key: str, value: Any, path: Path) -> tuple[float, ...]:
+    values: list[Any] = value if isinstance(value, list) and value else [value]
+    for number in values:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= 1e6:
+            raise UserError(f"{path} gives {key} as {str(number)[:40]}, wanted a number")
+    return tuple(float(number) for number in values)
+
+
+def _orbit(values: dict[str, float], path: Path) -> Orbit:
+    orbit = Orbit(**values)
     if not 0.01 <= orbit.radius <= 100 or not 0.1 <= orbit.fov <= 179 or abs(orbit.elevation) > 90:
         raise UserError(
             f"{path} has a camera out of range: radius {orbit.radius} (0.01 to 100), fov {orbit.fov} (0.1 to 179), "
@@ -135,32 +191,66 @@ def _orbit(entry: Any, path: Path, default: Orbit) -> Orbit:
     return orbit
 
 
-def read_rig(path: Path) -> list[Orbit]:
-    """The side cameras of a rig file: ``{"azimuth": [...], "elevation": 30, "radius": 1.5, "fov": 49.13}``.
+def read_views(path: Path) -> list[View]:
+    """The side views of a rig file: ``{"azimuth": [0, 90], "elevation": 30, "radius": 1.5, "fov": 49.13, "weight": 1}``.
 
-    Each value is one number for all views or a list with one number per view; ``{"views": [{"azimuth": ...}, ...]}`` says
-    the same camera by camera, and ``"input": {...}`` places the input camera. Degrees; fov is vertical.
+    Each value is one number for all views, or a list with one entry per view; where an entry is itself a list, the camera
+    moves (or the weight changes) and the list has one number per frame. ``{"views": [{"azimuth": 0, ...}, ...]}`` says the
+    same camera by camera: there a list is per frame. ``"input": {...}`` describes the input camera like an entry of
+    "views", and ``"source"`` is a note. Angles are in degrees, fov is vertical, a weight says from 0 to 1 how far a view
+    is believed. What is left out is 0 degrees, radius 1.5, fov 49.13, weight 1.
+
+    Perspective belongs to a view: cameras of one rig may differ in radius and fov. The object has one size in the world
+    for all of them, so that views of a generator that frames it larger stand nearer (or have a narrower fov).
 
     Raises:
         UserError: the file is not such a rig.
     """
-    rig = read_json(path, "rig file")
-    if not isinstance(rig, dict):
-        raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
-    rig = {key: value for key, value in rig.items() if key != "input"}
+    rig = {key: value for key, value in _read_rig_file(path).items() if key not in ("input", "source")}
     if "views" in rig:
         if not isinstance(rig["views"], list) or len(rig) > 1:
-            raise UserError(f"rig file {path}: 'views' must be a list of cameras and stand alone beside 'input'")
-        return [_orbit(entry, path, Orbit()) for entry in rig["views"]]
-    _check_keys(rig, path)
+            raise UserError(f"rig file {path}: 'views' must be a list of cameras and stand alone beside 'input' and 'source'")
+        return [_view(entry, path) for entry in rig["views"]]
+    for word in sorted(set(rig) - set(VIEW_KEYS)):
+        raise UserError(f"rig file {path} has the unknown key '{word}'{nearest(word, VIEW_KEYS)}")
     lengths = {key: len(value) for key, value in rig.items() if isinstance(value, list)}
     if len(set(lengths.values())) > 1 or "azimuth" not in rig:
         raise UserError(f"rig file {path} lists {lengths or 'no azimuths'}; give one azimuth per view, and other lists as long")
     count = max(lengths.values(), default=1)
-    return [_orbit({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path, Orbit()) for i in range(count)]
+    return [_view({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path) for i in range(count)]
 
 
-def _read_sync(folder: Path, numbers: list[int], rig_path: Path, resolution: int) -> list[Track]:
+def read_rig(path: Path) -> list[Orbit]:
+    """The side cameras of a rig file (:func:`read_views` shows what it holds) that all stay where they are.
+
+    Raises:
+        UserError: the file is not a rig, or one of its cameras moves.
+    """
+    still = []
+    for number, view in enumerate(read_views(path)):
+        orbit, *others = view.orbits
+        if others:
+            raise UserError(f"rig file {path} moves camera {number}; here cameras must stay, so give it one number each")
+        still.append(orbit)
+    return still
+
+
+def rig_record(views: Sequence[View], *, input_view: View = View(), source: str = "") -> dict[str, Any]:
+    """What :func:`read_views` reads back, for a rig file."""
+
+    def entry(view: View) -> dict[str, Any]:
+        columns = {key: [getattr(orbit, key) for orbit in view.orbits] for key in ORBIT_KEYS}
+        short = {key: column[0] if len(set(column)) == 1 else column for key, column in columns.items()}
+        weights = view.weights
+        return short | {"weight": weights[0] if len(set(weights)) == 1 else list(weights)}
+
+    record: dict[str, Any] = {"views": [entry(view) for view in views]}
+    if input_view != View():
+        record["input"] = entry(input_view)
+    return record | ({"source": source} if source else {})
+
+
+def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader) -> list[Track]:
     found: dict[tuple[int, int], Path] = {}
     for path in sorted(folder.glob("*_rgba.png")):
         if match := re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name):
@@ -172,31 +262,29 @@ def _read_sync(folder: Path, numbers: list[int], rig_path: Path, resolution: int
     if not found:
         raise UserError(f"{folder} holds no side views named {{frame}}_0_{{view}}_rgba.png; fill it or remove it")
     views = max(v for _, v in found) + 1
-    orbits = read_rig(rig_path) if os.path.lexists(rig_path) else syncdreamer_rig()
-    if len(orbits) != views:
+    rig = read_views(rig_path) if os.path.lexists(rig_path) else [View((orbit,)) for orbit in syncdreamer_rig()]
+    if len(rig) != views:
         source = (
             f"rig file {rig_path} has"
             if os.path.lexists(rig_path)
             else f"there is no {rig_path.name}, so SyncDreamer's rig is assumed, which has"
         )
-        raise UserError(
-            f"{folder} has {views} views per frame but {source} {len(orbits)}; write a rig with one camera per view"
-        )
+        raise UserError(f"{folder} has {views} views per frame but {source} {len(rig)}; write a rig with one camera per view")
     for t in numbers:
         for v in range(views):
             if (t, v) not in found:
                 path = folder / f"{t}_0_{v}_rgba.png"
                 raise UserError(f"{path} is missing: every frame needs all {views} views; make it or remove {folder.name}")
-    return [_read_track(f"sync_{v}", orbits[v], [found[t, v] for t in numbers], resolution) for v in range(views)]
+    return [loader.track(f"sync_{v}", rig[v], [found[t, v] for t in numbers]) for v in range(views)]
 
 
-def _read_truth(data_dir: Path, name: str, numbers: list[int], resolution: int) -> list[Track]:
+def _read_truth(data_dir: Path, name: str, numbers: list[int], loader: _Loader) -> list[Track]:
     folder, cameras_path = data_dir / f"{name}_eval", data_dir / f"{name}_cameras.json"
     views = sorted((p for p in folder.glob("eval_*") if p.is_dir()), key=lambda p: p.name)
     if not views:
         return []
     orbit_of = _truth_orbits(cameras_path, [p.name for p in views])
-    return [_read_track(view.name, orbit_of(view.name), [_truth_frame(view, t) for t in numbers], resolution) for view in views]
+    return [loader.track(v.name, View((orbit_of(v.name),)), [_truth_frame(v, t) for t in numbers]) for v in views]
 
 
 def _truth_frame(view: Path, number: int) -> Path:
@@ -227,7 +315,38 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
         raise UserError(
             f"camera file {path} does not place every eval view ({error}); README.md shows what it holds"
         ) from error
-    return {view: _orbit(row, path, Orbit()) for view, row in rows.items()}
+    return {view: _still(row, path) for view, row in rows.items()}
+
+
+def _still(row: dict[str, Any], path: Path) -> Orbit:
+    orbit, *others = _view(row, path).orbits
+    if others:
+        raise UserError(f"camera file {path} moves a camera; a view to score on has one place")
+    return orbit
+
+
+def cameras_record(
+    input_orbit: Orbit, side: Sequence[Orbit], truth: Mapping[str, Orbit], *, frames: int, size: int
+) -> dict[str, object]:
+    """Where every camera of a clip that was drawn stands, in degrees: the contents of a ``{name}_cameras.json``.
+
+    Radius and field of view are those of the input camera; the views to score on have the same.
+    """
+
+    def place(orbit: Orbit) -> dict[str, float]:
+        return {"azimuth_deg": orbit.azimuth, "elevation_deg": orbit.elevation}
+
+    return {
+        "radius": input_orbit.radius,
+        "fovy_deg": input_orbit.fov,
+        "size": size,
+        "frames": frames,
+        "convention": "object inside a sphere of radius 0.6 at the origin; y up; camera at "
+        "radius*(cos(el)sin(az), sin(el), cos(el)cos(az)) looking at the origin",
+        "pose0": place(input_orbit),
+        "sync": {str(v): place(orbit) for v, orbit in enumerate(side)},
+        "eval": {name: place(orbit) for name, orbit in truth.items()},
+    }
 
 
 def read_eval_rig(path: Path) -> dict[str, Orbit]:

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from .encode import write_video
 from .files import atomic_path
 from .images import resize_rgba
-from .video import write_video
 
 SQUARE = 8
 LIGHT, DARK = 235, 200
@@ -29,7 +29,7 @@ def over_checkerboard(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h
 
 def write_sheet(
     path: Path,
-    rows: Sequence[Sequence[UInt8[np.ndarray, "h w 4"]]],
+    rows: Sequence[Sequence[UInt8[np.ndarray, "_ _ 4"]]],
     *,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError
-from .image import check_pair
 from ..io.weights import fill, read_weights
+from .image import check_pair
 
 Backbone = Literal["alex", "vgg"]
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for colours in [0, 1]: what torchvision's backbones were trained on

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from .deltas import DeltaMotion, Heads, apply_deltas
 from .hexplane import HexPlane, HexPlaneOptions
+from .lowrank import LowRank, factor
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
 
@@ -19,18 +20,18 @@ __all__ = [
     "Heads",
     "HexPlane",
     "HexPlaneOptions",
+    "LowRank",
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
     "apply_deltas",
+    "factor",
 ]
 
 
 @runtime_checkable
 class Motion(Protocol):
-    """Anything that says where the Gaussians are at time ``t`` in [0, 1]: first frame 0, last frame 1."""
-
-    def __call__(self, gaussians: Gaussians, t: float) -> Gaussians: ...
+    """Anything that says where the Gaussians are at times in [0, 1]: first frame 0, last frame 1."""
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
         """The Gaussians of ``b`` views, each at its own time: a leading view axis on the fields that move."""

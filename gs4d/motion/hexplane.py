@@ -25,7 +25,7 @@ class HexPlaneOptions:
 
     Attributes:
         resolution: texels along each spatial axis at multires 1, at least 2.
-        time_resolution: texels along time, at least 2. None: one per frame.
+        time_resolution: texels along time, at least 2. None: one per frame, at most 1024.
         multires: factors on the spatial resolution, one level each; time keeps its resolution.
         channels: features per texel, a multiple of 16.
         width: hidden units, a multiple of 16.
@@ -74,7 +74,7 @@ class HexPlane(DeltaMotion):
         super().__init__()
         self.options = options
         self.heads = Heads(opacity=options.opacity, color=options.color)
-        channels, steps = options.channels, options.time_resolution or max(frames, 2)
+        channels, steps = options.channels, options.time_resolution or min(max(frames, 2), MAX_TEXELS)
         sizes = [options.resolution * factor for factor in options.multires]
         self.space = nn.ParameterList([torch.empty(3, r, r, channels).uniform_(0.1, 0.5) for r in sizes])
         self.time = nn.ParameterList([torch.ones(3, steps, r, channels) for r in sizes])

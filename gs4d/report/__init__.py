@@ -137,8 +137,14 @@ def _worst(asset: Asset, clip: Clip, views: dict[str, Any]) -> tuple[Row, Compar
 
 
 def _row(name: str, scores: dict[str, float | None], track: Track | None = None) -> Row:
-    note = f"azimuth {track.orbit.azimuth:g}°, elevation {track.orbit.elevation:g}°" if track else ""
-    return Row(name, note, [_number(scores.get(key), digits) for key, (_, digits) in METRICS.items()])
+    return Row(name, _place(track) if track else "", [_number(scores.get(key), digits) for key, (_, digits) in METRICS.items()])
+
+
+def _place(track: Track) -> str:
+    first, last = track.orbits[0], track.orbits[-1]
+    moves = f" to {last.azimuth:g}°" if track.path else ""
+    doubt = sum(track.weights) / len(track.weights)
+    return f"azimuth {first.azimuth:g}°{moves}, elevation {first.elevation:g}°" + (f", weight {doubt:.2g}" if doubt < 1 else "")
 
 
 def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:

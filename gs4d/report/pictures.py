@@ -71,7 +71,7 @@ def compare(asset: Asset, track: Track, frames: list[int]) -> Comparison:
 def _pair(asset: Asset, track: Track, frame: int) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]]:
     """Render and truth over white."""
     t = float(asset.times()[frame])
-    return render(asset.at(t), track.camera()).rgb[0].clamp(0, 1), over_white(track.images[frame])[0]
+    return render(asset.at(t), track.camera(frame)).rgb[0].clamp(0, 1), over_white(track.images[frame])[0]
 
 
 def _heat(values: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:

@@ -1,5 +1,6 @@
-"""Objects made of formulas, as Gaussians over time: what the demo and the tests fit."""
+"""Objects made of formulas, as Gaussians over time: the rose of the demo, and animated objects without end."""
 
+from .objects import AnimatedObject, ObjectOptions, draw_views, make_object, options_for
 from .rose import rose
 
-__all__ = ["rose"]
+__all__ = ["AnimatedObject", "ObjectOptions", "draw_views", "make_object", "options_for", "rose"]

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from .paint import Colour, Paint, solid
 from .rig import Bone, Deform, Turn, Wave
-from .surface import Sweep, Vector, curve, superquadric, tube
+from .surface import Number, Sweep, Vector, curve, superquadric, tube
 
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 WHITE, BLACK = np.array([0.97, 0.97, 0.97]), np.array([0.03, 0.03, 0.04])
@@ -56,7 +56,20 @@ class Plan:
     bones: list[Bone] = field(default_factory=list)
     deforms: list[Deform] = field(default_factory=list)
 
-    def bone(self, joint: Vector, *turns: Turn, parent: int = -1, slide: Turn | None = None, grow: Wave | None = None) -> int:
+    def __post_init__(self) -> None:
+        # Bone 0 carries everything. Some objects turn and wander as a whole, and some do nothing that comes back in time.
+        rng, loose = self.rng, self.rng.random() < 0.4
+        self.tempo = rng.uniform(0.5, 1.4) if loose else 1.0
+        self.drifting = 0.3 if loose else 0.0
+        stage: tuple[Turn, ...] = ()
+        if rng.random() < 0.25:
+            shape = rng.choice(["sine", "drift", "ease"])
+            stage = ((Y, self.sway(rng.uniform(0.3, 1.2) * rng.choice([-1, 1]), 1.0, rng.uniform(0, 0.3), shape=shape)),)
+        aim = (rng.normal(), 0.0, rng.normal())
+        path = (aim, self.sway(rng.uniform(0.03, 0.12), 1.0, shape="drift")) if rng.random() < 0.15 else None
+        self.bone((0, 0, 0), *stage, parent=-1, slide=path)
+
+    def bone(self, joint: Vector, *turns: Turn, parent: int = 0, slide: Turn | None = None, grow: Wave | None = None) -> int:
         """Adds a bone and returns its index."""
         self.bones.append(Bone(parent, np.asarray(joint, float), turns, slide, grow))
         return len(self.bones) - 1
@@ -65,7 +78,9 @@ class Plan:
         """Adds a part; ``how`` are further fields of :class:`Part`."""
         self.parts.append(Part(surface, solid(paint) if isinstance(paint, ndarray) else paint, bones, **how))  # type: ignore[arg-type]
 
-    def chain(self, line: Sequence[Vector] | ndarray, count: int, parent: int, turns: Callable[[int], tuple[Turn, ...]]) -> list[int]:
+    def chain(
+        self, line: Sequence[Vector] | Float[ndarray, "k 3"], count: int, parent: int, turns: Callable[[int], tuple[Turn, ...]]
+    ) -> list[int]:
         """``count`` bones along a line, each on the one before; ``turns`` gives the turns of each."""
         joints = curve(line)
         steps = np.sqrt((np.diff(joints, axis=0) ** 2).sum(-1))
@@ -77,18 +92,25 @@ class Plan:
             found.append(parent)
         return found
 
-    def sway(self, amount: float, cycles: float | None = None, phase: float | None = None, **how: object) -> Wave:
-        """A wave scaled by the object's vigour, one or two cycles, at a random phase unless said."""
+    def sway(self, amount: float, cycles: float | None = None, phase: Number | None = None, **how: object) -> Wave:
+        """A wave scaled by the object's vigour, one or two cycles at the object's tempo, at a random phase unless said."""
         rng = self.rng
-        turns = float(rng.integers(1, 3)) if cycles is None else cycles
-        return Wave(amount * self.vigour, turns, float(rng.random()) if phase is None else phase, **how)  # type: ignore[arg-type]
+        if cycles is None:
+            cycles = float(rng.integers(1, 3))
+        if "shape" not in how and rng.random() < self.drifting:
+            how["shape"] = "drift"
+        tempo = 1.0 if how.get("shape") == "ease" else self.tempo
+        return Wave(amount * self.vigour, cycles * tempo, float(rng.random() if phase is None else phase), **how)  # type: ignore[arg-type]
 
     # --- helpers that several families use ---
 
+    def spin(self, turns: float) -> Wave:
+        """A steady rotation; slow enough that 16 frames show which way it goes."""
+        return Wave(rate=2 * np.pi * turns * min(max(self.vigour, 0.15), 1.5))
+
     def ball(self, centre: Vector, size: Vector | float, paint: Paint | Colour, bone: int) -> None:
-        """An ellipsoid."""
-        axes = (size, size, size) if isinstance(size, float) else size
-        self.add(superquadric(axes).place(centre), paint, bone)
+        """An ellipsoid, or a ball where ``size`` is a number."""
+        self.add(superquadric(np.ones(3) * np.asarray(size, float)).place(centre), paint, bone)
 
     def eyes(self, head: Vector, size: Vector, bone: int, colour: Colour, forward: float = 0.8) -> None:
         """Two eyes on the front (+z) of an ellipsoid: dots, or white with pupils, or with coloured irises."""
@@ -108,19 +130,27 @@ class Plan:
                 self.ball(centre + out * eye * 0.28, eye * 0.8, colour, bone)
             self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, bone)
 
-    def limb(self, line: Sequence[Vector], radii: Sequence[float], paint: Paint, bones: Sequence[int], **shape: float) -> None:
+    def limb(
+        self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: Number
+    ) -> None:
         """A tube with a joint at every change of bone."""
         self.add(tube(line, radii, **shape), paint, *bones, sharp=2.2)  # type: ignore[arg-type]
 
     def blade(
-        self, line: Sequence[Vector], widths: Sequence[float], paint: Paint | Colour, bones: Sequence[int], side: Vector, **how: object
+        self,
+        line: Sequence[Vector],
+        widths: Sequence[Number] | Float[ndarray, "r"],
+        paint: Paint | Colour,
+        bones: Sequence[int],
+        side: Vector,
+        **how: object,
     ) -> None:
         """A flat part - leaf, ear, wing, fin - whose width runs along ``side``."""
         flat = 0.018 / max(max(widths), 0.02)
         self.add(tube(line, widths, flat=min(flat, 0.6), side=side), paint, *bones, **how)
 
 
-def turned(*turns: tuple[Sequence[float], float]) -> Float[ndarray, "3 3"]:
+def turned(*turns: tuple[Vector, float]) -> Float[ndarray, "3 3"]:
     """Rows: the images of x, y and z under turns about axes by angles in radians, the last applied first."""
     matrix = np.eye(3)
     for axis, angle in turns:

@@ -9,10 +9,10 @@ composes textured primitives at random and cuts and bends them; here they also s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,14 +25,27 @@ from ..clip import Orbit, cameras_of
 from ..gaussians import Gaussians
 from ..geometry import SH_C0, rotations_to_quats
 from ..render import render
-from .build import Part, Plan, turned, X, Y, Z
-from .creatures import CREATURES
+from .animals import quadruped, winged
+from .build import Part, Plan, X, Y, Z, turned
+from .characters import biped
+from .crawlers import crawler
+from .machines import machine
 from .paint import Light, Patch, random_light
+from .plants import plant
 from .rig import Bone, Deform, pose
 from .surface import norm
-from .things import THINGS
+from .toys import soft, toy
 
-FAMILIES = {**CREATURES, **THINGS}  # name -> (share, function that fills a plan)
+FAMILIES: dict[str, tuple[float, Callable[[Plan], None]]] = {  # share, and what fills a plan
+    "quadruped": (0.2, quadruped),
+    "biped": (0.24, biped),
+    "winged": (0.1, winged),
+    "crawler": (0.1, crawler),
+    "plant": (0.08, plant),
+    "machine": (0.1, machine),
+    "toy": (0.12, toy),
+    "soft": (0.06, soft),
+}
 RADIUS = 0.6  # of the sphere that holds an object at all times
 MARGIN = 0.985  # of it that is used: the object is measured at some times and points only
 CHECK_TIMES = 33  # at which an object is measured
@@ -55,9 +68,15 @@ class ObjectOptions:
     light: Literal["baked", "unlit"] = "baked"
     """baked: colours under a soft random light that stands still while the object moves; unlit: albedo."""
     motion: float = 1.0
-    """Factor on the amount of motion, 0 to 3."""
+    """Factor on the amount of motion, 0.1 to 3."""
     upright: bool = False
     """Whether every object faces +z; otherwise half of them are turned about y by any angle, the rest by a little."""
+
+
+def options_for(size: int, **changes: Any) -> ObjectOptions:
+    """Options whose density of Gaussians suits pictures of ``size`` pixels: one per pixel up to 128, then thinner."""
+    finer = max(1.0, min(size, 128) / 64 * (max(size, 128) / 128) ** 0.5)
+    return ObjectOptions(spacing=0.02 / finer, max_gaussians=round(5000 * finer**2), **changes)
 
 
 @dataclass(frozen=True)
@@ -186,8 +205,10 @@ def make_object(seed: int, options: ObjectOptions | None = None) -> AnimatedObje
         ValueError: the seed is negative, or an option is unknown or out of range.
     """
     options = options or ObjectOptions()
-    if seed < 0 or not 0 <= options.motion <= 3 or not 1e-3 <= options.spacing <= 0.2:
-        raise ValueError(f"seed {seed}, motion {options.motion} and spacing {options.spacing} must be in >= 0, [0, 3], [.001, .2]")
+    if seed < 0 or not 0.1 <= options.motion <= 3 or not 1e-3 <= options.spacing <= 0.2:
+        raise ValueError(
+            f"seed {seed}, motion {options.motion} and spacing {options.spacing} must be >= 0, in 0.1 to 3 and in 0.001 to 0.2"
+        )
     if options.family is not None and options.family not in FAMILIES:
         raise ValueError(f"no family of objects is named '{options.family}'; there are: {', '.join(FAMILIES)}")
     rng = np.random.default_rng([FORMAT, seed])
@@ -304,11 +325,12 @@ def draw_views(
     shared = len(distinct) <= len(t) // 2
     with torch.no_grad():
         if not shared:
-            own = {name: getattr(film, name)[torch.from_numpy(which)] for name in ("means", "quats", "log_scales", "sh")}
+            rows = torch.from_numpy(which)
+            own = {name: getattr(film, name)[rows] for name in ("means", "quats", "log_scales", "sh")}
             return _draw(film.replace(**own), list(orbits), size)
         for i in range(len(distinct)):
             rows = np.flatnonzero(which == i)
-            pictures[rows] = _draw(film.at_view(i), [orbits[row] for row in rows], size)
+            pictures[rows] = _draw(film.at_view(i), [orbits[int(row)] for row in rows], size)
     return pictures
 
 

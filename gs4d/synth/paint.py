@@ -6,7 +6,7 @@ A texture draws its random numbers when it is made, not where it is looked up, s
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.random import Generator
 
-from .surface import dot, norm
+from .surface import Number, Vector, dot, norm
 
 Colour = Float[ndarray, "3"]
 
@@ -40,7 +40,7 @@ Paint = Callable[[Patch], Float[ndarray, "n 3"]]
 Mask = Callable[[Patch], Float[ndarray, "n"]]
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
+def hsv(hue: Number, saturation: Number, value: Number) -> Colour:
     """A colour; the hue goes round in 1, the others are cut to [0, 1]."""
     return np.array(colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1)))
 
@@ -125,22 +125,22 @@ def step(mask: Mask, threshold: float, softness: float = 0.05) -> Mask:
     return lambda patch: ((mask(patch) - threshold) / softness + 0.5).clip(0, 1)
 
 
-def height(axis: Sequence[float]) -> Mask:
+def height(axis: Vector) -> Mask:
     """Distance along a direction."""
     return lambda patch: dot(patch.points, axis)
 
 
-def facing(axis: Sequence[float]) -> Mask:
+def facing(axis: Vector) -> Mask:
     """Cosine between the surface's normal and a direction: a belly looks down, a chest forward."""
     return lambda patch: dot(patch.normals, axis)
 
 
-def span(low: float, high: float) -> Mask:
+def span(low: Number, high: Number) -> Mask:
     """1 where a part is between ``low`` and ``high`` of its length."""
     return lambda patch: ((patch.along >= low) & (patch.along <= high)).astype(float)
 
 
-def waves(mask: Mask, count: float, phase: float = 0.0, warp: Mask | None = None, duty: float = 0.0) -> Mask:
+def waves(mask: Mask, count: float, phase: Number = 0.0, warp: Mask | None = None, duty: float = 0.0) -> Mask:
     """Bands of a mask: 1 in every other half period, ``count`` periods per unit."""
 
     def bands(patch: Patch) -> ndarray:
@@ -194,7 +194,7 @@ def texture(rng: Generator, colours: Palette, size: float = 1.0, base: Colour | 
     )
     masks: dict[str, Callable[[], Mask]] = {
         "plain": lambda: lambda patch: np.zeros(len(patch.points)),
-        "gradient": lambda: _fraction(rng.choice([0, 1]) == 0),
+        "gradient": lambda: _fraction(bool(rng.random() < 0.5)),
         "stripes": lambda: waves(height(axis), rng.uniform(1.5, 4) / size, rng.random(), _maybe_warp(rng, size)),
         "rings": lambda: waves(lambda patch: patch.along, rng.uniform(1.5, 6), rng.random(), duty=rng.uniform(-0.6, 0.6)),
         "lobes": lambda: waves(lambda patch: patch.around, float(rng.integers(2, 9)), rng.random()),

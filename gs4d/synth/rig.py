@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from .surface import dot
+from .surface import Vector, dot
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Wave:
         return self.offset + self.rate * t + self.amount * value
 
 
-Turn = tuple[Sequence[float], Wave]  # axis through the bone's joint, and the angle in radians
+Turn = tuple[Vector, Wave]  # axis through the bone's joint, and the angle in radians
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def pose(bones: Sequence[Bone], times: Float[ndarray, "t"]) -> Float[ndarray, "t
     return result.transpose(1, 0, 2, 3)
 
 
-def _rotations(axes: Sequence[Sequence[float]], angles: Float[ndarray, "m t"]) -> Float[ndarray, "m t 3 3"]:
+def _rotations(axes: Sequence[Vector], angles: Float[ndarray, "m t"]) -> Float[ndarray, "m t 3 3"]:
     """Rodrigues' formula."""
     unit = np.asarray(axes, float)
     unit = unit / np.linalg.norm(unit, axis=-1, keepdims=True)
@@ -120,8 +120,8 @@ class Deform:
 
     kind: Literal["squash", "twist", "bend", "ripple"]
     wave: Wave
-    axis: Sequence[float] = (0.0, 1.0, 0.0)
-    towards: Sequence[float] = (1.0, 0.0, 0.0)
+    axis: Vector = (0.0, 1.0, 0.0)
+    towards: Vector = (1.0, 0.0, 0.0)
     wavelength: float = 1.0
     cycles: float = 1.0
 

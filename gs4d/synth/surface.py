@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-Vector = Sequence[float] | Float[ndarray, "3"]
+Number = float | int
+Vector = Sequence[Number] | Float[ndarray, "3"]  # a place or a direction
 
 STEPS = 48  # resolution of the tables that hold profiles and sections
 TEETH_EDGE = 2.5  # steepness of the flanks of teeth
@@ -141,7 +142,9 @@ def _power(x: ndarray, exponent: float) -> ndarray:
     return np.sign(x) * np.abs(x) ** exponent
 
 
-def lathe(profile: Sequence[tuple[float, float]] | ndarray, width: float = 1.0, depth: float = 1.0, **shape: float) -> Sweep:
+def lathe(
+    profile: Sequence[tuple[Number, Number]] | Float[ndarray, "k 2"], width: float = 1.0, depth: float = 1.0, **shape: Number
+) -> Sweep:
     """Turns a profile of (radius, height) pairs about +y; ``shape`` may give exponent, teeth and tooth of the section."""
     points = np.asarray(profile, float)
     table, length = _even(points, points * [(width + depth) / 2, 1])
@@ -158,8 +161,8 @@ def superquadric(size: Vector, bulge: float = 1.0, exponent: float = 1.0) -> Swe
 
 
 def tube(
-    line: Sequence[Vector] | ndarray,
-    radii: Sequence[float] | float,
+    line: Sequence[Vector] | Float[ndarray, "k 3"],
+    radii: Sequence[Number] | Float[ndarray, "r"] | float,
     *,
     flat: float = 1.0,
     exponent: float = 1.0,
@@ -198,7 +201,7 @@ def tube(
     return Sweep(table, section(1.0, flat, exponent), arc, frames)
 
 
-def curve(points: Sequence[Vector] | ndarray, steps: int = STEPS // 2) -> Float[ndarray, "k 3"]:
+def curve(points: Sequence[Vector] | Float[ndarray, "k 3"], steps: int = STEPS // 2) -> Float[ndarray, "q 3"]:
     """A smooth line through some points (Catmull-Rom), straight between two."""
     p = np.asarray(points, float)
     if len(p) == 2 or len(p) > steps:

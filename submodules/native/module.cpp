@@ -27,4 +27,5 @@ NB_MODULE(_native, m) {
     gs4d::bind_raster(m);
     gs4d::bind_field(m);
     gs4d::bind_image(m);
+    gs4d::bind_mesh(m);
 }

@@ -22,5 +22,6 @@ void bind_pool(nb::module_& m);
 void bind_raster(nb::module_& m);
 void bind_field(nb::module_& m);
 void bind_image(nb::module_& m);
+void bind_mesh(nb::module_& m);
 
 }  // namespace gs4d

@@ -1,0 +1,61 @@
+"""``gs4d export``: a fitted run, or a splat of anyone's, in the formats that others read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .checkpoint import is_run, read_asset
+from .config import parse
+from .errors import UserError
+from .export import FORMATS, ExportOptions, export
+from .native import set_threads
+from .scene import YAxis
+
+ABOUT = "Writes a fitted run in the formats of --to: " + "; ".join(f"{name}: {f.about}" for name, f in FORMATS.items()) + "."
+
+
+@dataclass(frozen=True)
+class DeliverOptions(ExportOptions):
+    """What to write of which run."""
+
+    model_path: Annotated[Path, tyro.conf.Positional] = Path("output/rose")
+    """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
+    y_axis: YAxis = "auto"
+    """Where y points in files; see render.py."""
+    out: Path | None = None
+    """Where files go; None: the run's folder export, or for files beside them: scene.spz gets scene_export."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parses, writes, and says where things are."""
+    options = parse(DeliverOptions, arguments, default=DeliverOptions(), program="gs4d export", description=ABOUT)
+    for path in deliver(options):
+        print(path)
+
+
+def deliver(options: DeliverOptions) -> list[Path]:
+    """Writes every format that is asked for; returns what was written.
+
+    Raises:
+        UserError: nothing is asked for, the run is absent or damaged, or a format cannot be written.
+    """
+    if not options.to:
+        raise UserError(f"gs4d export wants --to with one or more of: {', '.join(FORMATS)}")
+    asset = read_asset(options.model_path, options.y_axis)
+    set_threads(0)
+    name, place = place_of_results(options.model_path)
+    return export(asset, options.out or place("export"), name, options)
+
+
+def place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:
+    """A name, and where results of some kind go: into a run's folder, but beside files of Gaussians and folders of them."""
+    whole = model_path.resolve()
+    if is_run(model_path):
+        return whole.name, lambda kind: model_path / kind
+    name = whole.name.split(".")[0] if whole.is_file() else whole.name
+    return name, lambda kind: whole.parent / f"{name}_{kind}"

@@ -1,0 +1,197 @@
+"""Figures on two legs, with clothes, hats and luggage; they face +z."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy import ndarray
+
+from .bodies import ears, face
+from .build import Plan, X, Y, Z, upright
+from .paint import Paint, Palette, facing, grained, hsv, mixed, palette, solid, span, step, texture
+from .rig import Deform, Wave
+from .surface import lathe, superquadric, tube
+
+
+def biped(plan: Plan) -> None:
+    """A figure on two legs: people, knights, robots, teddy bears."""
+    rng = plan.rng
+    colours, clothes = palette(rng, rng.choice(["any", "fur", "metal"])), palette(rng)
+    boxy = rng.random() < 0.3
+    edge = rng.uniform(0.15, 0.45) if boxy else rng.uniform(0.7, 1.0)
+    tall, wide, deep = rng.uniform(0.3, 0.55), rng.uniform(0.14, 0.27), rng.uniform(0.1, 0.2)
+    leg, arm = rng.uniform(0.2, 0.6), rng.uniform(0.3, 0.55)
+    thick = rng.uniform(0.04, 0.085)
+    natural = hsv(rng.uniform(0.04, 0.09), rng.uniform(0.2, 0.65), rng.uniform(0.3, 0.98))
+    flesh = solid(natural) if rng.random() < 0.45 else grained(solid(colours.main), rng, 0.05)
+    shirt, trousers = texture(rng, clothes, 0.4), texture(rng, clothes, 0.4, clothes.second)
+    if rng.random() < 0.3:
+        shirt = trousers = flesh  # an animal, a doll or a robot of one piece
+    belly = shirt
+    if rng.random() < 0.35:
+        patch = solid(clothes.light if rng.random() < 0.5 else clothes.accent)
+        belly = mixed(shirt, patch, step(facing(Z if rng.random() < 0.75 else (0, 0, -1)), rng.uniform(0.6, 0.8), 0.1))
+    if rng.random() < 0.5:
+        belt = rng.uniform(0.12, 0.3)
+        belly = mixed(belly, solid(clothes.dark), span(belt, belt + 0.08))
+
+    act = rng.choice(["walk", "run", "dance", "wave", "jump", "turn"], p=[0.22, 0.13, 0.25, 0.17, 0.13, 0.1])
+    cycles = float(rng.integers(1, 3))
+    swing = {"walk": 0.55, "run": 0.95}.get(act, 0.12)
+    lift = plan.sway(
+        {"jump": 0.3, "run": 0.1, "walk": 0.03, "dance": 0.06}.get(act, 0.01),
+        2 * cycles if act != "jump" else cycles,
+        0.0,
+        shape="hop",
+    )
+    spin = Wave(rate=0.0) if act != "turn" else Wave(rate=2 * np.pi * float(rng.choice([-1, 1])) * min(plan.vigour, 1.0))
+    lean = Wave(offset=0.12 if act == "run" else 0.0, amount=0.05 * plan.vigour, cycles=cycles)
+    root = plan.bone((0, 0, 0), (Y, spin), (X, lean), (Z, plan.sway(0.18 if act == "dance" else 0.04, cycles)), slide=(Y, lift))
+    waist = plan.bone(
+        (0, tall * 0.3, 0), (Y, plan.sway(0.4 if act == "dance" else 0.12, cycles)), (Z, plan.sway(0.12, cycles)), parent=root
+    )
+    shape = superquadric((wide, tall / 2, deep), edge * 0.8, edge).place((0, tall / 2, 0))
+    if not boxy:
+        bulge = rng.uniform(0.75, 1.3)
+        widths = wide * np.array([0.85, bulge * 0.95, rng.uniform(0.8, 1.15), rng.uniform(0.6, 0.95)])
+        shape = tube([(0, 0, 0), (0, tall, 0)], widths, flat=deep / wide, exponent=edge, side=X)
+    plan.add(shape, belly, root, waist)
+
+    # Legs hang from the hips, arms from the shoulders; both swing against each other.
+    boots, gloves = (
+        solid(clothes.dark if rng.random() < 0.6 else clothes.accent),
+        solid(clothes.accent) if rng.random() < 0.3 else flesh,
+    )
+    limb_edge = edge if boxy else 1.0
+    crouch = 0.5 if act == "jump" else 0.0
+    stance, foot_size = rng.uniform(0.4, 0.65), rng.uniform(1.0, 1.7)
+    for mirror in (-1.0, 1.0):
+        phase = 0.25 + mirror * 0.25
+        top = np.array([mirror * wide * stance, 0.04, 0])
+        foot = top - [0, leg, 0]
+        knee = (top + foot) / 2 + [0, 0, 0.03 * leg]
+        hip = plan.bone(top, (X, plan.sway(-swing - crouch * 0.6, cycles, phase if not crouch else 0.0)), parent=root)
+        shin = plan.bone(
+            knee, (X, plan.sway(swing * 1.2 + crouch, cycles, (phase if not crouch else 0.0) + 0.1, shape="pulse")), parent=hip
+        )
+        plan.limb([foot, knee, top], [thick * 0.95, thick, thick * 1.25], trousers, [shin, hip], exponent=limb_edge)
+        shoe = superquadric((thick * foot_size, thick * 0.75, thick * foot_size * 1.5), edge, edge)
+        plan.add(shoe.place(foot + [0, -thick * 0.3, thick * 0.7]), boots, shin)
+
+    down = rng.uniform(0.1, 0.6)  # how far the arms stand off at rest
+    gesture = rng.choice(["both", "one"]) if act in ("wave", "dance", "jump") else "none"
+    hands = []
+    for mirror in (-1.0, 1.0):
+        phase = 0.75 + mirror * 0.25
+        shoulder = np.array([mirror * (wide * 0.95 + thick * 0.3), tall * 0.86, 0])
+        aim = np.array([mirror * np.sin(down), -np.cos(down), 0])
+        elbow, hand = shoulder + aim * arm / 2 + [0, 0, -0.01], shoulder + aim * arm
+        raised = gesture == "both" or (gesture == "one" and mirror > 0)
+        base = (
+            Wave(offset=mirror * rng.uniform(0.8, 2.2), amount=0.35 * plan.vigour, cycles=2 * cycles)
+            if raised
+            else plan.sway(0.08)
+        )
+        turns = ((Z, base), (X, plan.sway(-swing * 0.9 if not raised else 0.3, cycles, phase)))
+        upper = plan.bone(shoulder, *turns, parent=waist)
+        bend = Wave(offset=-0.35, amount=0.3 * plan.vigour, cycles=cycles, phase=phase)
+        wave = plan.sway(0.7, 2 * cycles, 0.0) if raised else plan.sway(0.05)
+        lower = plan.bone(elbow, (X, bend), (Z, wave), parent=upper)
+        plan.limb([hand, elbow, shoulder], [thick * 0.75, thick * 0.8, thick * 1.05], shirt, [lower, upper], exponent=limb_edge)
+        plan.add(superquadric((thick * 1.05,) * 3, edge, edge).place(hand), gloves, lower)
+        hands.append((hand, lower))
+
+    # The head, and what is on it.
+    big = rng.uniform(0.1, 0.17) if rng.random() < 0.6 else rng.uniform(0.2, 0.32)
+    size = big * np.array([rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.15), rng.uniform(0.8, 1.1)])
+    collar = np.array([0, tall + 0.02, 0])
+    head = plan.bone(collar, (X, plan.sway(0.15)), (Y, plan.sway(rng.uniform(0.05, 0.6))), (Z, plan.sway(0.12)), parent=waist)
+    place = collar + [0, size[1] * 0.9, 0.02]
+    plan.limb([collar - [0, 0.05, 0], place], [thick, thick], flesh, [waist, head])
+    plan.add(superquadric(size, edge, edge).place(place), flesh, head)
+    face(plan, place, size, head, colours, flesh, rng.uniform(0.0, 0.4) if rng.random() < 0.25 else 0.0)
+    _headgear(plan, place, size, head, clothes, flesh)
+    _luggage(plan, hands, clothes, waist, tall, wide, deep)
+
+
+def _headgear(plan: Plan, head: ndarray, size: ndarray, bone: int, colours: Palette, skin: Paint) -> None:
+    rng = plan.rng
+    kind = rng.choice(["hair", "hat", "helmet", "ears", "antenna", "none"], p=[0.3, 0.22, 0.13, 0.15, 0.1, 0.1])
+    top = head + [0, size[1] * 0.35, 0]
+    if kind == "hair":
+        tone = (
+            hsv(rng.uniform(0.03, 0.12), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8))
+            if rng.random() < 0.7
+            else colours.accent
+        )
+        fringe = rng.uniform(0.0, 0.4)
+        shell = superquadric(size * 1.1, 1.0, 1.0).place(head + [0, size[1] * 0.05, -size[2] * 0.06])
+        cut = head[1] + fringe * size[1]
+        low = head[1] - rng.uniform(0.1, 0.9) * size[1]
+
+        def above_fringe(p: ndarray) -> ndarray:
+            return p[:, 1] > np.where(p[:, 2] > head[2] + 0.2 * size[2], cut, low)
+
+        plan.add(shell, grained(solid(tone), rng, 0.12, 0.03), bone, keep=above_fringe)
+        if rng.random() < 0.35:
+            start = head - [0, -0.2 * size[1], size[2]]
+            tail = [start, start - [0, 0.5 * size[1], 0.6 * size[2]], start - [0, size[1] * 2.2, 0.5 * size[2]]]
+            bones = plan.chain(
+                tail, 3, bone, lambda i: ((X, plan.sway(0.25, None, 0.1 * i)), (Z, plan.sway(0.25, None, 0.1 * i)))
+            )
+            plan.add(tube(tail, [size[0] * 0.25, size[0] * 0.4, 0.02]), solid(tone), *bones)
+    elif kind == "hat":
+        brim, crown, height = rng.uniform(1.2, 1.9), rng.uniform(0.6, 1.0), rng.uniform(0.5, 1.8) * size[1]
+        tip = crown if rng.random() < 0.5 else 0.05
+        profile = np.array([(0, 0), (brim, 0), (brim, 0.06), (crown, 0.08), (tip, height), (0, height)]) * [size[0], 1]
+        band = mixed(solid(colours.main), solid(colours.accent), span(0.1, 0.3))
+        plan.add(lathe(profile).place(top), band, bone)
+    elif kind == "helmet":
+        plate = grained(solid(palette(rng, "metal").main), rng, 0.06, 0.05)
+
+        def around_visor(p: ndarray) -> ndarray:
+            face = (p[:, 2] > head[2] + 0.35 * size[2]) & (p[:, 1] < head[1] + 0.45 * size[1])
+            return (p[:, 1] > head[1] - 0.75 * size[1]) & ~face
+
+        plan.add(superquadric(size * 1.18).place(head), plate, bone, keep=around_visor)
+        if rng.random() < 0.6:
+            plume = [head + size * [0, 1.1, 0.3], head + size * [0, 1.7, -0.4], head + size * [0, 0.9, -1.6]]
+            plan.blade(plume, [0.02, size[1] * 0.35, size[1] * 0.2], colours.accent, [bone], Y, soft=(0.0, 1.0))
+    elif kind == "ears":
+        ears(plan, head, size, bone, skin, colours)
+    elif kind == "antenna":
+        for mirror in (-1, 1) if rng.random() < 0.5 else (0,):
+            start = head + [mirror * 0.5 * size[0], size[1] * 0.8, 0]
+            end = start + [mirror * 0.06, size[1] * rng.uniform(0.5, 1.2), 0]
+            stick = plan.bone(start, (Z, plan.sway(0.3)), (X, plan.sway(0.2)), parent=bone)
+            plan.limb([start, end], [0.012, 0.012], solid(colours.dark), [stick])
+            plan.ball(end, 0.035, colours.accent, stick)
+
+
+def _luggage(plan: Plan, hands: list, colours: Palette, waist: int, tall: float, wide: float, deep: float) -> None:
+    """A cape or a pack on the back, something in a hand."""
+    rng = plan.rng
+    carried = rng.choice(["cape", "pack", "none"], p=[0.2, 0.15, 0.65])
+    if carried == "cape":
+        line = [(0, tall * 0.98, -deep), (0, tall * 0.4, -deep - 0.08), (0, -tall * rng.uniform(0.1, 0.7), -deep - 0.15)]
+        paint = mixed(solid(colours.accent), solid(colours.dark), step(facing(Z), 0.0, 0.1))
+        bones = plan.chain(line, 3, waist, lambda i: ((X, plan.sway(0.16, None, -0.12 * i, offset=0.08)),))
+        plan.blade(line, [wide * 0.9, wide * 1.1, wide * 1.4], paint, bones, X, soft=(0.0, 1.0))
+        plan.deforms.append(
+            Deform("ripple", plan.sway(0.04, 1.0, offset=0.02), (0.4, 0.9, 0.0), Z, rng.uniform(0.25, 0.5), 2.0)
+        )
+    elif carried == "pack":
+        box = superquadric((wide * 0.7, tall * 0.35, deep * 0.6), 0.3, 0.3).place((0, tall * 0.55, -deep * 1.4))
+        plan.add(box, texture(rng, colours, 0.3), waist)
+    hand, bone = hands[int(rng.integers(2))]
+    held = rng.choice(["blade", "staff", "shield", "ball", "none"], p=[0.1, 0.08, 0.08, 0.09, 0.65])
+    if held == "blade":
+        plan.limb([hand - [0, 0, 0.08], hand + [0, 0, 0.08]], [0.02, 0.02], solid(colours.dark), [bone])
+        plan.blade([hand + [0, 0, 0.06], hand + [0, 0, 0.5]], [0.045, 0.04, 0.005], np.array([0.75, 0.77, 0.8]), [bone], Y)
+    elif held == "staff":
+        plan.limb([hand - [0, 0.35, 0], hand + [0, 0.45, 0]], [0.018, 0.018], solid(hsv(0.08, 0.6, 0.4)), [bone])
+        plan.ball(hand + [0, 0.47, 0], 0.05, colours.accent, bone)
+    elif held == "shield":
+        disc = lathe([(0, -0.02), (0.16, -0.02), (0.16, 0.01), (0, 0.05)]).place(hand + [0, 0, 0.06], upright(Z))
+        plan.add(disc, texture(rng, colours, 0.2), bone)
+    elif held == "ball":
+        plan.add(superquadric((0.09, 0.09, 0.09)).place(hand + [0, -0.06, 0.06]), texture(rng, colours, 0.15), bone)

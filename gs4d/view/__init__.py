@@ -1,0 +1,1 @@
+"""Windows in the browser: a fit while it goes on."""

@@ -1,0 +1,29 @@
+"""Makes a 4D dataset: python preprocess/dataset.py --source synth|FOLDER --out DIR"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it works from a checkout that is not installed
+
+from gs4d.cli import guarded
+
+ABOUT = """Draws animated assets - procedural objects, or every animation of a folder of glTF files - as a still orbit, an
+orbit while time advances and the front view; rejects those that stand still, overflow, are tiny or flicker; goes on
+where it was."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parses, makes the dataset, and says where it is."""
+    from gs4d.config import parse  # seconds, in which Ctrl-C is already heard
+    from gs4d.intake.assets import DatasetOptions, make_dataset
+    from gs4d.intake.dataset import read_dataset
+
+    options = parse(DatasetOptions, arguments, default=DatasetOptions(), program="preprocess/dataset.py", description=ABOUT)
+    preview = make_dataset(options)
+    print(f"\n{len(read_dataset(options.out))} assets in {options.out}. Look at:\n  {preview}")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:]))
