@@ -81,7 +81,7 @@ def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: in
         kept = {k: v for k, v in weights.items() if not k.startswith("transformer.") or int(k.split(".")[2]) < layers}
         inner = {k: v for k, v in kept.items() if k not in names}
         renamed = {names[k]: v for k, v in kept.items() if k in names}
-        renamed |= {k.removeprefix("vision_model."): v for k, v in _layers(inner).items()}
+        renamed |= {k.removeprefix("vision_model."): v for k, v in ldm.clip_layers(inner).items()}
         words, channels = weights["token_embedding.weight"].shape
         config = {
             "vocab_size": words,
@@ -98,20 +98,6 @@ def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: in
     except (KeyError, IndexError, ValueError) as error:
         raise UserError(f"{source} has no CLIP text encoder as this family's ({error!r})") from error
     return placed(build("transformers", "CLIPTextModel", config, source), renamed, source)
-
-
-def _layers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Transformer layers under transformers' names; keys of attention come apart."""
-    renamed = {}
-    for name, value in weights.items():
-        for old, new in ldm.CLIP_LAYERS.items():
-            name = name.replace(old, new)
-        head, inside, kind = name.partition(".attn.in_proj_")
-        if inside:
-            renamed |= {f"{head}.self_attn.{x}_proj.{kind}": v for x, v in zip("qkv", value.chunk(3), strict=True)}
-        else:
-            renamed[name] = value
-    return renamed
 
 
 def read_prompt(prompt: str, tokenizer: Path | None) -> Int[Tensor, "1 n"]:

@@ -7,7 +7,7 @@ Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a sphere,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ..errors import UserError, require_ranges
 from ..io.images import resize_rgba, to_bytes
 from ..render import render
 from . import Views
+from .sampling import Context
 from .shell import Shell, shell_gaussians
 
 LOGIT_OPACITY = 4.0
@@ -95,7 +96,7 @@ class Inflate:
     """A ``ViewPrior``: every frame's solid, drawn."""
 
     options: InflateOptions
-    context = "none"  # of the other frames it needs
+    context: ClassVar[Context] = "none"  # every frame is drawn by itself
 
     def views(
         self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator

@@ -146,18 +146,8 @@ def vae_name(name: str, stages: int) -> str:
 
 def clip_vision(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and weights of a CLIPVisionModelWithProjection, from the ``visual`` half of OpenAI's CLIP."""
-    renamed = {}
-    for name, value in weights.items():
-        if name in CLIP:
-            renamed[CLIP[name]] = value.T if name == "proj" else value
-            continue
-        for old, new in CLIP_LAYERS.items():
-            name = name.replace(old, new)
-        if ".attn.in_proj_" in name:
-            head, kind = name.split(".attn.in_proj_")
-            renamed |= {f"{head}.self_attn.{x}_proj.{kind}": v for x, v in zip("qkv", value.chunk(3), strict=True)}
-        else:
-            renamed[name] = value
+    renamed = {CLIP[name]: value.T if name == "proj" else value for name, value in weights.items() if name in CLIP}
+    renamed |= clip_layers({name: value for name, value in weights.items() if name not in CLIP})
     patches = renamed["vision_model.embeddings.patch_embedding.weight"]
     side = round((len(renamed["vision_model.embeddings.position_embedding.weight"]) - 1) ** 0.5)
     config = {
@@ -171,3 +161,17 @@ def clip_vision(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str
         "hidden_act": "quick_gelu",
     }
     return config, renamed
+
+
+def clip_layers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Layers of either half of CLIP; the one matrix of queries, keys and values comes apart."""
+    renamed = {}
+    for name, value in weights.items():
+        for old, new in CLIP_LAYERS.items():
+            name = name.replace(old, new)
+        head, joined, kind = name.partition(".attn.in_proj_")
+        if joined:
+            renamed |= {f"{head}.self_attn.{x}_proj.{kind}": v for x, v in zip("qkv", value.chunk(3), strict=True)}
+        else:
+            renamed[name] = value
+    return renamed

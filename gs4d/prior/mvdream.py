@@ -29,8 +29,7 @@ from .ldm_unet import UNet, shape_of
 from .models import find_model
 from .networks import Place, load_part, weights_file
 from .rigs import QUARTERS, placed
-from .sampling import TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
-from .zero123 import NOISES
+from .sampling import NOISES, TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
 
 LICENCE = "CreativeML Open RAIL-M (weights), MIT (MVDream's code)"
 MVDREAM, IMAGEDREAM = "ashawkey/mvdream-sd2.1-diffusers", "ashawkey/imagedream-ipmv-diffusers"

@@ -22,6 +22,15 @@ Context = Literal["first", "neighbours", "none"]
 """Which other frames a model looks at while it draws one: the clip's first, those before and after, or none."""
 SCHEDULE = re.compile(r"betas|((log|sqrt)_)?((one_minus|recip|recipm1)_)?alphas(_cumprod(_prev)?)?|posterior_\w+")
 """Names of the tensors of a checkpoint that follow from its noise schedule."""
+NOISES: dict[str, Any] = {  # of the published models: ldm's linear_start and linear_end, and its DDIM
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 TRUST = 128  # of sampled views, of 255: plausible, not seen
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -27,9 +27,8 @@ from .ldm_unet import shape_of, sinusoid
 from .models import find_model
 from .networks import Place
 from .rigs import SYNCDREAMER, placed
-from .sampling import TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
+from .sampling import NOISES, TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
 from .volumes import SpatialVolume, VolumeUNet, frustum_points, frustum_widths, seen_from
-from .zero123 import NOISES
 
 LICENCE = "MIT (code and weights); its base Zero123 is MIT, Stable Diffusion under CreativeML Open RAIL-M"
 STEPS, GUIDANCE, ETA = 50, 2.0, 1.0

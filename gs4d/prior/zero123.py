@@ -26,6 +26,7 @@ from ..io.weights import fill, read_training_checkpoint, read_weights
 from . import Trial, Views, ldm
 from .models import find_model
 from .networks import Place, build, load_part, weights_file
+from .sampling import NOISES, TRUST, Context, ddim
 from .sds import Condition, Conditions, SdsOptions, distill, guided
 from .white import cut_from_white
 
@@ -41,18 +42,8 @@ WANTED = {  # files of hub models that are not all wanted, or not all called .sa
 WANTED |= {f"kxic/zero123-{kind}": ["*.json", "[!s]*/*.bin"] for kind in ("xl", "105000", "165000")}  # no safety_checker
 PROJECTIONS = ("clip_camera_projection", "cc_projection")
 SIDE = 256  # pixels of the pictures that the published models were trained with; some folders state Stable Diffusion's 512
-NOISES: dict[str, Any] = {  # of the published models: ldm's linear_start and linear_end, and its DDIM
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
 STEPS, ETA, GUIDANCE = 50, 1.0, 3.0  # of the authors' demo
 BATCH = 4  # pictures that are sampled at once
-TRUST = 128  # of sampled views, of 255: plausible, not seen
 
 
 @dataclass
@@ -114,7 +105,7 @@ def load_folder(folder: Path) -> Networks:
         vae=load_part(folder / "vae", "diffusers", "AutoencoderKL"),
         image_encoder=load_part(folder / "image_encoder", "transformers", "CLIPVisionModelWithProjection"),
         projection=_projection(weights_file(folder / projections[0]), None),
-        scheduler=_scheduler(read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)),
+        scheduler=ddim(read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)),
     )
     return _checked(networks, str(folder))
 
@@ -146,7 +137,7 @@ def load_checkpoint(path: Path) -> Networks:
             "transformers", "CLIPVisionModelWithProjection", "cond_stage_model.model.visual.", ldm.clip_vision
         ),
         projection=_projection(path, ldm.part(weights, "cc_projection.", source)),
-        scheduler=_scheduler(NOISES, source),
+        scheduler=ddim(NOISES, source),
     )
     return _checked(networks, source)
 
@@ -158,17 +149,6 @@ def _projection(path: Path, weights: dict[str, Tensor] | None) -> nn.Linear:
         raise UserError(f"{path} holds no camera projection: its tensors are {', '.join(sorted(found)) or 'none'}")
     layer = nn.Linear(found["weight"].shape[1], found["weight"].shape[0], device="meta")
     return fill(layer, found, str(path), assign=True)
-
-
-def _scheduler(config: Any, source: str) -> Any:
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-
-    if not isinstance(config, dict) or config.get("prediction_type", "epsilon") != "epsilon":
-        raise UserError(f"the noise schedule of {source} is not of a model that predicts noise, as Zero123 does")
-    try:
-        return DDIMScheduler.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-    except Exception as error:  # diffusers has no common class for what can be wrong with a description
-        raise UserError(f"the noise schedule of {source} cannot be used ({' '.join(str(error).split())[:200]})") from error
 
 
 def _checked(networks: Networks, source: str) -> Networks:
@@ -189,6 +169,7 @@ class Zero123:
     """A ``ViewPrior`` and a ``ScorePrior``."""
 
     joint = False
+    context: Context = "none"  # every frame is drawn by itself
 
     def __init__(self, networks: Networks, place: Place, *, stable: bool) -> None:
         """Puts the networks in their place.
