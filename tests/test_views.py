@@ -163,6 +163,7 @@ BAD = {
     "other name": (lambda data: {"name": "rose"}, "wanted a folder named rose_pose0"),
     "no prior": (lambda data: {"prior": ""}, "--prior is missing: say what draws the views; there are: inflate, lift"),
     "unknown prior": (lambda data: {"prior": "inflat"}, "did you mean 'inflate'"),
+    "prior that reads": (lambda data: {"prior": "mvdream"}, "does not draw the views of a clip"),
     "weights for none": (lambda data: {"prior": "inflate:x"}, "leave out ':x'"),
     "no films": (lambda data: {"prior": "sv4d2:nowhere"}, "nowhere does not exist"),
 }

@@ -22,7 +22,7 @@ from ..errors import UserError, require_folder_name, require_ranges
 from ..io.clips import View, frame_numbers, read_input
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
-from ..prior import FAMILIES, ViewPrior, Views, open_prior
+from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
 from ..prior.sampling import Sampled, Sampling
 from .layouts import Source
 from .sync import SyncOptions, make_sync
@@ -66,7 +66,9 @@ def make_views(options: ViewsOptions) -> Path:
     if family in FILMS:
         return make_sync(SyncOptions(**{**vars(sync), "path": (Path(where),), "format": family}))
     if not options.prior:
-        raise UserError(f"--prior is missing: say what draws the views; there are: {', '.join((*FAMILIES, *FILMS))}")
+        raise UserError(f"--prior is missing: say what draws the views; there are: {', '.join((*PAINTERS, *FILMS))}")
+    if family in FAMILIES and family not in PAINTERS:
+        raise UserError(f"the prior '{family}' does not draw the views of a clip; those that do: {', '.join(PAINTERS)}")
 
     files = {number: pose0 / file for number, file in frame_numbers(pose0).items()}
     camera = read_input(pose0.parent / f"{name}_rig.json")
@@ -128,8 +130,7 @@ def _draw(
 ) -> None:
     """Has the prior draw frames, a few at a time."""
     prior: Any = open_prior(options.prior)
-    if not isinstance(prior, ViewPrior):
-        raise UserError(f"the prior {options.prior} does not draw the views of a clip; imagedream and others do")
+    assert isinstance(prior, ViewPrior)
     if isinstance(prior, Sampled):
         prior.sampling = options.sampling
     context = getattr(prior, "context", "clip")

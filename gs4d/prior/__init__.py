@@ -141,6 +141,16 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
     "imagedream": ("mvdream", "open_imagedream"),
     "syncdreamer": ("syncdreamer", "open_syncdreamer"),
 }
+PAINTERS = (  # the families that are a ViewPrior
+    "inflate",
+    "lift",
+    "zero123",
+    "stable-zero123",
+    "zero123plus",
+    "zero123plus-1.2",
+    "imagedream",
+    "syncdreamer",
+)
 JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
 
 
