@@ -34,6 +34,8 @@ class Config:
     """Where clips are looked up."""
     output_dir: Path = Path("output")
     """Where results go."""
+    prior: str | None = None
+    """Model whose score guides the fine stage, such as zero123:FOLDER or zero123:owner/model; none by default."""
     fit: FitOptions = field(default_factory=FitOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
     view: bool = False

@@ -23,10 +23,11 @@ from tqdm import tqdm
 from .asset import Asset
 from .camera import Camera
 from .checkpoint import motion_record, read_checkpoint, write_checkpoint
-from .clip import Clip, Orbit, Pictures, cameras_of, over_white
+from .clip import Clip, Pictures, cameras_of, over_white
 from .densify import DensifyOptions, NeedMeter, densify
 from .errors import Interrupted, UserError, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
+from .guidance import ScoreOptions, ask, judge, torch_threads
 from .hull import start_gaussians
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
@@ -111,20 +112,17 @@ class FitOptions:
     free_paths: bool = False
     """Also give every Gaussian a residual path of its own."""
     trajectories: TrajectoryOptions = field(default_factory=TrajectoryOptions)
-    score_views: int = 4
-    """Random views per fine step that the prior scores."""
-    score_elevation: tuple[float, float] = (-30.0, 30.0)
-    """Where those views are taken from, degrees; azimuths are all around."""
+    score: ScoreOptions = field(default_factory=ScoreOptions)
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints."""
     threads: int = 0
     """CPU threads, 0 for all cores."""
 
     def __post_init__(self) -> None:
-        counts = {"steps": 10**8, "gaussians": 10**7, "views_per_step": 1024, "times_per_step": 1024, "score_views": 1024}
+        counts = {"steps": 10**8, "gaussians": 10**7, "views_per_step": 1024, "times_per_step": 1024}
         require_ranges("fit", self, **{name: (1, most) for name, most in counts.items()})
         require_ranges("fit", self, seed=(0, 2**63 - 1), resolution=(1, 8192), static=(0, 1), fine=(0, 1), threads=(0, 1024))
-        require_ranges("fit", self, score_elevation=(-90, 90), checkpoint_seconds=(0, 1e6))
+        require_ranges("fit", self, checkpoint_seconds=(0, 1e6))
         if self.static + self.fine > 1:
             raise UserError(f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; together at most 1")
 
@@ -200,7 +198,7 @@ class Fitter:
         return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits, paths)
 
     def advance(self) -> dict[str, Any]:
-        """One optimizer step; returns its stage, loss, PSNR of the batch (dB) and number of Gaussians."""
+        """One optimizer step; returns its stage, loss, PSNR of the batch (dB), number of Gaussians, and score if any."""
         o, stage, progress = self.options, self.options.stage(self.step), self.step / self.options.steps
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * o.learning_rates.final**progress
@@ -226,8 +224,10 @@ class Fitter:
             squared_error += mse_loss(drawn.rgb.detach(), picture, reduction="sum").item()
             values += picture.numel()
             observed.append((offsets, drawn.radii))
+        score = None
         if stage == "fine" and self.prior is not None:
-            loss = loss + o.losses.distillation * self._score(canonical)
+            score = self._score(self.prior, canonical)
+            loss = loss + o.losses.distillation * score
         if not loss.isfinite():
             raise UserError(
                 f"the loss is {loss.item()} at step {self.step}: lower --fit.learning_rates or --fit.losses and train again"
@@ -240,7 +240,8 @@ class Fitter:
         self.step += 1
         self._densify()
         psnr = -10 * math.log10(max(squared_error / values, 1e-10))
-        return {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count}
+        stats = {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count}
+        return stats if score is None else {**stats, "score": score.item()}
 
     def _batches(self, step: int) -> list[tuple[list[int], list[int]]]:
         """The (frame, track) pairs of a step, in groups whose pictures have one size.
@@ -279,22 +280,15 @@ class Fitter:
             return torch.zeros((), device=self.device)
         return weights.plane_smoothness * self.field.plane_smoothness() + weights.time_smoothness * self.field.time_smoothness()
 
-    def _score(self, canonical: Gaussians) -> Float[Tensor, ""]:
-        """The prior's score of random views at random times, each conditioned on the input view of its own frame."""
-        o, source = self.options, self.clip.tracks[0]
-        assert self.prior is not None
-        draws = torch.rand(3, o.score_views, generator=self.generator)
-        frames = (draws[0] * self.clip.frames).long().clamp(max=self.clip.frames - 1)
-        low, high = o.score_elevation
-        orbits = [
-            Orbit(360 * float(a) - 180, low + (high - low) * float(e), source.orbit.radius, source.orbit.fov)
-            for a, e in zip(draws[1], draws[2], strict=True)
-        ]
-        cameras = cameras_of(orbits, width=source.size[1], height=source.size[0]).to(self.device)
-        moved = self.motion.at_times(canonical, self.times[frames].to(self.device))
-        images = render(moved, cameras, background=WHITE).rgb
-        condition = torch.stack([source.premultiplied(t) for t in frames.tolist()]).to(self.device)
-        return self.prior.score(images, cameras, condition, 1 - (1 - self.step / o.steps) / o.fine)
+    def _score(self, prior: ScorePrior, canonical: Gaussians) -> Float[Tensor, ""]:
+        """The prior's score of random views at random times."""
+        o = self.options
+        progress = 1 - (1 - self.step / o.steps) / o.fine
+        question = ask(self.clip, o.score, progress, prior.joint, self.generator)
+        moved = self.motion.at_times(canonical, self.times[question.frames].to(self.device))
+        images = render(moved, question.cameras.to(self.device), background=WHITE).rgb
+        with torch_threads(o.threads):
+            return judge(prior, images, question, o.score.sds, progress, self.generator)
 
     def _densify(self) -> None:
         o = self.options.densify
@@ -400,8 +394,9 @@ def fit(
             stats = fitter.advance()
             fitter.seconds = time.monotonic() - began
             bar.set_description_str(stats["stage"], refresh=False)
+            score = f"score {stats['score']:.4f}, " if "score" in stats else ""
             bar.set_postfix_str(
-                f"loss {stats['loss']:.4f}, {stats['psnr']:.1f} dB, {stats['gaussians']} Gaussians", refresh=False
+                f"loss {stats['loss']:.4f}, {score}{stats['psnr']:.1f} dB, {stats['gaussians']} Gaussians", refresh=False
             )
             bar.update()
             if step % LOG_EVERY == 0 or fitter.step == options.steps:

@@ -20,7 +20,7 @@ from . import __version__
 from .asset import Asset
 from .checkpoint import INDEX, read_asset, read_record
 from .clip import Clip, over_white
-from .config import Config, changes, save_config, to_record
+from .config import Config, changes, load_config, save_config, to_record
 from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
@@ -30,6 +30,7 @@ from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
+from .prior import open_score_prior
 from .render import Render, render
 from .report import motion_amount, write_report
 from .scene import YAxis
@@ -52,27 +53,30 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
             "the other sides are not seen by any picture, and will look like nothing in particular."
         )
 
-    # 2. The folder: the effective config beside the results.
+    # 2. The prior, so that a wrong one is refused before anything is changed.
     config.fit.check(clip)
     folder = config.folder
     if config.resume:
         _check_unchanged(folder, config)
-    else:
+    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
+
+    # 3. The folder: the effective config beside the results.
+    if not config.resume:
         _clear(folder)
     save_config(folder / "config.json", config)
     set_threads(config.fit.threads)
 
-    # 3. The fit.
-    fitter = fit(clip, config.fit, folder, resume=config.resume, on_step=on_step)
+    # 4. The fit.
+    fitter = fit(clip, config.fit, folder, prior=prior, resume=config.resume, on_step=on_step)
 
-    # 4. The asset leaves in the formats that others read.
+    # 5. The asset leaves in the formats that others read.
     asset = read_asset(folder)
     write_ply_sequence(folder / "ply", asset, config.export)
     write_input_view(folder / "input_view.mp4", asset, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
     export(asset, folder / "export", config.name, config.export)
 
-    # 5. The report.
+    # 6. The report.
     report = {
         "name": config.name,
         "clip": config.clip,
@@ -85,7 +89,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         "history": fitter.history,
         "motion": motion_amount(asset),
         "versions": versions(),
-        "weights": [],
+        "weights": prior.weights if prior is not None else [],
     }
     write_json(folder / "report.json", report)
     write_report(folder, report, asset, clip)
@@ -112,6 +116,7 @@ def _check_unchanged(folder: Path, config: Config) -> None:
     if not (folder / INDEX).exists():
         raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
     rows = changes(read_record(folder)["options"], to_record(config.fit), "fit.")
+    rows += changes({"prior": load_config(folder / "config.json").prior}, {"prior": config.prior})
     free = ("fit.threads ", "fit.checkpoint_seconds ")  # results do not depend on these
     if rows := [row for row in rows if not row.startswith(free)]:
         raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
@@ -228,4 +233,5 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         **{name: version(name) for name in ("torch", "numpy", "scipy", "pillow", "safetensors")},
+        **{name: version(name) for name in ("diffusers", "transformers") if name in sys.modules},
     }

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from toys import blobs, pixels, toy_clip
 
 from gs4d.asset import Asset
-from gs4d.camera import Camera
 from gs4d.checkpoint import INDEX, read_asset
 from gs4d.clip import Clip
 from gs4d.densify import DensifyOptions, NeedMeter, densify
 from gs4d.errors import Interrupted, UserError
 from gs4d.fit import FitOptions, Fitter, LearningRates, LossWeights, fit
+from gs4d.guidance import ScoreOptions
 from gs4d.hull import carve, start_gaussians
 from gs4d.motion import HexPlaneOptions
 from gs4d.native import set_threads
 from gs4d.pipeline import score_asset
+from gs4d.prior import Trial
+from gs4d.prior.sds import SdsOptions
 from gs4d.render import render
 
 OPTIONS = FitOptions(
@@ -130,14 +132,16 @@ def test_a_checkpoint_of_another_run_does_not_fit(clip: Clip, tmp_path: Path):
 class Greyish:
     """A prior with a closed form: it wants every picture grey."""
 
+    joint = False
+
     def __init__(self) -> None:
+        self.weights: list[dict[str, str]] = []
         self.progress: list[float] = []
         self.shapes: set[tuple[int, ...]] = set()
 
-    def score(
-        self, images: Float[Tensor, "b h w 3"], cameras: Camera, condition: Float[Tensor, "b h w 4"], progress: float
-    ) -> Float[Tensor, ""]:
-        assert len(cameras) == len(images) == len(condition)
+    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+        images = trial.images
+        assert len(trial.cameras) == len(images) == len(trial.condition) == len(trial.sources)
         self.progress.append(progress)
         self.shapes.add(tuple(images.shape))
         return (images - images.mean(-1, keepdim=True)).square().mean()
@@ -145,7 +149,8 @@ class Greyish:
 
 def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
     rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=100.0)
-    options = replace(OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score_views=2)
+    score = ScoreOptions(views=4, resolution=(16, 24, 32))
+    options = replace(OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score)
     prior = Greyish()
     grey = fit(clip, options, tmp_path / "grey", prior=prior).asset()
     free = fit(clip, options, tmp_path / "free").asset()
@@ -158,16 +163,14 @@ def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
     assert len(prior.progress) == 30
     assert prior.progress[0] == pytest.approx(0.0, abs=1e-6)
     assert prior.progress[-1] == pytest.approx(29 / 30)
-    assert prior.shapes == {(2, 32, 32, 3)}
+    assert prior.shapes == {(4, side, side, 3) for side in (16, 24, 32)}
 
 
 class Endless(Greyish):
     """A prior that asks for too much."""
 
-    def score(
-        self, images: Float[Tensor, "b h w 3"], cameras: Camera, condition: Float[Tensor, "b h w 4"], progress: float
-    ) -> Float[Tensor, ""]:
-        return images.sum() * 1e38 * 1e38
+    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+        return trial.images.sum() * 1e38 * 1e38
 
 
 def test_a_loss_that_runs_away_is_reported(clip: Clip, tmp_path: Path):

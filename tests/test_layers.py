@@ -23,7 +23,7 @@ LAYERS = [
     {"synth", "mesh"},
     {"asset", "hull", "prior", "losses", "densify", "metrics"},
     {"scene"},
-    {"checkpoint", "export", "intake"},
+    {"checkpoint", "export", "guidance", "intake"},
     {"fit"},
     {"config"},
     {"demo", "score", "report", "deliver"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -18,6 +18,10 @@ from torch import Tensor
 from ..camera import Camera
 from ..clip import Orbit
 from ..errors import UserError, nearest
+from .sds import SdsOptions
+
+if TYPE_CHECKING:
+    from .networks import Place
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,43 @@ class ViewPrior(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Renders to be judged, and what each is judged by.
+
+    Attributes:
+        images: renders over white, in [0, 1], square, with gradient. They are a grid of views times frames, one view after the
+            other.
+        cameras: where they were rendered from.
+        condition: for each the picture of its own frame that the clip has, RGBA premultiplied, in [0, 1], square.
+        sources: where those were taken from.
+        views: number of views of the grid.
+    """
+
+    images: Float[Tensor, "b h w 3"]
+    cameras: Camera
+    condition: Float[Tensor, "b s s 4"]
+    sources: Camera
+    views: int
+
+
 @runtime_checkable
 class ScorePrior(Protocol):
     """Judges pictures: score distillation."""
 
-    def score(
-        self, images: Float[Tensor, "b h w 3"], cameras: Camera, condition: Float[Tensor, "b h w 4"], progress: float
-    ) -> Float[Tensor, ""]:
+    joint: bool
+    """Whether it judges all views and frames of a trial together: then every view shows the same, consecutive frames."""
+    weights: list[dict[str, str]]
+    """``name`` and ``licence`` of what takes part, for the report."""
+
+    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
         """A loss whose gradient is the score.
 
         Args:
-            images: renders over white, in [0, 1], with gradient.
-            cameras: where they were rendered from.
-            condition: the input view of each render's own frame, RGBA premultiplied, in [0, 1].
+            trial: what is judged.
+            options: how the score becomes a gradient.
             progress: 0 at the start of the stage, 1 at its end, for annealing.
+            generator: of all randomness, on the CPU.
         """
         ...
 
@@ -106,11 +133,18 @@ class Interpolator(Protocol):
 FAMILIES = {  # name -> (module here, function that opens it: where the weights are -> the prior)
     "inflate": ("inflate", "open_inflate"),
     "lift": ("lift", "open_lift"),
+    "zero123": ("zero123", "open_zero123"),
+    "stable-zero123": ("zero123", "open_stable_zero123"),
 }
+JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
 
 
-def open_prior(name: str) -> Any:
+def open_prior(name: str, place: Place | None = None) -> Any:
     """The prior of a name like ``inflate``, ``zero123:folder`` or ``zero123:owner/model``.
+
+    Args:
+        name: the family, and after a colon where its weights are.
+        place: where and how precisely its networks run; only for families that have networks to place.
 
     Raises:
         UserError: there is no such family, or its weights are absent or damaged.
@@ -119,5 +153,17 @@ def open_prior(name: str) -> Any:
     if family not in FAMILIES:
         raise UserError(f"no prior is named '{family}'{nearest(family, FAMILIES)}; there are: {', '.join(FAMILIES)}")
     module, function = FAMILIES[family]
-    opener: Callable[[str], Any] = getattr(import_module(f".{module}", __package__), function)
-    return opener(where)
+    opener: Callable[..., Any] = getattr(import_module(f".{module}", __package__), function)
+    return opener(where) if place is None else opener(where, place)
+
+
+def open_score_prior(name: str, place: Place) -> ScorePrior:
+    """As :func:`open_prior`, for one that can judge pictures.
+
+    Raises:
+        UserError: as there, or the family only draws views.
+    """
+    family = name.partition(":")[0]
+    if family in FAMILIES and family not in JUDGES:
+        raise UserError(f"the prior '{family}' draws views but cannot judge pictures; those that can: {', '.join(JUDGES)}")
+    return open_prior(name, place)

@@ -57,6 +57,8 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
             ("PSNR, dB", "of single batches; higher is better", progress_chart(history, "psnr")),
             ("Gaussians", "added and removed while fitting", progress_chart(history, "gaussians")),
         ]
+    if judged := [row for row in history if "score" in row]:
+        charts.append(("Score of the prior", "half the mean square of its gradient", progress_chart(judged, "score", log=True)))
     if report["motion"]:
         note = "displacement of what is visible from frame to frame, % of the object's size"
         charts.append(("Motion", note, motion_chart(report["motion"])))

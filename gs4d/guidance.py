@@ -1,0 +1,166 @@
+"""What a prior is asked while a clip is fitted: which views, at which times, judged by which of the clip's own pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .camera import Camera
+from .clip import Clip, Orbit, Track, cameras_of
+from .errors import UserError, require_ranges
+from .prior import ScorePrior, Trial
+from .prior.networks import Place
+from .prior.sds import SdsOptions
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How the prior's score is taken in the fine stage."""
+
+    views: int = 4
+    """Random cameras per step."""
+    frames: int = 1
+    """Frames that each of them shows; at random, but for priors that judge all views and frames together."""
+    azimuth: tuple[float, float] = (-180.0, 180.0)
+    """Where the cameras stand, degrees from the input camera."""
+    elevation: tuple[float, float] = (-30.0, 30.0)
+    """Degrees above the horizon."""
+    radius: tuple[float, float] = (1.0, 1.0)
+    """Their distance, in times the input camera's."""
+    fov: tuple[float, float] = (1.0, 1.0)
+    """Their field of view, in times the input camera's."""
+    resolution: tuple[int, int, int] = (128, 256, 512)
+    """Side of the pictures that are judged, in pixels: at first, then, and at last."""
+    resolution_at: tuple[float, float] = (0.3, 0.6)
+    """Shares of the stage after which the resolution changes."""
+    anchors: float = 0.0
+    """Share of the views that are judged by the nearest side view of the clip instead of the input view (STAG4D: 0.4)."""
+    sds: SdsOptions = field(default_factory=SdsOptions)
+    place: Place = field(default_factory=Place)
+
+    def __post_init__(self) -> None:
+        require_ranges("fit.score", self, views=(1, 1024), frames=(1, 1024), azimuth=(-360, 360), elevation=(-90, 90))
+        require_ranges("fit.score", self, radius=(0.1, 10), fov=(0.1, 10), resolution=(8, 4096), resolution_at=(0, 1))
+        require_ranges("fit.score", self, anchors=(0, 1))
+        for name in ("azimuth", "elevation", "radius", "fov"):
+            if getattr(self, name)[0] > getattr(self, name)[1]:
+                raise UserError(f"fit.score.{name} is {getattr(self, name)}; the smaller number comes first")
+
+    def side(self, progress: float) -> int:
+        """Pixels of the pictures at ``progress`` of the stage."""
+        return self.resolution[sum(progress >= at for at in self.resolution_at)]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A :class:`~gs4d.prior.Trial` whose pictures are still to be drawn, and the frame of each."""
+
+    frames: list[int]
+    cameras: Camera
+    condition: Float[Tensor, "b s s 4"]
+    sources: Camera
+    views: int
+
+
+def ask(clip: Clip, options: ScoreOptions, progress: float, joint: bool, generator: torch.Generator) -> Question:
+    """Draws the cameras and frames of one step."""
+    o, source = options, clip.tracks[0]
+    draws = torch.rand(o.views, 5, generator=generator)
+    count = min(o.frames, clip.frames)
+    if joint:
+        first = int(torch.randint(clip.frames - count + 1, (1,), generator=generator))
+        frames = [list(range(first, first + count))] * o.views
+    else:
+        frames = [torch.randperm(clip.frames, generator=generator)[:count].tolist() for _ in range(o.views)]
+
+    orbits, judges = [], []
+    for draw in draws.tolist():
+        azimuth, elevation, radius, fov = (
+            low + u * (high - low) for u, (low, high) in zip(draw, (o.azimuth, o.elevation, o.radius, o.fov), strict=False)
+        )
+        base = source.orbit
+        wide = min(fov * _square_fov(source), 175.0)
+        orbits += [Orbit(base.azimuth + azimuth, elevation, base.radius * radius, wide)] * count
+        judges += [nearest_track(clip, orbits[-1]) if draw[4] < o.anchors else source] * count
+    shown = [t for some in frames for t in some]
+    side = max(max(track.size) for track in clip.tracks)
+    condition = torch.stack([squared(track.premultiplied(t), side) for track, t in zip(judges, shown, strict=True)])
+    sources = [replace(track.orbit_at(t), fov=_square_fov(track), aspect=1.0) for track, t in zip(judges, shown, strict=True)]
+    pixels = o.side(progress)
+    return Question(
+        shown, cameras_of(orbits, width=pixels, height=pixels), condition, cameras_of(sources, width=side, height=side), o.views
+    )
+
+
+def nearest_track(clip: Clip, orbit: Orbit) -> Track:
+    """The side view whose camera looks from the direction closest to that of ``orbit``; the input view when there is none."""
+    tracks = clip.tracks[1:] or clip.tracks
+    places = cameras_of([orbit, *(track.orbit for track in tracks)], width=1, height=1).centers
+    directions = torch.nn.functional.normalize(places, dim=1)
+    return tracks[int((directions[1:] @ directions[0]).argmax())]
+
+
+def squared(picture: Float[Tensor, "h w 4"], side: int) -> Float[Tensor, "s s 4"]:
+    """A premultiplied picture in the middle of a transparent square, at ``side`` pixels."""
+    h, w = picture.shape[:2]
+    longer = max(h, w)
+    square = picture.new_zeros(longer, longer, 4)
+    top, left = (longer - h) // 2, (longer - w) // 2
+    square[top : top + h, left : left + w] = picture
+    if longer == side:
+        return square
+    sized = interpolate(square.movedim(-1, 0)[None], (side, side), mode="bilinear", align_corners=False, antialias=True)
+    return sized[0].movedim(0, -1)
+
+
+def _square_fov(track: Track) -> float:
+    """Vertical field of view, degrees, of a track's picture in its square."""
+    h, w = track.size
+    return math.degrees(2 * math.atan(math.tan(math.radians(track.orbit.fov) / 2) * max(h, w) / h))
+
+
+def judge(
+    prior: ScorePrior,
+    images: Float[Tensor, "b h w 3"],
+    question: Question,
+    options: SdsOptions,
+    progress: float,
+    generator: torch.Generator,
+) -> Float[Tensor, ""]:
+    """The prior's score of ``images``, its gradient already found: only the numbers go on, none of the prior's memory.
+
+    Args:
+        prior: who judges.
+        images: renders of what the question asks for, with gradient.
+        question: the rest of the trial.
+        options: how the score becomes a gradient.
+        progress: of the stage.
+        generator: of all randomness.
+    """
+    leaf = images.detach().requires_grad_()
+    trial = Trial(leaf, question.cameras, question.condition, question.sources, question.views)
+    score = prior.score(trial, options, progress, generator)
+    if not score.isfinite():  # of no use, but for the fit to say so
+        return score.detach()
+    (gradient,) = torch.autograd.grad(score, leaf)
+    carrier = (images * gradient).sum()
+    return carrier + (score - carrier).detach()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Has torch's operations use ``count`` threads on a CPU, 0 for all cores: networks are large enough to gain from them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
