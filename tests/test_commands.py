@@ -56,6 +56,8 @@ def test_a_run_leaves_everything(place: Path):
     assert [p.name for p in sorted((out / "ply").iterdir())] == ["0000.ply", "0001.ply", "0002.ply"]
     assert len(list(read_video(out / "input_view.mp4"))) == 3
     assert [f.shape for f in read_video(out / "turntable.mp4")] == [(32, 32, 3)] * 6
+    assert [p.name for p in sorted((out / "export").iterdir())] == ["toy.glb", "toy.html"]
+    assert read_asset(out / "export" / "toy.glb").gaussians.count == read_asset(out).gaussians.count
     report = json.loads((out / "report.json").read_text())
     assert report["gaussians"] == read_ply(out / "ply" / "0000.ply").count
     assert set(report["scores"]) == {"input", "train", "eval", "views"}

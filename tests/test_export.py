@@ -180,7 +180,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "gs4d export wants --to with one or more of: ply, "),
+        (["--to"], "gs4d export wants --to with one or more of: ply, "),
         (["--to", "gfi"], "no export format named 'gfi' (did you mean 'gif'?)"),
         (["--to", "gif", "--fps", "90"], "more than a GIF can"),
         (["--to", "mp4", "--input_fps", "0"], "export.input_fps is 0.0; it must lie in 0.1 to 240"),

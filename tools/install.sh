@@ -116,4 +116,6 @@ else
     make_venv
     choose_torch
     install -e '.[dev]'
+    # open3d, which the animated mesh is made with, is linked against these.
+    .venv/bin/python -c 'import open3d' 2>/dev/null || apt_install libusb-1.0-0 libgl1 libx11-6 libgomp1 || true
 fi

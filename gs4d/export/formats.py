@@ -38,6 +38,7 @@ FORMATS = {
     "mp4": Format(".films", "write_mp4", "{name}.mp4", "H.264 video over the background"),
     "gif": Format(".films", "write_gif", "{name}.gif", "animated GIF, over the background or --transparent"),
     "webm": Format(".films", "write_webm", "{name}.webm", "VP9 video with alpha"),
+    "mesh": Format(".mesh", "write_mesh", "mesh", "triangles that move: glTF with morph targets, and an OBJ per frame"),
 }
 
 

@@ -105,6 +105,11 @@ def write_glb(
     writer.write(path)
 
 
+def linear(color: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    """sRGB in [0, 1] as light: what glTF wants in COLOR_0."""
+    return np.where(color > 0.04045, ((color + 0.055) / 1.055) ** 2.4, color / 12.92)
+
+
 def size_of(means: Float[Tensor, "n 3"]) -> float:
     """The longest side of the box around all but the outermost Gaussians."""
     ordered = means.sort(0).values
@@ -150,11 +155,10 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
     sh = base.sh.numpy()
     color = (0.5 + SH_C0 * sh[:, 0]).clip(0, 1)
     opacity = torch.sigmoid(base.logit_opacities).numpy()
-    linear = np.where(color > 0.04045, ((color + 0.055) / 1.055) ** 2.4, color / 12.92)
     names = [f"{SPLATS}:SH_DEGREE_{degree}_COEF_{n}" for degree in range(base.sh_degree + 1) for n in range(2 * degree + 1)]
     attributes = {
         "POSITION": writer.array((base.means.numpy() - center) / scale, "i2", bounds=True),
-        "COLOR_0": writer.array(np.concatenate([linear, opacity[:, None]], 1), "u1"),
+        "COLOR_0": writer.array(np.concatenate([linear(color), opacity[:, None]], 1), "u1"),
         f"{SPLATS}:ROTATION": writer.array(base.quats.numpy()[:, XYZW], "i2"),
         f"{SPLATS}:SCALE": writer.array(base.log_scales.exp().numpy() / scale, "f4"),
         f"{SPLATS}:OPACITY": writer.array(opacity, "u2"),

@@ -14,7 +14,7 @@ from .formats import require_known
 class ExportOptions:
     """What is written, and how it plays and looks."""
 
-    to: tuple[str, ...] = ()
+    to: tuple[str, ...] = ("glb", "html")
     """Formats, by their names in the table of `gs4d export --help`."""
     fps: float = 8.0
     """Frames per second of what is written. Time is continuous: another rate than input_fps resamples the motion."""

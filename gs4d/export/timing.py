@@ -61,7 +61,7 @@ class ThereAndBack:
 
 
 def whole(asset: Asset, options: ExportOptions) -> tuple[Asset, int]:
-    """What formats of one file are made of, that hold a motion and not frames: the asset, and the frames of its :func:`moments`.
+    """What formats of one file are made of, that hold a motion and not frames: the asset, and its frame count.
 
     With ``options.loop`` the asset goes there and back, so that its last frame is its first.
     """

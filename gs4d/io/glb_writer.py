@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from .files import atomic_path
 
@@ -65,6 +65,11 @@ class GlbWriter:
         padded[:, :size] = np.ascontiguousarray(table).view(np.uint8)
         accessor["bufferView"] = self._view(padded, **({"byteStride": stride, "target": 34962} if vertices else {}))
         return self._add(accessor)
+
+    def indices(self, faces: Int[np.ndarray, "f 3"]) -> int:
+        """Adds the accessor of a primitive's triangles; returns its index."""
+        view = self._view(faces.astype("<u4"), target=34963)
+        return self._add({"componentType": COMPONENTS["u4"], "count": faces.size, "type": "SCALAR", "bufferView": view})
 
     def _view(self, data: np.ndarray, **more: int) -> int:
         self.document["bufferViews"].append({"buffer": 0, "byteOffset": len(self._chunk), "byteLength": data.nbytes, **more})

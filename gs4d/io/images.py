@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -122,22 +123,29 @@ def write_png(path: Path, image: Float[Tensor, "h w c"]) -> None:
         Image.fromarray(to_bytes(image)).save(part)
 
 
-def resize_rgba(image: UInt8[np.ndarray, "h w 4"], width: int, height: int) -> UInt8[np.ndarray, "H W 4"]:
-    """Area-true resampling of straight-alpha RGBA; colours are weighted by alpha, so that no hidden colour bleeds in."""
-    if image.shape[:2] == (height, width):
+def resize_rgba(
+    image: UInt8[np.ndarray, "h w 4"], width: int, height: int, box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "H W 4"]:
+    """Area-true resampling of straight-alpha RGBA; colours are weighted by alpha, so that no hidden colour bleeds in.
+
+    Args:
+        image: the source.
+        width: of the result, in pixels.
+        height: of the result, in pixels.
+        box: left, top, right, bottom of the part that is taken, in pixels of the source; None: all of it. What lies beyond the
+            source is transparent.
+    """
+    if box is None and image.shape[:2] == (height, width):
         return image
-    values = image.astype(np.float32)
+    left, top, right, bottom = box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    x0, y0, x1, y1 = math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
+    values = np.zeros((y1 - y0, x1 - x0, 4), np.float32)
+    inside = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    values[max(-y0, 0) :, max(-x0, 0) :][: inside.shape[0], : inside.shape[1]] = inside
     values[..., :3] *= values[..., 3:] / 255
-    planes = [
-        np.asarray(
-            Image.fromarray(values[..., c]).resize(
-                (width, height), Image.Resampling.BOX if width < image.shape[1] else Image.Resampling.BICUBIC
-            )
-        )
-        for c in range(4)
-    ]
+    method = Image.Resampling.BOX if width < right - left else Image.Resampling.BICUBIC
+    part = (left - x0, top - y0, right - x0, bottom - y0)
+    planes = [np.asarray(Image.fromarray(values[..., c]).resize((width, height), method, part)) for c in range(4)]
     resized = np.stack(planes, -1)
-    alpha = resized[..., 3:].clip(0, 255)
-    resized[..., :3] *= 255 / np.maximum(alpha, 1e-3)
-    resized[..., 3:] = alpha
+    resized[..., :3] *= 255 / np.maximum(resized[..., 3:], 1e-3)
     return resized.clip(0, 255).round().astype(np.uint8)

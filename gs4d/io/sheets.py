@@ -29,7 +29,7 @@ def over_checkerboard(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h
 
 def write_sheet(
     path: Path,
-    rows: Sequence[Sequence[UInt8[np.ndarray, "h w 4"]]],
+    rows: Sequence[Sequence[UInt8[np.ndarray, "_ _ 4"]]],
     *,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),

@@ -1,4 +1,4 @@
-"""Videos out and in, frame by frame, in process through PyAV (whose wheels bring their own ffmpeg)."""
+"""Videos and animations in, frame by frame, through the ffmpeg inside PyAV and through Pillow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -56,7 +57,7 @@ class VideoInfo:
     @property
     def interval(self) -> float:
         """Seconds from frame to frame: the median, 0 for a single frame."""
-        return median(b - a for a, b in zip(self.times, self.times[1:], strict=False)) if len(self.times) > 1 else 0.0
+        return median(b - a for a, b in pairwise(self.times)) if len(self.times) > 1 else 0.0
 
 
 def video_info(path: Path) -> VideoInfo:
@@ -80,9 +81,11 @@ def video_info(path: Path) -> VideoInfo:
             raise UserError(f"{path} holds no picture that can be read; it is cut short or empty: copy or export it again")
         duration = stream.duration * seconds if stream.duration else (container.duration or 0) / av.time_base
         announced = max(duration, times[-1] + 1 / rate)
-        # Only some containers count their frames; the others give a length, which may be that of the sound.
-        silent = len(container.streams) == 1
-        missing = stream.frames > len(packets) or (silent and duration - times[-1] > max(1.0, 0.1 * duration))
+        # Only some containers count their frames; the others give a length, which may be that of the sound, or of a last frame
+        # that stays.
+        gaps = [b - a for a, b in pairwise(times)]
+        even = len(gaps) > 1 and max(gaps) < 2 * median(gaps) and len(container.streams) == 1
+        missing = stream.frames > len(packets) or (even and duration - times[-1] > max(3 * median(gaps), 0.1 * duration))
         hdr = stream.codec_context.color_trc in HDR_CURVES
         return VideoInfo(tuple(times), announced, not missing, hdr)
 

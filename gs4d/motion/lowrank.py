@@ -119,14 +119,15 @@ def factor(
     # Four times that: such errors are no common shift of a neighbourhood, they open gaps in it.
     worth = {"means": torch.ones(1, 1), "quats": 8 * widest, "log_scales": 4 * reach, "logit_opacities": widest, "sh": widest}
     stride = -(-base.count * len(times) * sum(COLUMNS.values()) // SAMPLE_NUMBERS)
-    seen: dict[str, list[Tensor]] = {}
-    for changes in _changes(move, times, base):
+    seen: dict[str, Tensor] = {}  # made whole at once: parts kept between large passing tensors would scatter the heap
+    for begin, changes in zip(range(0, len(times), TIMES_PER_CALL), _changes(move, times, base), strict=True):
         for name, change in changes.items():
-            seen.setdefault(name, []).append(change[:, ::stride] * worth[name][::stride])
-    paths = {name: torch.cat(blocks) for name, blocks in seen.items()}
+            part = change[:, ::stride] * worth[name][::stride]
+            if name not in seen:
+                seen[name] = part.new_empty(len(times), *part.shape[1:])
+            seen[name][begin : begin + len(part)] = part
+    weights, ranks, dual = _modes(seen, keys, tolerance, centers)
     del seen
-    weights, ranks, dual = _modes(paths, keys, tolerance, centers)
-    del paths
     deltas = {name: torch.zeros(rank, base.count * COLUMNS[name]) for name, rank in ranks.items()}
     used = dual.any(1).nonzero()[:, 0]
     for which, changes in zip(used.split(TIMES_PER_CALL), _changes(move, times[used], base), strict=len(used) > 0):

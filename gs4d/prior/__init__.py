@@ -1,6 +1,6 @@
 """Networks, and a solid blown up without one, that know what an object looks like from where no camera was.
 
-Small Protocols stand between the recipe and the families of models; each family has one file here, imported when it is asked for.
+Small Protocols stand between the recipe and the families of models; each family has one file, imported when it is asked for.
 A prior is named by a short text: ``inflate``, ``lift``, or ``family:where`` with a folder, a file or a hub id after the colon.
 """
 

@@ -1,6 +1,6 @@
 """The prior that needs no weights: every frame's silhouette is blown up to a solid, coloured by what the frame shows.
 
-Half thickness is the square root of the solution of a Poisson equation inside the mask, after Igarashi et al. 1999 ("Teddy") and
+Half thickness is the square root of the solution of a Poisson equation inside the mask, as Igarashi et al. 1999 ("Teddy") and
 Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a sphere, a strip a round bar, thin parts stay thin.
 """
 
@@ -51,7 +51,7 @@ def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         _, row = np.nonzero(near >= 0)
         i, j = np.concatenate([np.arange(n), row]), np.concatenate([np.arange(n), near[near >= 0]])
         laplacian = coo_matrix((np.concatenate([np.full(n, 4.0), np.full(len(row), -1.0)]), (i, j)), (n, n))
-        out[ys, xs] = np.sqrt(spsolve(laplacian.tocsc(), np.full(n, 4.0)))
+        out[ys, xs] = np.sqrt(np.asarray(spsolve(laplacian.tocsc(), np.full(n, 4.0))))
     return out[1:-1, 1:-1]
 
 

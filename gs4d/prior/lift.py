@@ -48,9 +48,10 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.GroupNorm(8, channels), nn.GroupNorm(8, out)])
-        self.convs = nn.ModuleList([nn.Conv2d(channels, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)])
+        last = nn.Conv2d(out, out, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        self.convs = nn.ModuleList([nn.Conv2d(channels, out, 3, padding=1), last])
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
-        nn.init.zeros_(self.convs[1].weight)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         y = self.convs[0](silu(self.norms[0](x)))
@@ -104,8 +105,8 @@ class Lift(nn.Module):
                 up.append(nn.Upsample(scale_factor=2.0))
         self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.head = nn.Conv2d(channels, OUTPUTS * PATCH**2, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Float[Tensor, "b i h w"], clips: int) -> Float[Tensor, "b o h w"]:
         """Raw outputs of ``clips`` clips of equal length, one after the other along ``b``."""

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..camera import DEFAULT_FOVY_DEG
-from ..clip import Track, over_white
+from ..camera import DEFAULT_FOVY_DEG, orbit_pose
+from ..clip import Orbit, Track, over_white
 from ..errors import UserError
 from ..fit import Fitter
 from ..gaussians import Gaussians
@@ -28,7 +28,7 @@ HOST = "127.0.0.1"  # nobody but this machine
 SHARE = 0.02  # of the fit's time that an update may take on the fit's thread; sending it costs about as much again
 IDLE_SECONDS = 1.0  # between two updates when nobody moves the slider
 PLAY_FPS = 8.0
-THUMBNAIL = 96  # pixels, longer side
+THUMBNAIL = 128  # pixels, longer side
 ENLARGE = 16.0  # viser sends covariances as float16, in which those of an object of size 1 would be subnormal
 MAX_ROWS = 400  # points of a plot
 
@@ -112,32 +112,33 @@ class LiveWindow:
         last = max(clip.frames - 1, 1)
         self.slider = gui.add_slider("Frame", 0.0, float(last), 0.05, 0.0, disabled=clip.frames == 1, order=80)
         self.slider.on_update(lambda _: self.moved.set())
-        show = gui.add_checkbox("Cameras", True, order=82)
+        hint = "Click one to look through it; that hides them, because its picture is in the way"
+        self.show = gui.add_checkbox("Cameras", True, order=82, hint=hint)
         parent = scene.add_frame("/cameras", show_axes=False)
-        show.on_update(lambda _: setattr(parent, "visible", show.value))
+        self.show.on_update(lambda _: setattr(parent, "visible", self.show.value))
         self.frusta = [self._frustum(track) for track in clip.tracks]
 
     def _frustum(self, track: Track) -> Any:
-        camera, orbit = track.camera(), track.orbit
-        to_world = camera.T_camera_world[0, :3, :3].T
+        wxyz, position = _pose(track.orbit)
         frustum = self.server.scene.add_camera_frustum(
             f"/cameras/{track.name}",
-            math.radians(orbit.fov),
-            orbit.aspect,
+            math.radians(track.orbit.fov),
+            track.orbit.aspect,
             scale=0.1,
             thickness=1.5,
             thickness_units="screen",
             color=(200, 40, 80) if track.name == "input" else (90, 90, 90),
-            wxyz=rotations_to_quats(to_world).numpy(),
-            position=camera.centers[0].numpy(),
+            wxyz=wxyz,
+            position=position,
         )
 
         @frustum.on_click
         def look_through(event: Any) -> None:
+            self.show.value = False
             with event.client.atomic():
                 event.client.camera.position = frustum.position
                 event.client.camera.look_at = np.zeros(3)
-                event.client.camera.fov = math.radians(orbit.fov)
+                event.client.camera.fov = math.radians(track.orbit.fov)
 
         return frustum
 
@@ -156,6 +157,7 @@ class LiveWindow:
                 self.frame = frame
                 for track, frustum in zip(clip.tracks, self.frusta, strict=True):
                     frustum.image = _thumbnail(track, frame)
+                    frustum.wxyz, frustum.position = _pose(track.orbit_at(frame))
             if fitter.history:
                 self._report(fitter)
 
@@ -169,6 +171,13 @@ class LiveWindow:
             f"**{last['stage']}** step {fitter.step} of {fitter.options.steps}, {fitter.seconds:.0f} s  \n"
             f"loss {last['loss']:.4f}, {last['psnr']:.1f} dB, {last['gaussians']} Gaussians"
         )
+
+
+def _pose(orbit: Orbit) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (wxyz, from camera to world) and position of a camera."""
+    T_camera_world = orbit_pose(orbit.azimuth, orbit.elevation, orbit.radius)
+    to_world = T_camera_world[:3, :3].T
+    return rotations_to_quats(to_world).numpy(), -(to_world @ T_camera_world[:3, 3]).numpy()
 
 
 def _arrays(g: Gaussians) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the networks learn from: one frame of a moving object, both of its surfaces as that camera sees them, and other views."""
+"""What networks learn from: a frame of a moving object, both of its surfaces as that camera sees them, and other views."""
 
 from __future__ import annotations
 
