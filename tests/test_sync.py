@@ -23,9 +23,9 @@ from gs4d.intake.agreement import compare, shrink
 from gs4d.intake.layouts import FORMATS, find_views
 from gs4d.intake.sync import SyncOptions, make_sync
 from gs4d.io.clips import View, read_clip, read_views
+from gs4d.io.encode import write_video
 from gs4d.io.files import write_json
 from gs4d.io.images import read_image, to_bytes
-from gs4d.io.video import write_video
 from gs4d.render import render
 
 ROOT = Path(__file__).parent.parent

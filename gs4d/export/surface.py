@@ -1,6 +1,6 @@
 """The surface of a set of Gaussians as triangles: where their summed opacity falls below a level. open3d is imported only here.
 
-Poisson reconstruction from fused depth pictures was tried beside it: it tears thin leaves, whose two sides are closer than its noise.
+Poisson reconstruction from fused depth pictures was tried beside it: it tears thin leaves, whose two sides are close together.
 """
 
 from __future__ import annotations
