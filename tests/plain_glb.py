@@ -11,7 +11,7 @@ import numpy as np
 from gs4d.geometry import SH_C0
 
 KHR = "KHR_gaussian_splatting"
-TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5126: np.float32}
+TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 
 
@@ -35,12 +35,24 @@ class Plain:
         accessor = self.json["accessors"][index]
         kind, width = np.dtype(TYPES[accessor["componentType"]]), WIDTHS[accessor["type"]]
         if "bufferView" not in accessor:
-            return np.zeros((accessor["count"], width), kind)
+            values = np.zeros((accessor["count"], width), kind)
+            if sparse := accessor.get("sparse"):
+                places = self.tight(sparse["indices"], TYPES[sparse["indices"]["componentType"]], 1)[:, 0]
+                assert (np.diff(places.astype(int)) > 0).all()
+                assert len(places) == sparse["count"]
+                values[places] = self.tight(sparse["values"], kind, width)
+            return values
         view = self.json["bufferViews"][accessor["bufferView"]]
         stride = view.get("byteStride", kind.itemsize * width)
         start = self.start + view["byteOffset"]
         assert view["byteLength"] == accessor["count"] * stride
         return np.ndarray((accessor["count"], width), kind, self.bytes, start, (stride, kind.itemsize))
+
+    def tight(self, place: dict[str, Any], kind: Any, width: int) -> np.ndarray:
+        view = self.json["bufferViews"][place["bufferView"]]
+        assert not {"byteStride", "target"} & view.keys()
+        start = self.start + view["byteOffset"]
+        return np.frombuffer(self.bytes[start : start + view["byteLength"]], kind).reshape(-1, width)
 
     def read(self, index: int) -> np.ndarray:
         values = self.raw(index)

@@ -11,16 +11,17 @@ import pytest
 import torch
 from moving import moving_asset, random_gaussians, shape_error, strayed
 from plain_glb import KHR, Plain
+from torch import Tensor
 
 from gs4d.asset import Asset
 from gs4d.checkpoint import read_asset
 from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.export import ExportOptions, export
-from gs4d.export.glb import write_glb
+from gs4d.export.glb import TOLERANCE, size_of, write_glb
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0, quats_to_rotations
-from gs4d.motion import FrameSequence, LowRank
+from gs4d.motion import DeltaMotion, FrameSequence, LowRank
 from gs4d.render import render
 
 DOCS = Path(__file__).parent.parent / "docs" / "format.md"
@@ -73,7 +74,9 @@ def test_integers_are_used_to_the_full_and_never_beyond(file: Plain):
     for target in file.primitive["targets"]:
         for name, index in target.items():
             raw = file.raw(index)
-            assert np.abs(raw.astype(int)).max() == np.iinfo(raw.dtype).max, name
+            peak, most = np.abs(raw.astype(int)).max(), np.iinfo(raw.dtype).max
+            assert (most / 2 < peak or not raw.any()) if name == "POSITION" else peak == most, name
+            assert peak <= most
     assert file.read(file.primitive["attributes"][f"{KHR}:SCALE"]).min() > 0
     assert np.linalg.norm(file.read(file.primitive["attributes"][f"{KHR}:ROTATION"]), axis=1) == pytest.approx(1, abs=1e-4)
 
@@ -136,6 +139,48 @@ def test_there_and_back(tmp_path: Path, degree: int):
         error = (render(back.at(t), cameras).rgb - render(asset.at(t), cameras).rgb).square().mean()
         assert -10 * error.log10() > 42
     assert torch.equal(back.at(0.0).sh[:, 1:], asset.gaussians.sh[:, 1:])
+
+
+class Waves(DeltaMotion):
+    """Far and near, fast and slow: as many modes as frames, most of them small, between the frames as well."""
+
+    def moves(self, means: Tensor, times: Tensor) -> dict[str, Tensor]:
+        x, y, z = means.unbind(1)
+        t = times[:, None]
+        small = 0.02 * torch.sin(9 * t + 20 * x) * torch.sin(5 * y)
+        return {"position": torch.stack([0.4 * t * t * y + small, 0.3 * torch.sin(4 * t + z) * (x > 0.3), small * z], -1)}
+
+
+@pytest.mark.parametrize("frames", [5, 9, 40])
+def test_no_center_is_further_off_than_was_asked(tmp_path: Path, frames: int):
+    asset = Asset(random_gaussians(3000), Waves(), frames, {"input": Orbit()})
+    write_glb(tmp_path / "a.glb", asset)
+    back, size = read_asset(tmp_path / "a.glb"), size_of(asset.at(0.0).means)
+
+    def worst(times: Tensor) -> float:
+        return float((back.at_times(times).means - asset.at_times(times).means).norm(dim=-1).max()) / size
+
+    assert worst(asset.times()) < TOLERANCE
+    assert worst(asset.times(4 * frames - 3)) < 5 * TOLERANCE
+    assert (tmp_path / "a.glb").stat().st_size < 150 * 3000
+
+
+def test_later_modes_are_sparse_and_large_ones_are_cut_in_two(tmp_path: Path):
+    asset = Asset(random_gaussians(3000), Waves(), 9, {"input": Orbit()})
+    write_glb(tmp_path / "a.glb", asset)
+    plain = Plain(tmp_path / "a.glb")
+    accessors = [plain.json["accessors"][target["POSITION"]] for target in plain.primitive["targets"]]
+    names = plain.mesh["extras"]["targetNames"]
+    assert any("sparse" in accessor for accessor in accessors)
+    assert [name for name in names if name.endswith(", coarse")]
+    sampler = plain.json["animations"][0]["samplers"][0]
+    weights = plain.read(sampler["output"]).reshape(-1, len(names))
+    for i, name in enumerate(names):
+        if name.endswith(", coarse"):
+            assert names[i - 1] == name.removesuffix(", coarse")
+            assert abs(np.corrcoef(weights[:, i - 1], weights[:, i])[0, 1]) == pytest.approx(1)
+    for t in (0.0, 0.5, 1.0):
+        assert plain.at(t)["position"] == pytest.approx(read_asset(tmp_path / "a.glb").at(t).means.numpy(), abs=1e-5)
 
 
 def test_a_tighter_bound_is_closer_and_larger(tmp_path: Path):

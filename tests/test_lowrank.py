@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
-from gs4d.motion import LowRank, factor, lowrank
+from gs4d.motion import Bounds, LowRank, factor, lowrank
 
 
 def spinning(times: Tensor) -> Gaussians:
@@ -98,6 +98,18 @@ def test_keyframes_between_frames_follow_a_bent_path():
         assert torch.allclose(motion.times[::keys], asset.times())
         errors.append(float((motion.at_times(base, between).means - asset.at_times(between).means).norm(dim=-1).max()))
     assert errors[1] < errors[0] / 5
+
+
+def test_bounds_on_every_center_hold_at_the_frames_and_between():
+    asset = moving_asset(frames=5)
+    bounds = Bounds(1e-5, 1e-4)
+    base, motion = factor(asset.at_times, asset.times(), tolerance=1e-2, keys=4, centers=bounds)
+    errors = (motion.at_times(base, motion.times).means - asset.at_times(motion.times).means).norm(dim=-1).amax(1)
+    assert errors[::4].max() <= bounds.frames * 1.001
+    assert errors.max() <= bounds.between * 1.001
+    later = (motion.weights[::4] == 0).all(0)
+    assert 0 < int(later.sum()) <= int((~later).sum())
+    assert not later.int().diff().lt(0).any()
 
 
 def test_weights_are_interpolated_and_held_at_the_ends():

@@ -23,11 +23,15 @@ from ..gaussians import Gaussians
 from ..geometry import SH_C0, rotations_to_quats
 from ..io.glb import MOVES, SPLATS, WIDTHS, XYZW
 from ..io.glb_writer import GlbWriter
-from ..motion import LowRank, factor
+from ..motion import Bounds, LowRank, factor
+from ..motion.lowrank import MAX_KEYFRAMES
+from .rounding import BYTE, Part, round_modes
 
-TOLERANCE = 0.005  # of the object's size: errors of the motion's modes
-KEYS = 2  # keyframes per frame: between two frames a fitted motion may bend
-BYTE_ERROR = 0.1  # of the tolerance: largest root-mean-square error of a mode in bytes; beyond, it is stored in shorts
+TOLERANCE = 0.001  # of the object's size: how far a centre may be from where it should be at a frame
+BETWEEN = 4.0  # times that, between the frames, where nothing was seen that could be followed
+OUTLINES = 10.0  # times that, for turning and stretching, which move no more than the outline of a Gaussian
+FACTORED = 0.05  # of what is allowed, for modes that are left out; the rest is for rounding the others
+KEYS = 4  # keyframes per frame: between two frames a fitted motion may bend
 ROOM = 1.0001  # so that nothing lies on the border of a normalized integer's range, where rounding could pass it
 
 
@@ -47,20 +51,24 @@ def write_glb(
         asset: what is written; positions may lie anywhere, they are quantised to 1/32767 of the object's extent.
         frames: at how many even times the motion is best kept; None: at the frames of the clip.
         fps: of these frames when played.
-        tolerance: of the motion, as a part of the object's size: 99 % of the Gaussians stray less from their path, as the
-            root mean square over the frames.
+        tolerance: of the motion, as a part of the object's size: no centre is further from its path at a frame. Between the
+            frames four times that is the aim; outlines may be off by ten times that (99 %, root mean square over the frames).
         copyright: whose it is, and under which licence; None leaves that open.
 
     Raises:
         UserError: the file cannot be written.
     """
     times = asset.times(frames)
-    size = size_of(asset.at(0.0).means)
-    base, motion = factor(asset.at_times, times, tolerance=tolerance * size, keys=KEYS if len(times) > 1 else 1)
+    bound = tolerance * size_of(asset.at(0.0).means)
+    keys = max(min(KEYS, (MAX_KEYFRAMES - 1) // max(len(times) - 1, 1)), 1) if len(times) > 1 else 1
+    centers = Bounds(FACTORED * bound, FACTORED * BETWEEN * bound)
+    base, motion = factor(asset.at_times, times, tolerance=OUTLINES * bound, keys=keys, centers=centers)
+    rest = (1 - FACTORED) * bound
+    parts = _parts(motion, round_modes(motion, keys, rest, BETWEEN * rest)) if motion.deltas else []
     writer = GlbWriter({"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0})
     if copyright is not None:
         writer.document["asset"]["copyright"] = copyright
-    center, scale = _box(base.means, motion)
+    center, scale = _box(base.means, motion, parts)
     primitive: dict[str, Any] = {
         "mode": 0,
         "attributes": _attributes(writer, base, motion, center, scale),
@@ -68,11 +76,11 @@ def write_glb(
     }
     node: dict[str, Any] = {"name": "gaussians", "mesh": 0, "translation": center.tolist(), "scale": [scale] * 3}
     mesh: dict[str, Any] = {"name": "gaussians", "primitives": [primitive]}
-    k = motion.weights.shape[1]
-    if k:
-        targets, units, weights = _targets(writer, motion, scale, tolerance * size)
+    if k := len(parts):
+        targets, units = _targets(writer, motion, parts, scale)
+        weights = motion.weights.numpy()[:, [part.mode for part in parts]] * [part.unit * part.limit / scale for part in parts]
         primitive["targets"] = targets
-        mesh |= {"weights": [0.0] * k, "extras": {"targetNames": [f"mode {i}" for i in range(k)], "gs4d": {"units": units}}}
+        mesh |= {"weights": [0.0] * k, "extras": {"targetNames": _names(parts), "gs4d": {"units": units}}}
         seconds = motion.times.numpy() * (len(times) - 1) / fps
         sampler = {
             "input": writer.array(seconds, "f4", vertices=False, bounds=True),
@@ -118,14 +126,28 @@ def _extension() -> dict[str, str]:
     }
 
 
-def _box(means: Float[Tensor, "n 3"], motion: LowRank) -> tuple[np.ndarray, float]:
+def _parts(motion: LowRank, rounded: list[Part]) -> list[Part]:
+    """The targets, in the order of their modes: one that moves no centre for a mode that has something else to move."""
+    still = set(range(max(map(len, motion.deltas.values())))) - {part.mode for part in rounded}
+    others = [len(deltas) for field, deltas in motion.deltas.items() if field != "means"]
+    zeros = torch.zeros_like(motion.deltas["means"][0], dtype=torch.int32)
+    rounded = rounded + [Part(k, zeros, BYTE, 1 / BYTE) for k in still if k < max(others, default=0)]
+    return sorted(rounded, key=lambda part: part.mode)
+
+
+def _names(parts: list[Part]) -> list[str]:
+    """Of targets: that of their mode, and a word for the second of a mode."""
+    modes = [part.mode for part in parts]
+    return [f"mode {k}" if modes.index(k) == i else f"mode {k}, coarse" for i, k in enumerate(modes)]
+
+
+def _box(means: Float[Tensor, "n 3"], motion: LowRank, parts: list[Part]) -> tuple[np.ndarray, float]:
     """Translation and even scale of the node, between whose -1 and 1 all positions lie, and all modes at their largest."""
     low, high = means.amin(0).double(), means.amax(0).double()
     center = ((low + high) / 2).float()
-    reach = [(high - low).max() / 2]
-    if "means" in motion.deltas:
-        reach.append((motion.deltas["means"].flatten(1).abs().amax(1) * motion.weights.abs().amax(0)).max())
-    return center.numpy(), float(ROOM * max(float(r) for r in reach)) or 1.0
+    reach = [float((high - low).max() / 2)]
+    reach += [part.unit * part.limit * float(motion.weights[:, part.mode].abs().max()) for part in parts if part.values.any()]
+    return center.numpy(), ROOM * max(reach) or 1.0
 
 
 def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.ndarray, scale: float) -> dict[str, int]:
@@ -151,28 +173,27 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
 
 
 def _targets(
-    writer: GlbWriter, motion: LowRank, scale: float, tolerance: float
-) -> tuple[list[dict[str, int]], dict[str, list[float]], Float[np.ndarray, "t k"]]:
-    """Morph targets whose numbers fill their integers; the units of attributes that are not positions; the weights."""
-    weights = motion.weights.numpy().copy()
+    writer: GlbWriter, motion: LowRank, parts: list[Part], scale: float
+) -> tuple[list[dict[str, int]], dict[str, list[float]]]:
+    """Morph targets whose numbers fill their integers, and the units of attributes that are not positions."""
     targets: list[dict[str, int]] = []
     units: dict[str, list[float]] = {}
-    for k in range(weights.shape[1]):
-        peaks = {field: float(deltas[k].abs().max()) or 1.0 for field, deltas in motion.deltas.items() if k < len(deltas)}
-        spread = peaks["means"] * math.sqrt(float(np.square(weights[:, k]).mean()))
-        component = "i1" if spread / (2 * 127) <= BYTE_ERROR * tolerance else "i2"
-        weights[:, k] *= peaks["means"] / scale
-        target = {}
+    for i, part in enumerate(parts):
+        component = "i1" if part.limit == BYTE else "i2"
+        target = {"POSITION": writer.array(part.values.numpy() / part.limit, component, bounds=True, sparse=True)}
         for name, (field, _) in MOVES.items():
-            if field in peaks:
-                values = (motion.deltas[field][k] / peaks[field]).numpy()
-                values = values[:, XYZW] if field == "quats" else values
-                position = field == "means"
-                target[name] = writer.array(values, component if position else "i1", bounds=position)
-                if not position:
-                    units.setdefault(name, []).append(peaks[field] * scale / peaks["means"])
+            # Where a mode has several targets, the first of them moves what is not a position.
+            again = i > 0 and parts[i - 1].mode == part.mode
+            if field == "means" or again or part.mode >= len(motion.deltas.get(field, ())):
+                continue
+            deltas = motion.deltas[field][part.mode]
+            peak = float(deltas.abs().max()) or 1.0
+            values = (deltas / peak).numpy()
+            target[name] = writer.array(values[:, XYZW] if field == "quats" else values, "i1", sparse=True)
+            own = units.setdefault(name, [])
+            own += [0.0] * (i - len(own)) + [peak * scale / (part.unit * part.limit)]
         targets.append(target)
-    return targets, units, weights
+    return targets, units
 
 
 def _camera(orbit: Orbit) -> dict[str, Any]:

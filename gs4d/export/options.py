@@ -44,6 +44,8 @@ class ExportOptions:
     radius: float = DEFAULT_RADIUS
     fov: float = DEFAULT_FOVY_DEG
     """Vertical field of view, degrees."""
+    y_down: bool = False
+    """Turn the files per frame (ply, compressed-ply, splat, spz) for viewers that take y as down, as SuperSplat does."""
     freeze: float | None = None
     """Time in [0, 1] at which the turntable's object stands still; None lets it move."""
     faces: int = 20000

@@ -1,6 +1,6 @@
 """The surface of a set of Gaussians as triangles: where their summed opacity falls below a level. open3d is imported only here.
 
-Fused depth pictures (TSDF, Poisson) were tried beside it: they tear thin leaves, whose two sides are closer than their noise.
+Poisson reconstruction from fused depth pictures was tried beside it: it tears thin leaves, whose two sides are close together.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..gaussians import Gaussians
+from .files import read_json
 from .ksplat import read_ksplat
 from .packing import intact
 from .ply import Y_UP, read_header, read_ply
@@ -21,6 +22,7 @@ from .sog import META, read_sog
 from .splat import read_splat
 from .spz import read_spz
 
+SEQUENCE = "sequence.json"  # beside the frames that gs4d wrote: frames per second, and where y points
 SUFFIXES = (".ply", ".splat", ".spz", ".ksplat", ".sog", ".npz")
 
 
@@ -34,7 +36,15 @@ def read_gaussians(path: Path) -> Gaussians:
 
 
 def is_y_up(path: Path) -> bool:
-    """Whether a file says of itself that y points up; only PLY files of gs4d do."""
+    """Whether a file, or gs4d's note beside it, says that y points up; files of others say nothing.
+
+    Raises:
+        UserError: there is such a note, but it cannot be read.
+    """
+    note = path.parent / SEQUENCE
+    if note.is_file():
+        said = read_json(note, "the note of a sequence")
+        return isinstance(said, dict) and said.get("y") == "up"
     return path.is_file() and _start(path)[:3] == b"ply" and f"\ncomment {Y_UP}\n" in read_header(path)
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 
 from .files import atomic_path
 
-COMPONENTS = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "f4": 5126}
+COMPONENTS = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
+SPARSE_JSON = 256  # bytes of JSON that a sparse accessor takes more than another
 KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
 
@@ -23,7 +24,15 @@ class GlbWriter:
         self.document: dict[str, Any] = {**document, "accessors": [], "bufferViews": []}
         self._chunk = bytearray()
 
-    def array(self, values: Float[np.ndarray, "n *c"], component: str, *, vertices: bool = True, bounds: bool = False) -> int:
+    def array(
+        self,
+        values: Float[np.ndarray, "n *c"],
+        component: str,
+        *,
+        vertices: bool = True,
+        bounds: bool = False,
+        sparse: bool = False,
+    ) -> int:
         """Adds an accessor; returns its index.
 
         Args:
@@ -31,32 +40,41 @@ class GlbWriter:
             component: "f4", or normalized "i1", "u1", "i2", "u2".
             vertices: whether it is an attribute: those are laid out in multiples of 4 bytes.
             bounds: whether to say the least and largest values, which glTF asks of positions and of times.
+            sparse: whether only the rows that are not zero may be stored, with their places, where that takes less room.
         """
         stored = (
             values.astype("<f4") if component == "f4" else np.rint(values * np.iinfo(component).max).astype("<" + component)
         )
         table = stored.reshape(len(values), -1)
-        size = table.shape[1] * table.itemsize
-        stride = -(-size // 4) * 4 if vertices else size
-        rows = np.zeros((len(table), stride), np.uint8)
-        rows[:, :size] = np.ascontiguousarray(table).view(np.uint8)
-        view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self._chunk), "byteLength": rows.size}
-        if vertices:
-            view |= {"byteStride": stride, "target": 34962}
-        self._chunk += rows.tobytes() + bytes(-rows.size % 4)
-        accessor = self._describe(len(table), table.shape[1], component) | {"bufferView": len(self.document["bufferViews"])}
+        accessor = self._describe(len(table), table.shape[1], component)
         if bounds:
             accessor |= {"min": table.min(0).tolist(), "max": table.max(0).tolist()}
-        self.document["bufferViews"].append(view)
+        size = table.shape[1] * table.itemsize
+        stride = -(-size // 4) * 4 if vertices else size
+        rows = np.flatnonzero(table.any(1))
+        places = rows.astype("<u2" if len(table) <= 0xFFFF else "<u4")
+        if sparse and SPARSE_JSON + len(rows) * (places.itemsize + size) < len(table) * stride:
+            if len(rows):
+                accessor["sparse"] = {
+                    "count": len(rows),
+                    "indices": {"bufferView": self._view(places), "componentType": COMPONENTS[f"u{places.itemsize}"]},
+                    "values": {"bufferView": self._view(table[rows])},
+                }
+            return self._add(accessor)
+        padded = np.zeros((len(table), stride), np.uint8)
+        padded[:, :size] = np.ascontiguousarray(table).view(np.uint8)
+        accessor["bufferView"] = self._view(padded, **({"byteStride": stride, "target": 34962} if vertices else {}))
         return self._add(accessor)
 
     def indices(self, faces: Int[np.ndarray, "f 3"]) -> int:
         """Adds the accessor of a primitive's triangles; returns its index."""
-        view = {"buffer": 0, "byteOffset": len(self._chunk), "byteLength": 4 * faces.size, "target": 34963}
-        self._chunk += faces.astype("<u4").tobytes()
-        self.document["bufferViews"].append(view)
-        accessor = {"componentType": 5125, "count": faces.size, "type": "SCALAR"}
-        return self._add(accessor | {"bufferView": len(self.document["bufferViews"]) - 1})
+        view = self._view(faces.astype("<u4"), target=34963)
+        return self._add({"componentType": COMPONENTS["u4"], "count": faces.size, "type": "SCALAR", "bufferView": view})
+
+    def _view(self, data: np.ndarray, **more: int) -> int:
+        self.document["bufferViews"].append({"buffer": 0, "byteOffset": len(self._chunk), "byteLength": data.nbytes, **more})
+        self._chunk += data.tobytes() + bytes(-data.nbytes % 4)
+        return len(self.document["bufferViews"]) - 1
 
     def zeros(self, count: int, width: int, component: str) -> int:
         """Adds an accessor of zeros, which takes no room in the file."""

@@ -10,11 +10,12 @@ from torch import Tensor
 from ..gaussians import Gaussians
 from .deltas import DeltaMotion, Heads, apply_deltas
 from .hexplane import HexPlane, HexPlaneOptions
-from .lowrank import LowRank, factor
+from .lowrank import Bounds, LowRank, factor
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
 
 __all__ = [
+    "Bounds",
     "DeltaMotion",
     "FrameSequence",
     "Heads",

@@ -63,18 +63,38 @@ class LowRank:
         return gaussians.replace(**moved)
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """How far every centre may stray from its path, world units.
+
+    Attributes:
+        frames: at the frames.
+        between: at the keyframes between them.
+    """
+
+    frames: float
+    between: float
+
+
 def factor(
-    move: Callable[[Tensor], Gaussians], frames: Float[Tensor, " f"], *, tolerance: float, keys: int = 1
+    move: Callable[[Tensor], Gaussians],
+    frames: Float[Tensor, " f"],
+    *,
+    tolerance: float,
+    keys: int = 1,
+    centers: Bounds | None = None,
 ) -> tuple[Gaussians, LowRank]:
     """Factors a motion into modes; the memory that it takes does not grow with the number of frames.
 
     Args:
-        move: gives the Gaussians at some times, with a view axis on the fields that move. It is asked for every keyframe,
-            in order, a few at once; and for every frame again.
+        move: gives the Gaussians at some times, with a view axis on the fields that move. It is asked for the keyframes
+            twice, in order, a few at once.
         frames: times from 0 to 1 that matter: the modes are the best for these.
         tolerance: of the error, world units. 99 % of the centres stray less from their path, as the root mean square over
             the frames; so do the outlines by what each of the other fields lacks, held to a quarter of it.
         keys: keyframes from each frame to the next; between frames the weights are those that fit best.
+        centers: instead of the tolerance, what no centre may exceed (of those that the modes are found from). Then modes
+            that are nothing at the frames may follow the others, at most as many as these.
 
     Returns:
         The Gaussians at ``frames[0]`` with unit quaternions, and the motion that begins there.
@@ -106,14 +126,13 @@ def factor(
             if name not in seen:
                 seen[name] = part.new_empty(len(times), *part.shape[1:])
             seen[name][begin : begin + len(part)] = part
-    weights, ranks = _modes(seen, len(times), keys, tolerance)
+    weights, ranks, dual = _modes(seen, keys, tolerance, centers)
     del seen
     deltas = {name: torch.zeros(rank, base.count * COLUMNS[name]) for name, rank in ranks.items()}
-    basis = weights[::keys]
-    for begin, changes in zip(range(0, len(frames), TIMES_PER_CALL), _changes(move, frames, base), strict=True):
+    used = dual.any(1).nonzero()[:, 0]
+    for which, changes in zip(used.split(TIMES_PER_CALL), _changes(move, times[used], base), strict=len(used) > 0):
         for name, total in deltas.items():
-            some = basis[begin : begin + TIMES_PER_CALL, : len(total)]
-            total.addmm_(some.T, changes[name].flatten(1))
+            total.addmm_(dual[which, : len(total)].T, changes[name].flatten(1))
     modes = {name: total.view(len(total), base.count, -1) for name, total in deltas.items()}
     return base, LowRank(times, weights, modes)
 
@@ -151,10 +170,11 @@ def _column(gaussians: Gaussians, name: str) -> Tensor:
 
 
 def _modes(
-    paths: dict[str, Float[Tensor, "t m c"]], times: int, keys: int, tolerance: float
-) -> tuple[Float[Tensor, "t k"], dict[str, int]]:
-    """Weights of the modes at all times, orthonormal at the frames, the most important mode first; and how many of them each
-    field needs (0: it is left out)."""
+    paths: dict[str, Float[Tensor, "t m c"]], keys: int, tolerance: float, centers: Bounds | None
+) -> tuple[Float[Tensor, "t k"], dict[str, int], Float[Tensor, "t k"]]:
+    """Weights of the modes at all times, orthonormal at the frames, the most important mode first; how many of them each
+    field needs (0: it is left out); and what makes the modes out of the paths at all times."""
+    times = len(next(iter(paths.values()), torch.zeros(1)))
     gram = torch.zeros(times, times, dtype=torch.float64)
     for path in paths.values():
         flat = path.flatten(1).double()
@@ -163,12 +183,43 @@ def _modes(
     powers, basis = powers.flip(0), basis.flip(1)
     ranks = {}
     for name, path in paths.items():
-        parts = (basis.T @ path[::keys].flatten(1).double()).view(len(basis), *path.shape[1:]).square().sum(-1)
-        lacking = parts.flip(0).cumsum(0).flip(0) / len(basis)  # row k: with the first k modes
-        ranks[name] = int((lacking.quantile(WORST, dim=1) > tolerance**2).sum())
+        parts = (basis.T @ path[::keys].flatten(1).double()).view(len(basis), *path.shape[1:])
+        if name == "means" and centers is not None:
+            ranks[name] = _rank(basis, parts, centers.frames)
+        else:
+            lacking = parts.square().sum(-1).flip(0).cumsum(0).flip(0) / len(basis)  # row k: with the first k modes
+            ranks[name] = int((lacking.quantile(WORST, dim=1) > tolerance**2).sum())
     rank = max(ranks.values(), default=0)
-    # Every mode moves the centres: that is what all players know.
-    ranks = {name: rank if name == "means" else own for name, own in ranks.items() if rank and (own or name == "means")}
     weights = gram[:, ::keys] @ basis[:, :rank] / powers[:rank]
     signs = weights.gather(0, weights.abs().argmax(0, keepdim=True)).sign()  # either would do: the same on every machine
-    return (weights * signs).float(), ranks
+    weights *= signs
+    dual = torch.zeros_like(weights)
+    dual[::keys] = basis[:, :rank] * signs
+    if centers is not None and "means" in paths and rank:
+        more = _between(paths["means"].flatten(1).double(), weights, dual, keys, centers.between)
+        weights, dual = torch.cat([weights, more], 1), torch.cat([dual, more - dual @ (weights.T @ more)], 1)
+    # Every mode moves the centres: that is what all players know.
+    ranks = {n: weights.shape[1] if n == "means" else own for n, own in ranks.items() if rank and (own or n == "means")}
+    return weights.float(), ranks, dual.float()
+
+
+def _rank(basis: Float[Tensor, "t k"], parts: Float[Tensor, "k m c"], bound: float) -> int:
+    """How many of the first modes there must be for no path to be further than ``bound`` from where it should be."""
+    lacking = torch.zeros(len(basis), *parts.shape[1:], dtype=parts.dtype)
+    for k in reversed(range(len(parts))):
+        lacking.addcmul_(basis[:, k, None, None], parts[k])
+        if float(lacking.square().sum(-1).max()) > bound**2:
+            return k + 1
+    return 0
+
+
+def _between(
+    path: Float[Tensor, "t d"], weights: Float[Tensor, "t k"], dual: Float[Tensor, "t k"], keys: int, bound: float
+) -> Float[Tensor, "t e"]:
+    """Weights of further modes for what the first ones lack between the frames: orthonormal, nothing at the frames."""
+    lacking = path - weights @ (dual.T @ path)
+    lacking[::keys] = 0
+    powers, basis = torch.linalg.eigh(lacking @ lacking.T)
+    basis = basis.flip(1)[:, : min(weights.shape[1], int((powers > 0).sum()))]
+    basis[::keys] = 0
+    return basis[:, : _rank(basis, (basis.T @ lacking).unflatten(1, (-1, 3)), bound)]

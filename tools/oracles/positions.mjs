@@ -9,8 +9,8 @@ const file = readFileSync(path);
 const gltf = await new GLTFLoader().parseAsync(file.buffer.slice(file.byteOffset, file.byteOffset + file.length), "");
 const points = gltf.scene.getObjectByName("gaussians");
 const mixer = new AnimationMixer(gltf.scene);
-for (const clip of gltf.animations) {
-  const action = mixer.clipAction(clip);
+const actions = gltf.animations.map((clip) => mixer.clipAction(clip));
+for (const action of actions) {
   action.setLoop(LoopOnce);
   action.clampWhenFinished = true;
   action.play();
@@ -19,6 +19,7 @@ const count = points.geometry.attributes.position.count;
 const all = new Float32Array(seconds.length * count * 3);
 const vertex = new Vector3();
 seconds.forEach((t, i) => {
+  for (const action of actions) action.reset(); // one that has reached its end stays there otherwise
   mixer.setTime(Number(t));
   gltf.scene.updateMatrixWorld(true);
   for (let j = 0; j < count; j++) {

@@ -3,8 +3,14 @@
 import { DEFAULT_ORBIT, type Orbit, clamp } from "./camera.ts";
 import type { Splats, Target } from "./splats.ts";
 
+interface View {
+  bufferView: number;
+}
+
 interface Accessor {
   bufferView?: number;
+  /** Rows that are not zero, and what is in them. */
+  sparse?: { count: number; indices: View & { componentType: number }; values: View };
   componentType: number;
   normalized?: boolean;
   count: number;
@@ -92,23 +98,34 @@ function decode(bytes: ArrayBuffer): Splats {
 }
 
 function readAccessor(gltf: Gltf, accessor: Accessor, bytes: ArrayBuffer, bin: number): Float32Array {
+  const { count, componentType, sparse } = accessor;
   const width = WIDTHS[accessor.type];
-  const values = new Float32Array(accessor.count * width);
-  if (accessor.bufferView === undefined) return values; // zeros
-  const view = gltf.bufferViews[accessor.bufferView];
-  const start = bin + (view.byteOffset ?? 0);
-  const raw = components(accessor.componentType, bytes, start, view.byteLength);
-  const step = (view.byteStride ?? width * raw.BYTES_PER_ELEMENT) / raw.BYTES_PER_ELEMENT;
-  const signed = accessor.componentType === 5120 || accessor.componentType === 5122;
-  const unit = accessor.normalized ? 1 / (2 ** (8 * raw.BYTES_PER_ELEMENT - (signed ? 1 : 0)) - 1) : 1;
-  const least = accessor.normalized ? -1 : -Infinity;
-  for (let i = 0; i < accessor.count; i++) {
-    for (let j = 0; j < width; j++) values[i * width + j] = Math.max(raw[i * step + j] * unit, least);
+  const values = new Float32Array(count * width); // zeros, where the file holds nothing
+  const open = ({ bufferView }: View, type: number): Raw => {
+    const view = gltf.bufferViews[bufferView];
+    return components(type, bytes, bin + (view.byteOffset ?? 0), view.byteLength);
+  };
+  const fill = (raw: Raw, step: number, rows: number, place: (row: number) => number): void => {
+    const signed = componentType === 5120 || componentType === 5122;
+    const unit = accessor.normalized ? 1 / (2 ** (8 * raw.BYTES_PER_ELEMENT - (signed ? 1 : 0)) - 1) : 1;
+    const least = accessor.normalized ? -1 : -Infinity;
+    for (let i = 0; i < rows; i++) {
+      for (let j = 0; j < width; j++) values[place(i) * width + j] = Math.max(raw[i * step + j] * unit, least);
+    }
+  };
+  if (accessor.bufferView !== undefined) {
+    const raw = open({ bufferView: accessor.bufferView }, componentType);
+    const stride = gltf.bufferViews[accessor.bufferView].byteStride ?? width * raw.BYTES_PER_ELEMENT;
+    fill(raw, stride / raw.BYTES_PER_ELEMENT, count, (row) => row);
+  }
+  if (sparse !== undefined) {
+    const places = open(sparse.indices, sparse.indices.componentType);
+    fill(open(sparse.values, componentType), width, sparse.count, (row) => places[row]);
   }
   return values;
 }
 
-type Raw = Int8Array | Uint8Array | Int16Array | Uint16Array | Float32Array;
+type Raw = Int8Array | Uint8Array | Int16Array | Uint16Array | Uint32Array | Float32Array;
 
 function components(type: number, bytes: ArrayBuffer, start: number, length: number): Raw {
   switch (type) {
@@ -120,6 +137,8 @@ function components(type: number, bytes: ArrayBuffer, start: number, length: num
       return new Int16Array(bytes, start, length / 2);
     case 5123:
       return new Uint16Array(bytes, start, length / 2);
+    case 5125:
+      return new Uint32Array(bytes, start, length / 4);
     case 5126:
       return new Float32Array(bytes, start, length / 4);
     default:
