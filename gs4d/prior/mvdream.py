@@ -3,7 +3,7 @@
 A Stable Diffusion 2.1 whose views attend to each other and know their cameras. ImageDream adds the picture twice: as sixteen
 tokens of its CLIP features (the "local" controller) and as a fifth view without a camera, which is never noised (the "pixel"
 controller). Read from folders in the layout of ``ashawkey/mvdream-sd2.1-diffusers`` and ``ashawkey/imagedream-ipmv-diffusers``,
-or from the authors' ``sd-v2.1-base-4view.pt`` and ``sd-v2.1-base-4view-ipmv.pt``. Written from the papers, the authors' code
+or from the authors' ``sd-v2.1-base-4view.pt`` and ``sd-v2.1-base-4view-ipmv.pt``. Written from the papers, MVDream's code
 (MIT) and the published layouts; never run with the published weights, which could not be had where this was made.
 """
 
