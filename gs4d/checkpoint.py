@@ -22,7 +22,7 @@ from .clip import Orbit
 from .errors import UserError
 from .gaussians import FIELD_NDIM, Gaussians
 from .io.files import atomic_path, read_json, write_json
-from .io.gaussians import SUFFIXES, frame_files
+from .io.gaussians import LEVELS, SUFFIXES, frame_files, levels_of
 from .io.sog import META
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
 from .scene import YAxis, read_animated, read_scene
@@ -65,7 +65,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         UserError: there is none, or it was cut short or changed since it was written.
     """
     if not (folder / INDEX).exists():
-        raise UserError(f"{folder} holds no {INDEX}; train it first: python train.py -e {folder.resolve().name}")
+        train = f"train it first: python train.py -e {folder.resolve().name}"
+        if not folder.exists():
+            raise UserError(f"{folder} does not exist; if it is a run, {train}")
+        if (folder / LEVELS).is_file():
+            levels_of(folder / LEVELS)
+        raise UserError(f"{folder} holds no {INDEX}; {train}, or give files of Gaussians")
     index = read_json(folder / INDEX, "checkpoint", max_bytes=256 << 20)
     record = index.get("record") if isinstance(index, dict) else None
     if not isinstance(record, dict) or index.get("digest") != _digest(record):

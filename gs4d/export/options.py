@@ -27,7 +27,7 @@ class ExportOptions:
     camera: Literal["input", "turntable", "orbit"] = "input"
     """Where mp4, gif and webm are filmed from: the input video's camera, around the object, or a still orbit camera."""
     width: int = 512
-    """Pixels of the videos."""
+    """Pixels of the videos; from the input's camera, the largest picture of the input's shape within width x height."""
     height: int = 512
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """RGB in [0, 1]; webm has none."""

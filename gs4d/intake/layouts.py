@@ -408,14 +408,17 @@ def find_views(path: Path, *, name: str = "", wanted: str = "auto", rig: Path | 
     sets = [p.name for p in folder.folders if wanted == "auto" and any(r(Folder(p)) for r in RECOGNISE.values())]
     if sets:
         raise UserError(f"{path} holds several sets of views; give one of them: {', '.join(sets)}")
-    what = f"{len(folder.pictures)} pictures, {len(folder.videos)} videos and {len(folder.folders)} folders"
+    if not (folder.pictures or folder.videos or folder.folders):
+        raise UserError(f"{path} holds no pictures and no videos; give the folder or file that the other tool wrote")
+    counted = {"picture": folder.pictures, "video": folder.videos, "folder": folder.folders}
+    what = ", ".join(f"{len(some)} {kind}{'s' * (len(some) != 1)}" for kind, some in counted.items() if some)
     sizes = sorted({f"{w}x{h}" for w, h in folder.sizes.values()})
     what += f" (of {', '.join(sizes[:3])}{', ...' if len(sizes) > 3 else ''} pixels)" if sizes else ""
     if wanted != "auto":
         raise UserError(f"{path} does not look like {wanted} ({FORMATS[wanted].about}): it holds {what}")
     raise UserError(
         f"{path} holds {what}, and nothing says where their cameras stand; place them with a rig file (--rig), or say with "
-        f"--format what made them: {'; '.join(f'{key}: {form.about}' for key, form in FORMATS.items())}"
+        f"--format what made them: {', '.join(FORMATS)}"
     )
 
 

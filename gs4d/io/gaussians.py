@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import UserError
 from ..gaussians import Gaussians
@@ -22,6 +23,7 @@ from .sog import META, read_sog
 from .splat import read_splat
 from .spz import read_spz
 
+LEVELS = "lod-meta.json"
 SEQUENCE = "sequence.json"  # beside the frames that gs4d wrote: frames per second, and where y points
 SUFFIXES = (".ply", ".splat", ".spz", ".ksplat", ".sog", ".npz")
 
@@ -96,12 +98,22 @@ def _reader(path: Path) -> Callable[[Path], Gaussians]:
         return read_splat
     if suffix == ".ksplat":
         return read_ksplat
-    if path.name == "lod-meta.json":
-        there = sorted(p.parent.name for p in path.parent.glob(f"*/{META}"))
-        raise UserError(f"{path} lists levels of detail; give the folder of one (there are: {', '.join(there) or 'none'})")
+    if path.name == LEVELS:
+        levels_of(path)
     raise UserError(
-        f"{path} is no file of Gaussians that gs4d knows; it reads .ply, .splat, .spz, .ksplat, .sog, {META} of a SOG, and .npz"
+        f"{path} is no file of Gaussians that gs4d knows; it reads .ply, .splat, .spz, .ksplat, .sog, {META} of a SOG, "
+        ".npz, .glb and .gltf"
     )
+
+
+def levels_of(path: Path) -> NoReturn:
+    """Refuses the list of a SOG's levels of detail, and names them.
+
+    Raises:
+        UserError: always.
+    """
+    there = sorted(p.parent.name for p in path.parent.glob(f"*/{META}"))
+    raise UserError(f"{path} lists levels of detail; give the folder of one (there are: {', '.join(there) or 'none'})")
 
 
 def _zip_reader(path: Path) -> Callable[[Path], Gaussians]:
