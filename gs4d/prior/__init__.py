@@ -1,7 +1,7 @@
 """Networks, and a solid blown up without one, that know what an object looks like from where no camera was.
 
 Small Protocols stand between the recipe and the families of models; each family has one file, imported when it is asked for.
-A prior is named by a short text: ``inflate``, ``lift``, or ``family:where`` with a folder, a file or a hub id after the colon.
+A prior is named by a short text: ``inflate``, or ``family:where`` with a folder, a file or a hub id after the colon.
 """
 
 from __future__ import annotations
@@ -132,7 +132,6 @@ class Interpolator(Protocol):
 
 FAMILIES = {  # name -> (module here, function that opens it: where the weights are -> the prior)
     "inflate": ("inflate", "open_inflate"),
-    "lift": ("lift", "open_lift"),
     "zero123": ("zero123", "open_zero123"),
     "stable-zero123": ("zero123", "open_stable_zero123"),
     "zero123plus": ("zero123plus", "open_zero123plus"),
@@ -143,7 +142,6 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
 }
 PAINTERS = (  # the families that are a ViewPrior
     "inflate",
-    "lift",
     "zero123",
     "stable-zero123",
     "zero123plus",

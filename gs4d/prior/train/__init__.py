@@ -1,1 +1,0 @@
-"""Training of the priors that come in the box."""
