@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import threading
 import time
 import webbrowser
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import tyro
@@ -151,6 +153,11 @@ class Server(ThreadingHTTPServer):
                 if error.errno != errno.EADDRINUSE:
                     raise UserError(f"cannot serve on port {candidate}: {error.strerror}; give another with --port") from error
         raise UserError(f"ports {port} to {candidates[-1]} are all in use; give another with --port")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle of an answer or between two requests is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def server_close(self) -> None:
         """Ends the streams of news as well."""
