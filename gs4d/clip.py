@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from .camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS, Camera, orbit_cameras
 
@@ -89,6 +90,7 @@ class Track:
         images: RGBA with straight alpha, 8 bit.
         path: of a camera that moves, where it stands at every frame; empty for one that stays.
         weights: how far its pictures are believed, from 0 to 1 = fully: one number, or one per frame.
+        trust: small maps of how far parts of a picture are believed beside its other parts; None: all alike.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Track:
     images: UInt8[Tensor, "t h w 4"] | Pictures
     path: tuple[Orbit, ...] = ()
     weights: tuple[float, ...] = (1.0,)
+    trust: UInt8[Tensor, "t s s"] | None = None
 
     def __post_init__(self) -> None:
         if self.path and len(self.path) != len(self.images):
@@ -120,6 +123,14 @@ class Track:
     def weight_at(self, frame: int) -> float:
         """How far the picture of ``frame`` is believed."""
         return self.weights[min(frame, len(self.weights) - 1)]
+
+    def trust_at(self, frame: int) -> Float[Tensor, "h w"]:
+        """How far each pixel of ``frame`` is believed: on average as far as ``weight_at`` says."""
+        if self.trust is None:
+            return torch.full(self.size, self.weight_at(frame))
+        trust = self.trust[frame].float()[None, None]
+        grown = F.interpolate(trust, self.size, mode="bilinear", align_corners=False)[0, 0]
+        return grown * (self.weight_at(frame) / grown.mean().clamp_min(1.0))
 
     def camera(self, frame: int | None = None) -> Camera:
         """The camera at ``frame``, as a batch of one; of a camera that stays, no frame need be named."""

@@ -11,6 +11,7 @@ import tyro
 from .errors import require_folder_name, require_ranges
 from .export import ExportOptions
 from .fit import FitOptions
+from .intake.pseudo import PseudoOptions
 from .io.files import write_json
 from .options import read_options, to_record
 
@@ -29,6 +30,7 @@ class Config:
     """Where results go."""
     prior: str | None = None
     """Model whose score guides the fine stage, such as zero123:FOLDER or zero123:owner/model; none by default."""
+    pseudo: PseudoOptions = field(default_factory=PseudoOptions)
     fit: FitOptions = field(default_factory=FitOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
     view: bool = False

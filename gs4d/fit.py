@@ -212,11 +212,7 @@ class Fitter:
             drawn = render(moved, self._cameras(frames, tracks), background=WHITE, screen_offsets=offsets)
             target = torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)])
             picture, coverage = over_white(target.to(self.device))
-            weights = [
-                self.clip.tracks[k].weight_at(t) * (o.losses.anchor if k == 0 else 1.0)
-                for t, k in zip(frames, tracks, strict=True)
-            ]
-            weights = torch.tensor(weights, device=self.device)
+            weights = self._weights(frames, tracks)
             share = len(frames) / o.views_per_step
             loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
             loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], coverage, weights)
@@ -272,6 +268,15 @@ class Fitter:
         cameras = [self.cameras[k].select([t if len(self.cameras[k]) > 1 else 0]) for t, k in zip(frames, tracks, strict=True)]
         T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])
         return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
+
+    def _weights(self, frames: list[int], tracks: list[int]) -> Tensor:
+        """What pictures count, or where any of them has a map of trust, what their pixels do."""
+        shown = [self.clip.tracks[k] for k in tracks]
+        factors = torch.tensor([self.options.losses.anchor if k == 0 else 1.0 for k in tracks])
+        if any(track.trust is not None for track in shown):
+            maps = torch.stack([track.trust_at(t) for t, track in zip(frames, shown, strict=True)])
+            return (factors[:, None, None] * maps).to(self.device)
+        return (factors * torch.tensor([track.weight_at(t) for t, track in zip(frames, shown, strict=True)])).to(self.device)
 
     def _regularizers(self, stage: str) -> Float[Tensor, ""]:
         weights = self.options.losses
@@ -422,6 +427,7 @@ def fingerprint(clip: Clip) -> int:
     for track in clip.tracks:
         images = track.images
         value = images.digest(value) if isinstance(images, Pictures) else zlib.crc32(images.numpy().tobytes(), value)
+        value = value if track.trust is None else zlib.crc32(track.trust.numpy().tobytes(), value)
     return value
 
 

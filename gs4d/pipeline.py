@@ -26,6 +26,7 @@ from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import Observer, fit
+from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
@@ -36,6 +37,8 @@ from .prior import open_score_prior
 from .render import Render, render
 from .report import motion_amount, write_report
 from .scene import YAxis
+
+VIEWS = "views"  # folder of side views that a prior drew, in a run's folder
 
 
 def run(config: Config, on_step: Observer | None = None) -> Path:
@@ -48,37 +51,40 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     # 1. The input: the built-in rose is made when it is asked for and not there.
     if config.clip == "rose" and not (config.data_dir / "rose_pose0").exists():
         write_rose(config.data_dir)
-    clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution)
+    folder = config.folder
+
+    # 2. Side views, where the clip has none.
+    made = make_pseudo_views(config.data_dir, config.clip, config.pseudo, folder / VIEWS)
+    clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution, side_dir=made)
     if len(clip.tracks) == 1:
         print(
             f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view is fitted: "
             "the other sides are not seen by any picture, and will look like nothing in particular."
         )
 
-    # 2. The prior, so that a wrong one is refused before anything is changed.
+    # 3. The prior, so that a wrong one is refused before anything is changed.
     config.fit.check(clip)
-    folder = config.folder
     if config.resume:
         _check_unchanged(folder, config)
     prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
 
-    # 3. The folder: the effective config beside the results.
+    # 4. The folder: the effective config beside the results.
     if not config.resume:
         _clear(folder)
     save_config(folder / "config.json", config)
     set_threads(config.fit.threads)
 
-    # 4. The fit.
+    # 5. The fit.
     fitter = fit(clip, config.fit, folder, prior=prior, resume=config.resume, on_step=on_step)
 
-    # 5. The asset leaves in the formats that others read.
+    # 6. The asset leaves in the formats that others read.
     asset = read_asset(folder)
     write_ply_sequence(folder / "ply", asset, config.export)
     write_input_view(folder / "input_view.mp4", asset, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
     export(asset, folder / "export", config.name, config.export)
 
-    # 6. The report.
+    # 7. The report.
     report = {
         "name": config.name,
         "clip": config.clip,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -130,8 +131,11 @@ class Interpolator(Protocol):
         ...
 
 
+LIFT_WEIGHTS = Path(__file__).parent / "weights" / "lift.safetensors"  # they come with gs4d
+
 FAMILIES = {  # name -> (module here, function that opens it: where the weights are -> the prior)
     "inflate": ("inflate", "open_inflate"),
+    "lift": ("lift", "open_lift"),
     "zero123": ("zero123", "open_zero123"),
     "stable-zero123": ("zero123", "open_stable_zero123"),
     "zero123plus": ("zero123plus", "open_zero123plus"),
@@ -142,6 +146,7 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
 }
 PAINTERS = (  # the families that are a ViewPrior
     "inflate",
+    "lift",
     "zero123",
     "stable-zero123",
     "zero123plus",
@@ -150,6 +155,11 @@ PAINTERS = (  # the families that are a ViewPrior
     "syncdreamer",
 )
 JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
+
+
+def best_painter() -> str:
+    """The best prior that comes with gs4d and draws views."""
+    return "lift" if LIFT_WEIGHTS.is_file() else "inflate"
 
 
 def open_prior(name: str, place: Place | None = None) -> Any:

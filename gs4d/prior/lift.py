@@ -27,12 +27,11 @@ from ..geometry import SH_C0
 from ..io.images import resize_rgba, to_bytes
 from ..io.weights import fill, read_weights
 from ..render import render
-from . import Views
+from . import LIFT_WEIGHTS, Views
 from .inflate import half_thickness
 from .lift_net import LiftNet, LiftShape, camera_numbers
 from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians
 
-WEIGHTS = Path(__file__).parent / "weights" / "lift.safetensors"
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
@@ -48,7 +47,7 @@ def open_lift(where: str) -> Lift:
     Raises:
         UserError: the file is absent, damaged, or of another network.
     """
-    return Lift(read_lift(Path(where) if where else WEIGHTS))
+    return Lift(read_lift(Path(where) if where else LIFT_WEIGHTS))
 
 
 @cache

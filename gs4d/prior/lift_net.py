@@ -1,6 +1,6 @@
 """The network of ``lift``: what lies behind every pixel of a clip's frames, as corrections to the inflated silhouette.
 
-A transformer over patches of the frames (Dosovitskiy et al. 2021). Every second block attends across all frames of the clip, as
+A transformer over patches of the frames (Dosovitskiy et al. 2021). Every fourth block attends across all frames of the clip, as
 L4GM does (Ren et al. 2024, section 3.2), without knowing their order: another moment shows what one frame hides.
 """
 
@@ -101,7 +101,7 @@ class LiftNet(nn.Module):
         x = self.stem(patches) + self.place
         x = (x.unflatten(0, (b, t)) + self.camera(camera)[:, None, None]).flatten(0, 1)
         for i, block in enumerate(self.blocks):
-            rows = b if i % 2 else b * t
+            rows = b if i % 4 == 3 else b * t
             x = block(x.reshape(rows, -1, s.width)).reshape(b * t, a * a, s.width)
         x = self.norm(x)
         rough = F.pixel_shuffle(self.solid(x).transpose(1, 2).unflatten(2, (a, a)), s.patch)
