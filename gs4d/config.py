@@ -18,12 +18,13 @@ from .errors import UserError, nearest, require_folder_name, require_ranges
 from .export import ExportOptions
 from .fit import FitOptions
 from .io.files import read_json, write_json
+from .origins import Origin
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Origin):
     """What one run does."""
 
     name: Annotated[str, tyro.conf.arg(aliases=["-e", "--expname"])] = "rose"

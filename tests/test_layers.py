@@ -24,7 +24,7 @@ LAYERS = [
     {"asset", "hull", "prior", "losses", "densify", "metrics"},
     {"scene"},
     {"checkpoint", "export", "guidance", "intake"},
-    {"fit"},
+    {"fit", "origins"},
     {"config"},
     {"demo", "score", "report", "deliver"},
     {"pipeline"},

@@ -7,6 +7,7 @@ are taken, so that it cannot have anything imported; weights are read from .safe
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -200,10 +201,7 @@ def load_pipeline(
     device = place.torch_device()
     open_precision = place.dtype == "auto" and device.type != "cpu"
     dtype = half if open_precision else place.torch_dtype()
-    try:
-        pipeline_class = getattr(import_module("diffusers"), kind)
-    except ImportError as error:
-        raise UserError(f"{kind} needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'") from error
+    pipeline_class = _pipeline_class(kind)
     takes = inspect.signature(pipeline_class.__init__).parameters
     parts = {
         name: _load_part(index.folder / name, library, part, torch.float32 if name in exact else dtype)
@@ -231,6 +229,18 @@ def load_pipeline(
                 what = name.removeprefix("enable_")
                 raise UserError(f"the autoencoder of {kind} has no {what}; leave out vae_{what}") from error
     return pipeline
+
+
+def _pipeline_class(kind: str) -> Any:
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it advises torchvision for picture processors, which are not used here
+    try:
+        return getattr(import_module("diffusers"), kind)
+    except ImportError as error:
+        raise UserError(f"{kind} needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'") from error
+    finally:
+        logger.setLevel(level)
 
 
 def _load_part(folder: Path, library: str, kind: str, dtype: torch.dtype) -> Any:
