@@ -195,9 +195,7 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
     # 1. The picture.
     filmer = cache(lambda: open_video_prior(origin.video_prior or "", o.place))
     if origin.text is not None:
-        if not origin.still:
-            filmer()  # so that a wrong one is refused before a picture is drawn for it
-        weights += _picture(origin, source)
+        weights += _picture(origin, source, filmer)
 
     # 2. The object alone, and a video of it before white, from which it can be cut out again.
     if kind == "video":
@@ -233,13 +231,15 @@ def _given(origin: Origin) -> Path | None:
     return path
 
 
-def _picture(origin: Origin, target: Path) -> list[dict[str, str]]:
+def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[dict[str, str]]:
     """Has a picture drawn of the sentence."""
     o = origin.origin
     prompt = ", ".join(part for part in (origin.text, o.setting) if part)
     made = {"prior": origin.image_prior, "prompt": prompt, "seed": o.image_seed, "drawing": asdict(o.picture)}
 
     def make() -> list[dict[str, str]]:
+        if not origin.still:
+            filmer()  # so that a wrong one is refused before a picture is drawn for it
         prior: Any = open_image_prior(origin.image_prior or "", o.place)
         assert isinstance(prior, ImageModel)
         prior.drawing = o.picture

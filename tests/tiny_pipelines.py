@@ -200,8 +200,8 @@ def ltx(scratch: Path) -> Any:
         decoder_block_out_channels=(8, 8, 8, 8),
         layers_per_block=(1, 1, 1, 1, 1),
         decoder_layers_per_block=(1, 1, 1, 1, 1),
-        spatio_temporal_scaling=(True, True, False, False),
-        decoder_spatio_temporal_scaling=(True, True, False, False),
+        spatio_temporal_scaling=(True, True, True, False),
+        decoder_spatio_temporal_scaling=(True, True, True, False),
         decoder_inject_noise=(False, False, False, False, False),
         upsample_residual=(False, False, False, False),
         upsample_factor=(1, 1, 1, 1),
@@ -329,7 +329,9 @@ def write_pipeline(name: str, folder: Path) -> Path:
     torch.manual_seed(0)
     pipeline = MAKERS[name](folder.with_name("clip tokenizer"))
     pipeline.save_pretrained(str(folder))
+    index = folder / "model_index.json"
+    text = index.read_text().replace("CLIPImageProcessorPil", "CLIPImageProcessor")
     if name == "wan_ti2v":  # published as a pipeline that makes videos of text alone
-        index = folder / "model_index.json"
-        index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "WanPipeline"}))
+        text = json.dumps({**json.loads(text), "_class_name": "WanPipeline"})
+    index.write_text(text)
     return folder
