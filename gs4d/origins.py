@@ -6,6 +6,7 @@ same as would be done now is kept; anything else is made again, and with it what
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -196,16 +197,16 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
     filmer = cache(lambda: open_video_prior(origin.video_prior or "", o.place))
     if origin.text is not None:
         weights += _picture(origin, source, filmer)
+        gc.collect()  # the picture's model goes before the video's comes
 
     # 2. The object alone, and a video of it before white, from which it can be cut out again.
-    if kind == "video":
-        matting, frames = origin.matting, o.frames
-    else:
+    matting, frames = origin.matting, o.frames
+    if kind != "video":
         matting, frames = None if _has_shape(source) else origin.matting, None
-    if kind != "video" and not origin.still:
-        _frames(source, home / "object.json", FramesOptions(name="object", data_dir=home, matting=matting, size=SIDE))
-        source, matting, frames = home / "video", origin.matting, o.frames or FRAMES
-        weights += _film(origin, home / "object_pose0" / "0.png", source, frames, filmer)
+        if not origin.still:
+            _frames(source, home / "object.json", FramesOptions(name="object", data_dir=home, matting=matting, size=SIDE))
+            source, matting, frames = home / "video", origin.matting, o.frames or FRAMES
+            weights += _film(origin, home / "object_pose0" / "0.png", source, frames, filmer)
 
     # 3. The clip.
     _frames(source, home / "frames.json", FramesOptions(name=clip, data_dir=data_dir, matting=matting, frames=frames))

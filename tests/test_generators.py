@@ -205,6 +205,15 @@ def test_memory_options(models: Path):
         opened(models, "wan", Place("cuda:9"))
 
 
+@pytest.mark.parametrize("name", FILMS)
+def test_half_precision_draws_nearly_the_same(models: Path, name: str):
+    _, _, width, height, length, _ = FILMS[name]
+    image = noise(width, height)
+    exact = film(opened(models, name), image, length).float()
+    half = film(opened(models, name, Place(dtype="bfloat16")), image, length).float()
+    assert (half - exact).abs().mean() < 0.5 * exact.std()
+
+
 def test_half_precision_twins_are_taken_where_there_is_nothing_else(models: Path, tmp_path: Path):
     pipeline = diffusers.LTXImageToVideoPipeline.from_pretrained(str(models / "ltx"), local_files_only=True)
     pipeline.save_pretrained(str(tmp_path / "ltx"), variant="fp16")

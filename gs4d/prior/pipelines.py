@@ -236,6 +236,8 @@ def _pipeline_class(kind: str) -> Any:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it advises torchvision for picture processors, which are not used here
     try:
+        for needed in ("ftfy", "sentencepiece"):  # which the pipelines of some families notice only when they are running
+            import_module(needed)
         return getattr(import_module("diffusers"), kind)
     except ImportError as error:
         raise UserError(f"{kind} needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'") from error
