@@ -17,10 +17,11 @@ from test_frames import encode
 from test_matting import write_onnx
 from tiny_pipelines import write_pipeline
 
-from gs4d.config import Config, load_config, parse
+from gs4d.config import Config, load_config
 from gs4d.errors import UserError
 from gs4d.intake.frames import FramesOptions, make_frames
 from gs4d.io.images import read_image
+from gs4d.options import parse
 from gs4d.origins import Origin, OriginOptions, make_input
 from gs4d.prior import open_video_prior
 from gs4d.prior.networks import Place
