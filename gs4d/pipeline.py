@@ -46,7 +46,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         UserError: the input or the settings are wrong; the sentence says what to do.
         Interrupted: Ctrl-C; the state is saved.
     """
-    # 1. The input: made of a video, a picture or a sentence where one is given; the built-in rose where it is not there.
+    # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if it is asked for and absent.
     drawn_by = make_input(config, config.data_dir, config.clip)
     if config.clip == "rose" and not (config.data_dir / "rose_pose0").exists():
         write_rose(config.data_dir)
