@@ -14,10 +14,11 @@ from .fit import FitOptions
 from .intake.pseudo import PseudoOptions
 from .io.files import write_json
 from .options import read_options, to_record
+from .origins import Origin
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Origin):
     """What one run does."""
 
     name: Annotated[str, tyro.conf.arg(aliases=["-e", "--expname"])] = "rose"

@@ -1,4 +1,4 @@
-"""The recipe: clip -> fit -> asset -> files -> report."""
+"""The recipe: text, picture or video -> clip -> fit -> asset -> files -> report."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
 from .options import changes, to_record
+from .origins import make_input
 from .prior import open_score_prior
 from .render import Render, render
 from .report import motion_amount, write_report
@@ -48,7 +49,8 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         UserError: the input or the settings are wrong; the sentence says what to do.
         Interrupted: Ctrl-C; the state is saved.
     """
-    # 1. The input: the built-in rose is made when it is asked for and not there.
+    # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if it is asked for and absent.
+    drawn_by = make_input(config, config.data_dir, config.clip)
     if config.clip == "rose" and not (config.data_dir / "rose_pose0").exists():
         write_rose(config.data_dir)
     folder = config.folder
@@ -97,7 +99,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         "history": fitter.history,
         "motion": motion_amount(asset),
         "versions": versions(),
-        "weights": prior.weights if prior is not None else [],
+        "weights": [*drawn_by, *(prior.weights if prior is not None else [])],
     }
     write_json(folder / "report.json", report)
     write_report(folder, report, asset, clip)

@@ -25,7 +25,7 @@ LAYERS = [
     {"prior"},
     {"scene"},
     {"checkpoint", "export", "guidance", "intake"},
-    {"fit"},
+    {"fit", "origins"},
     {"config"},
     {"demo", "score", "report", "deliver"},
     {"pipeline"},

@@ -372,9 +372,9 @@ def test_half_floats_do_not_round_small_gradients_to_zero(folder: Path):
 
 
 def test_places_that_are_not_there_are_refused():
-    with pytest.raises(UserError, match="fit.score.place.device is 'gpu'; give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="place.device is 'gpu'; give auto, cpu, cuda"):
         Place(device="gpu")
-    with pytest.raises(UserError, match=r"no GPU cuda:9.*--fit.score.place.device cpu"):
+    with pytest.raises(UserError, match=r"no GPU cuda:9.*set place.device to cpu"):
         Place(device="cuda:9").torch_device()
 
 
@@ -550,7 +550,7 @@ def test_what_nobody_has_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
         open_prior("zero123")
     with pytest.raises(UserError, match="did you mean 'zero123'"):
         open_score_prior("zero132:here", Place())
-    with pytest.raises(UserError, match="'inflate' draws views but cannot judge pictures; those that can: zero123"):
+    with pytest.raises(UserError, match="'inflate' cannot judge pictures; those that can: zero123"):
         open_score_prior("inflate", Place())
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match="is no checkpoint of Zero123; give a .ckpt file"):

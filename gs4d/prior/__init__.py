@@ -143,6 +143,12 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
     "mvdream": ("mvdream", "open_mvdream"),
     "imagedream": ("mvdream", "open_imagedream"),
     "syncdreamer": ("syncdreamer", "open_syncdreamer"),
+    "svd": ("video_models", "open_svd"),
+    "wan": ("video_models", "open_wan"),
+    "ltx": ("video_models", "open_ltx"),
+    "cogvideox": ("video_models", "open_cogvideox"),
+    "sdxl": ("image_models", "open_sdxl"),
+    "text2image": ("image_models", "open_text2image"),
 }
 PAINTERS = (  # the families that are a ViewPrior
     "inflate",
@@ -155,6 +161,8 @@ PAINTERS = (  # the families that are a ViewPrior
     "syncdreamer",
 )
 JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
+FILMERS = ("svd", "wan", "ltx", "cogvideox")  # the families that are a VideoPrior
+ILLUSTRATORS = ("sdxl", "text2image")  # the families that are an ImagePrior
 
 
 def best_painter() -> str:
@@ -186,7 +194,29 @@ def open_score_prior(name: str, place: Place) -> ScorePrior:
     Raises:
         UserError: as there, or the family only draws views.
     """
+    return _open_as(JUDGES, "judge pictures", name, place)
+
+
+def open_video_prior(name: str, place: Place) -> VideoPrior:
+    """As :func:`open_prior`, for one that turns a picture into a video.
+
+    Raises:
+        UserError: as there, or the family does something else.
+    """
+    return _open_as(FILMERS, "turn a picture into a video", name, place)
+
+
+def open_image_prior(name: str, place: Place) -> ImagePrior:
+    """As :func:`open_prior`, for one that draws a picture of a sentence.
+
+    Raises:
+        UserError: as there, or the family does something else.
+    """
+    return _open_as(ILLUSTRATORS, "draw a picture of a sentence", name, place)
+
+
+def _open_as(families: tuple[str, ...], what: str, name: str, place: Place) -> Any:
     family = name.partition(":")[0]
-    if family in FAMILIES and family not in JUDGES:
-        raise UserError(f"the prior '{family}' draws views but cannot judge pictures; those that can: {', '.join(JUDGES)}")
+    if family in FAMILIES and family not in families:
+        raise UserError(f"the prior '{family}' cannot {what}; those that can: {', '.join(families)}")
     return open_prior(name, place)

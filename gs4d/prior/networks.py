@@ -53,7 +53,7 @@ class Place:
         try:
             torch.device("cpu" if self.device == "auto" else self.device)
         except RuntimeError as error:
-            raise UserError(f"fit.score.place.device is '{self.device}'; give auto, cpu, cuda or cuda:1") from error
+            raise UserError(f"place.device is '{self.device}'; give auto, cpu, cuda or cuda:1") from error
 
     def torch_device(self) -> torch.device:
         """The device.
@@ -65,9 +65,7 @@ class Place:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(
-                f"there is no GPU {self.device}: torch sees {torch.cuda.device_count()}; use --fit.score.place.device cpu"
-            )
+            raise UserError(f"there is no GPU {self.device}: torch sees {torch.cuda.device_count()}; set place.device to cpu")
         return device
 
     def torch_dtype(self) -> torch.dtype:
