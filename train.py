@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> None:
         folder = run(config, window)
     print(f"\nFinished. Look at:\n  {folder / 'turntable.mp4'}\n  {folder / 'input_view.mp4'}")
     print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.html'}")
+    for path in sorted((folder / "views").glob("*_preview.png")):
+        print(f"  {path}: what a prior made up for the other sides")
     for path in sorted((folder / "export").glob("*")):
         print(f"  {path}")
 

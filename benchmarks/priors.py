@@ -88,7 +88,10 @@ def main() -> None:
     parser.add_argument("--together", action="store_true", help="show priors all frames at once, not each alone")
     parser.add_argument("--flicker", action="store_true", help="also draw every frame of the clip, for its flicker")
     options = parser.parse_args()
-    print(f"{'clip':10}{'prior':28}{'PSNR':>7}{'inside':>8}{'IoU':>7}{'s':>7}" + ("  flicker / truth's" if options.flicker else ""))
+    print(
+        f"{'clip':10}{'prior':28}{'PSNR':>7}{'inside':>8}{'IoU':>7}{'s':>7}"
+        + ("  flicker / truth's" if options.flicker else "")
+    )
     for path in options.clips:
         task = read_task(path, options.frames)
         for prior in options.priors:

@@ -55,7 +55,12 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         write_rose(config.data_dir)
     folder = config.folder
 
-    # 2. Side views, where the clip has none.
+    # 2. The prior, so that a wrong one is refused before anything is changed.
+    if config.resume:
+        _check_unchanged(folder, config)
+    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
+
+    # 3. Side views, where the clip has none.
     made = make_pseudo_views(config.data_dir, config.clip, config.pseudo, folder / VIEWS)
     clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution, side_dir=made)
     if len(clip.tracks) == 1:
@@ -63,12 +68,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
             f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view is fitted: "
             "the other sides are not seen by any picture, and will look like nothing in particular."
         )
-
-    # 3. The prior, so that a wrong one is refused before anything is changed.
     config.fit.check(clip)
-    if config.resume:
-        _check_unchanged(folder, config)
-    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
 
     # 4. The folder: the effective config beside the results.
     if not config.resume:

@@ -116,10 +116,11 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
         source: their camera.
     """
     pictures, thickness, camera = network_inputs(frames, source, network.shape.side)
+    device = network.place.device
     with torch.no_grad():
-        logits, colors = network(pictures[None], thickness[None], camera[None])
-        occupancy = logits[0].sigmoid() * (pictures[:, 3:] > 0)
-        colors = F.interpolate(colors[0], occupancy.shape[1:], mode="trilinear", align_corners=False).clamp(0, 1)
+        logits, colors = network(*(x[None].to(device) for x in (pictures, thickness, camera)))
+        occupancy = logits[0].cpu().sigmoid() * (pictures[:, 3:] > 0)
+        colors = F.interpolate(colors[0].cpu(), occupancy.shape[1:], mode="trilinear", align_corners=False).clamp(0, 1)
     return [Solid(*pair) for pair in zip(occupancy, colors, strict=True)]
 
 

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         path, rest = split_config_flag(arguments)
         default = read_options(TrainOptions, path) if path else TrainOptions()
         options = parse(TrainOptions, rest, default=default, program="python -m gs4d.prior.train", description=ABOUT)
-        folder = train(options, LiftCourse(options.school()))
+        folder = train(options, LiftCourse(options.school(), options.lift))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

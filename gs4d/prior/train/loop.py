@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -28,6 +28,8 @@ from ...io.checkpoint import read_checkpoint, write_checkpoint
 from ...io.files import atomic_path, write_json
 from ...io.weights import fill, read_weights
 from ...native import set_threads
+from ...options import to_record
+from ..lift_net import LiftShape
 from .lessons import School
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class TrainOptions:
     """How a network is trained."""
 
     model: Literal["lift", "mini"] = "lift"
+    lift: LiftShape = field(default_factory=LiftShape)
+    """Sizes of lift's network; side and layers are those of the lessons."""
     out: Path = Path("output/lift")
     """Where weights, curves and pictures go."""
     lessons: Path = Path("data/lessons")
@@ -226,7 +230,7 @@ class Trainer:
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
             "processes": self.accelerator.num_processes,
             "parameters": sum(p.numel() for p in self.average.parameters()),
-            "options": {name: str(v) if isinstance(v, Path) else v for name, v in vars(self.options).items()},
+            "options": to_record(self.options),
         }
 
 
