@@ -67,6 +67,7 @@ class Trial:
     Attributes:
         images: renders over white, in [0, 1], square, with gradient. They are a grid of views times frames, one view after the
             other.
+        alpha: their coverage, with gradient.
         cameras: where they were rendered from.
         condition: for each the picture of its own frame that the clip has, RGBA premultiplied, in [0, 1], square.
         sources: where those were taken from.
@@ -74,6 +75,7 @@ class Trial:
     """
 
     images: Float[Tensor, "b h w 3"]
+    alpha: Float[Tensor, "b h w"]
     cameras: Camera
     condition: Float[Tensor, "b s s 4"]
     sources: Camera
@@ -139,6 +141,7 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
     "mvdream": ("mvdream", "open_mvdream"),
     "imagedream": ("mvdream", "open_imagedream"),
     "syncdreamer": ("syncdreamer", "open_syncdreamer"),
+    "mini": ("mini", "open_mini"),
 }
 PAINTERS = (  # the families that are a ViewPrior
     "inflate",
@@ -148,8 +151,9 @@ PAINTERS = (  # the families that are a ViewPrior
     "zero123plus-1.2",
     "imagedream",
     "syncdreamer",
+    "mini",
 )
-JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
+JUDGES = ("zero123", "stable-zero123", "mini")  # the families that are a ScorePrior, opened with a place
 
 
 def open_prior(name: str, place: Place | None = None) -> Any:
