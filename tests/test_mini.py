@@ -21,7 +21,7 @@ from gs4d.fit import FitOptions, fit
 from gs4d.guidance import ScoreOptions
 from gs4d.motion import HexPlaneOptions
 from gs4d.prior import ScorePrior, Trial, ViewPrior, open_prior, open_score_prior
-from gs4d.prior.mini import DOUBT, TRUST, Mini, save_folder, signed, told, windows_of
+from gs4d.prior.mini import DOUBT, Mini, save_folder, signed, told, windows_of
 from gs4d.prior.mini_net import MiniTransformer, MotionBlock, linear_guess, motion_of, pluecker
 from gs4d.prior.networks import Place
 from gs4d.prior.sampling import Sampling
@@ -77,6 +77,11 @@ def plain(folder: Path) -> Mini:
     prior = open_prior(f"mini:{folder}")
     prior.sampling = Sampling(steps=3)
     return prior
+
+
+def told_of(prior: Mini, clip: Tensor, paths: list[list[Orbit]]) -> dict[str, Tensor]:
+    rendered, _ = prior._rendered(clip, Orbit(), paths, seed())
+    return prior.told(clip, Orbit(), paths, rendered)
 
 
 def seed(number: int = 0) -> torch.Generator:
@@ -266,29 +271,27 @@ RIG = [Orbit(60.0 * k, 10.0) for k in range(5)]
 def test_views_are_the_same_for_the_same_seed_and_trusted_where_two_samples_agree(mini: Mini):
     first, again, other = (mini.views(frames(), Orbit(), RIG, seed(s)) for s in (3, 3, 4))
     assert first.orbits == RIG
-    assert first.images.shape == (5, 3, 16, 16, 4)
+    assert first.images.shape == (5, 3, 32, 32, 4)
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.trust, again.trust)
     assert not torch.equal(first.images, other.images)
-    assert first.trust.max() <= TRUST
+    assert first.trust.max() <= open_prior("inflate").views(frames(1), Orbit(), None, seed()).trust.max()
     assert first.trust.unique().numel() > 1
 
 
 def test_trust_falls_with_the_difference_of_the_samples(mini: Mini, monkeypatch: pytest.MonkeyPatch):
-    samples = [torch.zeros(1, 1, 4, 2, 2), torch.zeros(1, 1, 4, 2, 2)]
-    samples[1][..., 1, 1] = DOUBT * 2**0.5
+    samples = [torch.zeros(1, 1, 4, 16, 16), torch.zeros(1, 1, 4, 16, 16)]
+    samples[1][..., 8:] = DOUBT * 2**0.5
     monkeypatch.setattr(mini, "sample", lambda *_: samples.pop())
     trust = mini.views(frames(1), Orbit(), RIG[:1], seed()).trust[0, 0]
-    assert trust.tolist() == [[TRUST, TRUST], [TRUST, round(TRUST / 2.718281828)]]
+    whole = int(open_prior("inflate").views(frames(1), Orbit(), RIG[:1], seed()).trust.max())
+    assert trust[:, :15].unique().tolist() == [whole]
+    assert trust[:, 17:].unique().tolist() == [round(whole / 2.718281828)]
 
 
 def test_a_network_that_learnt_nothing_draws_around_what_was_rendered(tmp_path: Path):
     prior = plain(tmp_path / "plain")
-    condition = prior.told(frames(), Orbit(), [[orbit] * 3 for orbit in RIG], seed())
-    small = frames()[:, ::2, ::2]
-    base = open_prior("inflate").views(small, Orbit(), RIG, seed()).images
-    of_small = prior.told(small, Orbit(), [[orbit] * 3 for orbit in RIG], seed())
-    torch.testing.assert_close(of_small["rendered"][0], signed(base, 16))
+    condition = told_of(prior, frames(), [[orbit] * 3 for orbit in RIG])
     drawn = torch.stack([prior.sample(condition, seed(k)) for k in range(30)])
     off = drawn - condition["rendered"]
     assert off.mean().abs() < 0.01
@@ -297,6 +300,16 @@ def test_a_network_that_learnt_nothing_draws_around_what_was_rendered(tmp_path: 
         prior.sampling = Sampling(steps=20, strength=strength)
         spreads.append((prior.sample(condition, seed()) - condition["rendered"]).std())
     assert spreads[0] < spreads[1] < spreads[2], "the noisier the start, the freer the views"
+
+
+def test_views_keep_the_detail_of_what_was_rendered(mini: Mini, monkeypatch: pytest.MonkeyPatch):
+    base = signed(open_prior("inflate").views(frames(), Orbit(), RIG, seed()).images)
+    for change in (0.0, 0.2):
+        monkeypatch.setattr(mini, "sample", lambda condition, _, change=change: condition["rendered"][0] + change)
+        drawn = signed(mini.views(frames(), Orbit(), RIG, seed()).images)
+        torch.testing.assert_close(drawn[:, :, 3], (base[:, :, 3] + change).clamp(-1, 1), atol=1e-2, rtol=0)
+        inside = (base[:, :, 3:] > 0.99).expand_as(base)
+        torch.testing.assert_close(drawn[inside], (base[inside] + change).clamp(-1, 1), atol=2e-2, rtol=0)
 
 
 def test_frames_that_are_the_same_are_drawn_the_same(folder: Path, tmp_path: Path):
@@ -340,7 +353,7 @@ def test_without_time_every_frame_is_drawn_by_itself(mini: Mini):
 
 
 def test_guidance_goes_on_from_untold_to_told(mini: Mini):
-    condition = mini.told(frames(), Orbit(), [[orbit] * 3 for orbit in RIG], seed())
+    condition = told_of(mini, frames(), [[orbit] * 3 for orbit in RIG])
     pictures = {}
     for guidance in (0.0, 1.0, 3.0):
         mini.sampling = Sampling(steps=1, guidance=guidance)
@@ -352,13 +365,13 @@ def test_guidance_goes_on_from_untold_to_told(mini: Mini):
 def test_a_camera_that_moves_while_time_goes_on(mini: Mini):
     path = [Orbit(40.0 * t, 10.0) for t in range(3)]
     film = mini.orbit(frames(), Orbit(), path, seed())
-    assert film.shape == (3, 16, 16, 4)
+    assert film.shape == (3, 32, 32, 4)
     standing = mini.orbit(frames(), Orbit(), [path[1]] * 3, seed())
     assert not torch.equal(film[0], standing[0])
-    condition = mini.told(frames(), Orbit(), [path], seed())
+    condition = told_of(mini, frames(), [path])
     rays = condition["rays"][0, 1]
     torch.testing.assert_close(rays, pluecker(cameras_of(path, width=16, height=16)))
-    still = mini.told(frames(), Orbit(), [[orbit] * 3 for orbit in path], seed())
+    still = told_of(mini, frames(), [[orbit] * 3 for orbit in path])
     for t in range(3):
         assert torch.equal(condition["rendered"][0, 0, t], still["rendered"][0, t, t])
 
@@ -387,7 +400,7 @@ def test_the_score_of_a_network_that_learnt_nothing_is_the_closed_form(tmp_path:
     rgb = asked.images.detach() - 1 + asked.alpha.detach()[..., None]  # premultiplied
     clean = torch.cat([rgb, asked.alpha.detach()[..., None]], -1).movedim(-1, 1).unflatten(0, (2, 2)) * 2 - 1
     paths = [[orbit] * 2 for orbit in orbits_of(asked.cameras)[::2]]
-    rendered = prior.told(pixels(toy_clip(frames=2, size=16).tracks[0]), Orbit(), paths, seed())["rendered"][0]
+    rendered = told_of(prior, pixels(toy_clip(frames=2, size=16).tracks[0]), paths)["rendered"][0]
     noisy = a * clean + s * noise
     guess = rendered + a * 0.1225 / (a**2 * 0.1225 + s**2) * (noisy - a * rendered)
     direction = (noisy - a * guess) / s - noise

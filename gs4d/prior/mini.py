@@ -43,8 +43,7 @@ NOISES: dict[str, Any] = {
     "prediction_type": "sample",
     "timestep_spacing": "trailing",
 }
-TRUST = 128  # of its views, of 255, where two samples agree
-DOUBT = 0.1  # difference of two samples at which trust has fallen to 1 / e
+DOUBT = 0.1  # deviation between samples, of values in [-1, 1], at which trust in the plainer prior falls to 1 / e
 
 
 @dataclass(frozen=True)
@@ -126,36 +125,57 @@ class Mini:
     ) -> Views:
         """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default. Trust falls where two samples differ."""
         orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
-        condition = self.told(frames, source, [[orbit] * len(frames) for orbit in orbits], generator)
+        rendered, trust = self._rendered(frames, source, [[orbit] * len(frames) for orbit in orbits], generator)
+        condition = self.told(frames, source, [[orbit] * len(frames) for orbit in orbits], rendered)
         first, second = (self.sample(condition, generator) for _ in range(2))
-        doubt = (first - second).square().mean(2).div(2).sqrt()
-        trust = (TRUST * torch.exp(-doubt / DOUBT)).round().to(torch.uint8).cpu()
-        return Views(orbits, _to_rgba(first), trust)
+        doubt = (first - second).square().mean(2, keepdim=True).div(2).sqrt()
+        sure = _sized(torch.exp(-doubt / DOUBT).cpu().flatten(0, 1), trust.shape[-1]).unflatten(0, trust.shape[:2])[:, :, 0]
+        return Views(orbits, self._detailed(first, condition, rendered), (trust * sure).round().to(torch.uint8))
 
     @torch.no_grad()
     def orbit(
         self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, path: Sequence[Orbit], generator: torch.Generator
     ) -> UInt8[Tensor, "t s s 4"]:
         """The clip as a camera sees it that stands at ``path[i]`` in frame i (Diffusion4D, Liang et al. 2024)."""
-        return _to_rgba(self.sample(self.told(frames, source, [list(path)], generator), generator))[0]
+        rendered, _ = self._rendered(frames, source, [path], generator)
+        condition = self.told(frames, source, [path], rendered)
+        return self._detailed(self.sample(condition, generator), condition, rendered)[0]
 
-    def told(
+    def _rendered(
         self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, paths: Sequence[Sequence[Orbit]], generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """What the network is told of views whose cameras stand at ``paths[view][frame]``.
+    ) -> tuple[Float[Tensor, "v t 4 s s"], UInt8[Tensor, "v t s s"]]:
+        """What the plainer prior shows cameras that stand at ``paths[view][frame]``, in its own size, and its trust.
 
         Raises:
             UserError: the frames are not square.
         """
         if frames.shape[1] != frames.shape[2]:
             raise UserError(f"mini wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
-        small = _to_rgba(signed(frames, self.side))
         orbits = list(dict.fromkeys(orbit for path in paths for orbit in path))
-        drawn = signed(self.networks.base.views(small, source, orbits, generator).images, self.side)
+        drawn = self.networks.base.views(frames, source, orbits, generator)
         places = torch.tensor([[orbits.index(orbit) for orbit in path] for path in paths])
-        rendered = drawn[places, torch.arange(len(frames))]
-        condition = told(signed(small, self.side), rendered, source, paths)
+        times = torch.arange(len(frames))
+        return signed(drawn.images[places, times]), drawn.trust[places, times]
+
+    def told(
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        paths: Sequence[Sequence[Orbit]],
+        rendered: Float[Tensor, "v t 4 s s"],
+    ) -> dict[str, Tensor]:
+        """What the network is told of views whose cameras stand at ``paths[view][frame]``."""
+        small = _sized(rendered.flatten(0, 1), self.side).unflatten(0, rendered.shape[:2])
+        condition = told(_sized(signed(frames), self.side), small, source, paths)
         return {name: value[None].to(self.place.torch_device()) for name, value in condition.items()}
+
+    def _detailed(
+        self, drawn: Float[Tensor, "v t 4 h w"], condition: Condition, rendered: Float[Tensor, "v t 4 s s"]
+    ) -> UInt8[Tensor, "v t s s 4"]:
+        """The plainer prior's pictures, changed as much as their small copies were: they keep detail that the network lacks."""
+        change = (drawn - condition["rendered"][0]).flatten(0, 1).to(rendered.device)
+        larger = _sized(change, rendered.shape[-1]).unflatten(0, rendered.shape[:2])
+        return _to_rgba(rendered + larger)
 
     def sample(self, condition: Condition, generator: torch.Generator) -> Float[Tensor, "v t 4 h w"]:
         """Views, in [-1, 1] as far as they are colours; the same for the same state of ``generator``."""
@@ -215,12 +235,15 @@ class Mini:
         views, device = trial.views, self.place.torch_device()
         pictures = torch.cat([trial.images - 1 + trial.alpha[..., None], trial.alpha[..., None]], -1) * 2 - 1
         latents = _sized(pictures.movedim(-1, 1), self.side).unflatten(0, (views, -1)).to(device)
-        frames = _to_rgba(trial.condition.movedim(-1, 1) * 2 - 1).unflatten(0, (views, -1))
+        small = _sized(trial.condition.movedim(-1, 1), self.side) * 2 - 1
+        frames = _to_rgba(small).unflatten(0, (views, -1))
         paths, sources = (_rows(orbits_of(cameras), views) for cameras in (trial.cameras, trial.sources))
         total = trial.images.new_zeros(())
         for source, group in _together(sources):
+            some = [paths[v] for v in group]
             with torch.no_grad():
-                wanted = self.told(frames[group[0]].cpu(), source, [paths[v] for v in group], generator)
+                rendered, _ = self._rendered(frames[group[0]], source, some, generator)
+                wanted = self.told(frames[group[0]], source, some, rendered)
             conditions = Conditions(wanted, untold(wanted))
             loss = distill(self, latents[group][None], conditions, options, progress, generator)
             total = total + len(group) / views * loss.to(total.device)
@@ -255,13 +278,12 @@ def windows_of(frames: int, size: int) -> list[list[int]]:
     return [list(range(start, min(start + size, frames))) for start in starts]
 
 
-def signed(images: UInt8[Tensor, "*b h w 4"], side: int) -> Float[Tensor, "*b 4 s s"]:
+def signed(images: UInt8[Tensor, "*b h w 4"]) -> Float[Tensor, "*b 4 h w"]:
     """Pictures as the network sees them: premultiplied, in [-1, 1]."""
-    pictures = premultiply(images).movedim(-1, -3) * 2 - 1
-    return _sized(pictures.flatten(0, -4), side).unflatten(0, images.shape[:-3])
+    return premultiply(images).movedim(-1, -3) * 2 - 1
 
 
-def _sized(pictures: Float[Tensor, "b 4 h w"], side: int) -> Float[Tensor, "b 4 s s"]:
+def _sized(pictures: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c s s"]:
     if pictures.shape[-1] == side:
         return pictures
     return F.interpolate(pictures, (side, side), mode="bilinear", align_corners=False, antialias=True)

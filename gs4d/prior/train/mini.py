@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,23 @@ from typing import Any
 import torch
 import zstandard
 from jaxtyping import UInt8
+from PIL import Image
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ...clip import Orbit, premultiply
+from ...clip import Orbit, over_white, premultiply
 from ...io.files import atomic_path
+from ...io.images import to_bytes
+from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from .. import ViewPrior, open_prior
-from ..mini import noises, told, untold
+from ..mini import Mini, Networks, noises, save_folder, told, untold
 from ..mini_net import NOTHING, MiniTransformer, linear_guess
+from ..networks import Place
 from .lessons import VIEWS, School, view_orbits
-from .lift import augment
+from .lift import HELD_OUT, augment
+
+HELD_OUT_COUNT = 6
+MODEL = "model"  # folder that opens as mini:FOLDER
 
 TARGETS = 4  # views per sample
 MOVING = 0.25  # share of the samples in which cameras move while time goes on
@@ -67,13 +75,16 @@ class MiniCourse:
         """A network that has learnt nothing."""
         return MiniTransformer(**self.shape)
 
+    def metadata(self) -> dict[str, str]:
+        """The network's sizes; a folder that opens by itself is written when it is measured."""
+        return {"shape": json.dumps(self.shape)}
+
     def album(self, number: int) -> Album:
         """The album of a lesson: read where it was kept, else made and kept."""
         path = self.folder / self.base / f"{number:07d}.zst"
         if not path.is_file():
-            self._prior = prior = self._prior or open_prior(self.base)
             with atomic_path(path) as part:
-                part.write_bytes(zstandard.compress(_pack(make_album(self.school, number, prior)), 1))
+                part.write_bytes(zstandard.compress(_pack(make_album(self.school, number, self._opened())), 1))
         return _unpack(zstandard.decompress(path.read_bytes()))
 
     def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
@@ -132,6 +143,45 @@ class MiniCourse:
         _, rest = linear_guess(noisy, abar, batch["rendered"])
         error = answer.float() - clean
         return {"loss": (error / rest).square().mean(), "picture": error.square().mean()}
+
+    def measure(self, network: Any, folder: Path, step: int) -> dict[str, float]:
+        """Views of lessons that are never learnt from, and the plainer prior's renders of them, against the truth.
+
+        Leaves the network as ``model`` in ``folder``, and pictures: drawn, rendered, true.
+        """
+        save_folder(folder / MODEL, network, self.base)
+        place = Place(device=str(network.place.device), dtype="float32")
+        mini = Mini(Networks(network, noises(), self._opened()), place, str(folder))
+        scores: dict[str, list[list[float]]] = {"drawn": [], "rendered": []}
+        sheet = []
+        for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
+            album = self.album(number)
+            views = range(3, VIEWS)  # all but those close to the source
+            orbits = [album.orbits[v] for v in views]
+            drawn = mini.views(album.pictures[0], album.orbits[0], orbits, torch.Generator().manual_seed(0)).images
+            pictures = {"drawn": drawn, "rendered": album.renders[0, views]}
+            truth, coverage = over_white(album.pictures[views])
+            for name, images in pictures.items():
+                rgb, alpha = over_white(images)
+                for i in range(len(views)):
+                    for t in range(images.shape[1]):
+                        mask = inside(alpha[i, t, ..., 0], coverage[i, t, ..., 0])
+                        row = psnr(rgb[i, t], truth[i, t]), psnr_inside(rgb[i, t], truth[i, t], mask)
+                        scores[name].append([float(v) for v in (*row, mask_iou(alpha[i, t, ..., 0], coverage[i, t, ..., 0]))])
+                sheet.append(torch.cat(list(rgb[::2, 0]), 1))
+            sheet.append(torch.cat(list(truth[::2, 0]), 1))
+        with atomic_path(folder / f"held_out_{step:06d}.png") as part:
+            Image.fromarray(to_bytes(torch.cat(sheet[:18]))).save(part)
+        means = {name: torch.tensor(rows).nanmean(0).tolist() for name, rows in scores.items()}
+        names = ("psnr", "psnr_inside", "iou")
+        return {
+            **dict(zip(names, means["drawn"], strict=True)),
+            **dict(zip((f"{self.base}_{name}" for name in names), means["rendered"], strict=True)),
+        }
+
+    def _opened(self) -> ViewPrior:
+        self._prior = prior = self._prior or open_prior(self.base)
+        return prior
 
 
 def make_album(school: School, number: int, prior: ViewPrior) -> Album:
