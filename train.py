@@ -13,7 +13,8 @@ ABOUT = "Fits moving Gaussians to a clip. --configs FILE takes defaults from a P
 
 def main(arguments: list[str]) -> None:
     """Parses, runs, and says where the results are."""
-    from gs4d.config import Config, load_config, parse, split_config_flag  # seconds, in which Ctrl-C is already heard
+    from gs4d.config import Config, load_config  # seconds, in which Ctrl-C is already heard
+    from gs4d.options import parse, split_config_flag
     from gs4d.pipeline import run
 
     path, rest = split_config_flag(arguments)

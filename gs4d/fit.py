@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,13 +20,14 @@ from tqdm import tqdm
 
 from .asset import Asset
 from .camera import Camera
-from .checkpoint import motion_record, read_checkpoint, write_checkpoint
+from .checkpoint import motion_record
 from .clip import Clip, Pictures, cameras_of, over_white
 from .densify import DensifyOptions, NeedMeter, densify
-from .errors import Interrupted, UserError, require_ranges
+from .errors import Interrupted, UserError, interruptible, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
 from .guidance import ScoreOptions, ask, judge, torch_threads
 from .hull import start_gaussians
+from .io.checkpoint import read_checkpoint, write_checkpoint
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
 from .prior import ScorePrior
@@ -424,27 +423,6 @@ def fingerprint(clip: Clip) -> int:
         images = track.images
         value = images.digest(value) if isinstance(images, Pictures) else zlib.crc32(images.numpy().tobytes(), value)
     return value
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never cut in half; a second one stops at once."""
-    pressed: list[int] = []
-
-    def remember(signum: int, _frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

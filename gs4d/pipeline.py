@@ -18,18 +18,20 @@ from torch import Tensor
 
 from . import __version__
 from .asset import Asset
-from .checkpoint import INDEX, read_asset, read_record
+from .checkpoint import read_asset
 from .clip import Clip, over_white
-from .config import Config, changes, load_config, save_config, to_record
+from .config import Config, load_config, save_config
 from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import Observer, fit
+from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
+from .options import changes, to_record
 from .prior import open_score_prior
 from .render import Render, render
 from .report import motion_amount, write_report

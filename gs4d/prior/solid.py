@@ -1,7 +1,7 @@
 """An object as how likely each cell behind a picture's pixels is inside it: occupancy in layers of depth, and colours.
 
-Cell (k, y, x) lies on the ray through the centre of pixel (x, y) of a source picture, at the depth of layer k. Layers are equally
-spaced in camera z, from ``REACH`` before the origin to ``REACH`` behind it.
+Cell (k, y, x) lies on the ray through the centre of pixel (x, y) of a source picture, at the depth of layer k. Layers are
+equally spaced in camera z, from ``REACH`` before the origin to ``REACH`` behind it.
 """
 
 from __future__ import annotations

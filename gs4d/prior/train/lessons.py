@@ -1,7 +1,7 @@
 """What the networks learn from: animated objects, procedural or of glTF files, seen from a source camera and from around.
 
-A lesson is a few frames of one object. Its number fixes it to the bit, so that lessons can be made by any process at any time, kept
-in a folder, and made again.
+A lesson is a few frames of one object. Its number fixes it to the bit, so that lessons can be made by any process at any time,
+kept in a folder, and made again.
 """
 
 from __future__ import annotations
@@ -90,9 +90,7 @@ def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
     parts = []
     for time in times:
         gaussians = subject(float(time))
-        gaussians = gaussians.replace(
-            means=gaussians.means * size + shift, log_scales=gaussians.log_scales + math.log(size)
-        )
+        gaussians = gaussians.replace(means=gaussians.means * size + shift, log_scales=gaussians.log_scales + math.log(size))
         parts.append(_look(gaussians, source))
     frames, occupancy, colors, seen, views = (torch.stack(column) for column in zip(*parts, strict=True))
     return Lesson(frames, source, occupancy, colors, seen, views.movedim(0, 1))
@@ -116,7 +114,8 @@ def _mesh(rng: Generator, meshes: tuple[Path, ...]) -> Callable[[float], Gaussia
     mesh = replace(mesh, placement=placement @ mesh.placement)
     reach = max(float(np.linalg.norm(mesh.at(k / 8).vertices, axis=1).max()) for k in range(9))
     mesh = replace(mesh, placement=np.diag([0.59 / reach] * 3 + [1.0]) @ mesh.placement)
-    light = Lighting(direction=tuple(float(x) for x in rng.normal(size=3) + np.array([0, 1.5, 1.0])))
+    x, y, z = (rng.normal(size=3) + np.array([0, 1.5, 1.0])).tolist()
+    light = Lighting(direction=(x, y, z))
     film = surface_gaussians(mesh, MESH_POINTS, int(rng.integers(2**31)), lighting=light)
     hues = torch.from_numpy(rng.dirichlet([0.6] * 3, 3) if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]).float()
     return lambda time: (moved := film.at(time)).replace(sh=moved.sh @ hues)
@@ -134,7 +133,9 @@ def _source(rng: Generator) -> Orbit:
 def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
     """Frame, occupancy, colours, where these are known, and views of one pose."""
     with torch.no_grad():
-        cameras = cameras_of([source, *(replace(o, azimuth=o.azimuth + source.azimuth) for o in AROUND)], width=SHOTS, height=SHOTS)
+        cameras = cameras_of(
+            [source, *(replace(o, azimuth=o.azimuth + source.azimuth) for o in AROUND)], width=SHOTS, height=SHOTS
+        )
         shots = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
     small = _small(torch.cat([shots.rgb, shots.alpha[..., None]], -1)[: 1 + VIEWS])
     columns = small[0, ..., 3] > 0
@@ -164,9 +165,7 @@ def _carve(shots: Render, T: Tensor, K: Tensor, cells: Float[Tensor, "d n 3"]) -
     for i in range(len(T)):
         at = flat @ T[i, :3, :3].T + T[i, :3, 3]
         z = at[:, 2]
-        x, y = (
-            (at[:, axis] / z * K[i, axis, axis] + K[i, axis, 2]).long().clamp_(0, SHOTS - 1) for axis in (0, 1)
-        )
+        x, y = ((at[:, axis] / z * K[i, axis, axis] + K[i, axis, 2]).long().clamp_(0, SHOTS - 1) for axis in (0, 1))
         pixel = y * SHOTS + x
         alpha, depth = shots.alpha[i].flatten()[pixel], shots.depth[i].flatten()[pixel]
         outside |= (alpha < 0.5) | (z < depth - SLACK)
@@ -190,14 +189,21 @@ class School:
     folder: Path
     meshes: tuple[Path, ...] = ()
 
+    def path(self, number: int) -> Path:
+        """Where the lesson of a number is kept."""
+        return self.folder / f"{number:07d}.zst"
+
+    def prepare(self, number: int) -> None:
+        """Makes a lesson, unless it is kept already."""
+        if not self.path(number).is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self.path(number)) as part:
+                part.write_bytes(zstandard.compress(_pack(make_lesson(number, self.meshes)), 3))
+
     def lesson(self, number: int) -> Lesson:
         """The lesson of a number."""
-        path = self.folder / f"{number:07d}.zst"
-        if not path.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as part:
-                part.write_bytes(zstandard.compress(_pack(make_lesson(number, self.meshes)), 3))
-        return _unpack(zstandard.decompress(path.read_bytes()))
+        self.prepare(number)
+        return _unpack(zstandard.decompress(self.path(number).read_bytes()))
 
 
 def _pack(lesson: Lesson) -> bytes:
@@ -217,4 +223,6 @@ def _pack(lesson: Lesson) -> bytes:
 def _unpack(data: bytes) -> Lesson:
     found = load(data)
     bits = {name: torch.from_numpy(np.unpackbits(found[name].numpy(), axis=-1)).bool() for name in ("occupancy", "seen")}
-    return Lesson(found["frames"], Orbit(*found["source"].tolist()), bits["occupancy"], found["colors"], bits["seen"], found["views"])
+    return Lesson(
+        found["frames"], Orbit(*found["source"].tolist()), bits["occupancy"], found["colors"], bits["seen"], found["views"]
+    )
