@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from gs4d.clip import Orbit, cameras_of, premultiply
+from gs4d.errors import UserError
 from gs4d.prior import open_prior
 from gs4d.prior.mini_net import NOTHING, pluecker
 from gs4d.prior.train import mini as course_module
+from gs4d.prior.train.__main__ import course_of
 from gs4d.prior.train.lessons import VIEWS, School
+from gs4d.prior.train.loop import Trainer, TrainOptions, train
 from gs4d.prior.train.mini import MiniCourse
 
 TINY: dict[str, Any] = {"patch": 16, "width": 32, "num_hidden_layers": 2, "heads": 2, "refine": 8}
@@ -48,7 +51,7 @@ def test_samples_are_their_seeds(course: MiniCourse):
 
 
 def test_clean_views_are_the_lessons_seen_by_the_cameras_whose_rays_are_told(course: MiniCourse):
-    """Their masks are those of the lesson's views that have these rays, plain or in a mirror: the ring is its own mirror image."""
+    """Their masks are those of the lesson's views that have these rays, plain or mirrored: the ring is its own mirror image."""
     album = course.album(0)
     masks = premultiply(album.pictures)[..., 3]
     signs = torch.tensor([1.0, -1, -1, -1, 1, 1])[:, None, None]
@@ -70,12 +73,12 @@ def test_clean_views_are_the_lessons_seen_by_the_cameras_whose_rays_are_told(cou
 
 
 def test_what_is_told_is_sometimes_kept_back(course: MiniCourse):
-    batch = batch_of(course, range(80))
-    for name, least in (("rendered", 4), ("source", 1), ("motion", 5)):
+    batch = batch_of(course, range(60))
+    for name, least in (("rendered", 3), ("source", 1), ("motion", 3)):
         kept_back = (batch[name].flatten(1) if batch[name].ndim > 1 else batch[name][:, None]).eq(NOTHING).all(1)
         assert least <= kept_back.sum() < 40, name
     same = (batch["noise"][:, :, :1] == batch["noise"]).flatten(1).all(1)
-    assert 20 < same.sum() < 60, "and noise is sometimes the same in all frames"
+    assert 15 < same.sum() < 45, "and noise is sometimes the same in all frames"
     assert batch["abar"].min() < 0.05
     assert batch["abar"].max() > 0.6
 
@@ -115,9 +118,43 @@ def test_a_measured_network_opens_as_users_open_it(course: MiniCourse, tmp_path:
     monkeypatch.setattr(course_module, "VIEWS", 5)
     network = course.network()
     scores = course.measure(network, tmp_path, 7)
-    assert scores.keys() == {f"{base}{name}" for base in ("", "inflate_") for name in ("psnr", "psnr_inside", "iou")}
-    assert 5 < scores["psnr"] < scores["inflate_psnr"], "noise that was not taken away makes it worse"
+    assert scores.keys() == {f"{base}{name}" for base in ("", "rendered_") for name in ("psnr", "psnr_inside", "iou")}
+    assert 5 < scores["psnr"] < scores["rendered_psnr"], "noise that was not taken away makes it worse"
     assert (tmp_path / "held_out_000007.png").stat().st_size > 1000
     opened = open_prior(f"mini:{tmp_path / 'model'}").networks.transformer
     for name, value in network.state_dict().items():
         assert torch.equal(opened.state_dict()[name], value.half().float())
+
+
+def test_a_resumed_run_is_the_run_that_was_not_cut(course: MiniCourse, tmp_path: Path):
+    options = TrainOptions(model="mini", steps=4, batch=1, first_lessons=1, lessons_per_step=0.0, warmup=1, workers=0)
+    whole, cut, resumed = Trainer(options, course), Trainer(options, course), Trainer(options, course)
+    losses = [whole.advance() for _ in range(4)]
+    assert losses[:2] == [cut.advance() for _ in range(2)]
+    cut.save(tmp_path)
+    resumed.restore(tmp_path)
+    assert losses[2:] == [resumed.advance() for _ in range(2)]
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, resumed.average.state_dict()[name]), name
+
+
+def test_a_run_leaves_a_model_that_draws(course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(course_module, "HELD_OUT", 0)
+    monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
+    monkeypatch.setattr(course_module, "VIEWS", 5)
+    options = TrainOptions(
+        model="mini", out=tmp_path, steps=1, batch=1, first_lessons=1, lessons_per_step=0.0, workers=0, threads=1
+    )
+    train(options, course)
+    prior = open_prior(f"mini:{tmp_path / 'model'}")
+    images = prior.views(course.album(0).pictures[0, :2], Orbit(), [Orbit(90.0)], torch.Generator()).images
+    assert images.shape == (1, 2, 64, 64, 4)
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_the_command_teaches_mini_from_the_prior_that_is_named(tmp_path: Path):
+    made = course_of(TrainOptions(model="mini", base="inflate", lessons=tmp_path))
+    assert isinstance(made, MiniCourse)
+    assert made.base == "inflate"
+    with pytest.raises(UserError, match=r"--base is 'zero123'; mini draws anew what one of these renders: lift, inflate"):
+        course_of(TrainOptions(model="mini", base="zero123", lessons=tmp_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...clip import Orbit, over_white, premultiply
+from ...errors import UserError
 from ...io.files import atomic_path
 from ...io.images import to_bytes
 from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from .. import ViewPrior, open_prior
-from ..mini import Mini, Networks, noises, save_folder, told, untold
+from ..mini import BASES, Mini, Networks, noises, save_folder, told, untold
 from ..mini_net import NOTHING, MiniTransformer, linear_guess
 from ..networks import Place
 from .lessons import VIEWS, School, view_orbits
@@ -57,7 +59,7 @@ class MiniCourse:
 
     Attributes:
         school: where lessons come from.
-        base: name of the plainer prior.
+        base: the plainer prior, "inflate", "lift" or "lift:FILE".
         folder: where its renders are kept.
         shape: arguments of the network, where they are not its own.
     """
@@ -68,8 +70,11 @@ class MiniCourse:
     shape: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.base.partition(":")[0] not in BASES:
+            raise UserError(f"--base is '{self.base}'; mini draws anew what one of these renders: {', '.join(BASES)}")
+        self._prior: ViewPrior = open_prior(self.base)
+        self._kept = self.folder / f"{self.base.partition(':')[0]}{_fingerprint(self._prior)}"
         self._alphas_cumprod = noises().alphas_cumprod
-        self._prior: ViewPrior | None = None
 
     def network(self) -> MiniTransformer:
         """A network that has learnt nothing."""
@@ -81,10 +86,10 @@ class MiniCourse:
 
     def album(self, number: int) -> Album:
         """The album of a lesson: read where it was kept, else made and kept."""
-        path = self.folder / self.base / f"{number:07d}.zst"
+        path = self._kept / f"{number:07d}.zst"
         if not path.is_file():
             with atomic_path(path) as part:
-                part.write_bytes(zstandard.compress(_pack(make_album(self.school, number, self._opened())), 1))
+                part.write_bytes(zstandard.compress(_pack(make_album(self.school, number, self._prior)), 1))
         return _unpack(zstandard.decompress(path.read_bytes()))
 
     def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
@@ -149,9 +154,9 @@ class MiniCourse:
 
         Leaves the network as ``model`` in ``folder``, and pictures: drawn, rendered, true.
         """
-        save_folder(folder / MODEL, network, self.base)
+        save_folder(folder / MODEL, network, self.base.partition(":")[0])
         place = Place(device=str(network.place.device), dtype="float32")
-        mini = Mini(Networks(network, noises(), self._opened()), place, str(folder))
+        mini = Mini(Networks(network, noises(), self._prior), place, str(folder))
         scores: dict[str, list[list[float]]] = {"drawn": [], "rendered": []}
         sheet = []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
@@ -176,12 +181,8 @@ class MiniCourse:
         names = ("psnr", "psnr_inside", "iou")
         return {
             **dict(zip(names, means["drawn"], strict=True)),
-            **dict(zip((f"{self.base}_{name}" for name in names), means["rendered"], strict=True)),
+            **dict(zip((f"rendered_{name}" for name in names), means["rendered"], strict=True)),
         }
-
-    def _opened(self) -> ViewPrior:
-        self._prior = prior = self._prior or open_prior(self.base)
-        return prior
 
 
 def make_album(school: School, number: int, prior: ViewPrior) -> Album:
@@ -192,6 +193,15 @@ def make_album(school: School, number: int, prior: ViewPrior) -> Album:
     inputs = (0, 1 + int(torch.randint(VIEWS, (), generator=torch.Generator().manual_seed(number))))
     renders = [prior.views(pictures[i], orbits[i], orbits, torch.Generator().manual_seed(number)).images for i in inputs]
     return Album(orbits, pictures, torch.stack(renders), inputs)
+
+
+def _fingerprint(prior: ViewPrior) -> str:
+    """Of a prior's weights, where it has any: their renders are kept apart."""
+    network = getattr(prior, "network", None)
+    if network is None:
+        return ""
+    sums = [blake2b(value.numpy().tobytes(), digest_size=8).digest() for value in network.state_dict().values()]
+    return f"_{blake2b(b''.join(sums), digest_size=4).hexdigest()}"
 
 
 def _mirrored(orbit: Orbit) -> Orbit:
