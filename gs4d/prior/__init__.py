@@ -134,6 +134,7 @@ class Interpolator(Protocol):
 
 FAMILIES = {  # name -> (module here, function that opens it: where the weights are -> the prior)
     "inflate": ("inflate", "open_inflate"),
+    "lift": ("lift", "open_lift"),
     "zero123": ("zero123", "open_zero123"),
     "stable-zero123": ("zero123", "open_stable_zero123"),
     "zero123plus": ("zero123plus", "open_zero123plus"),
@@ -145,6 +146,7 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
 }
 PAINTERS = (  # the families that are a ViewPrior
     "inflate",
+    "lift",
     "zero123",
     "stable-zero123",
     "zero123plus",
