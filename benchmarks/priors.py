@@ -1,7 +1,7 @@
-"""How well priors draw the sides of a clip that they see from the front: python -m benchmarks.priors --clips data/fox data/robot
+"""How well priors draw the sides of a clip that they see from the front: python -m benchmarks.priors --clips data/fox
 
-Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16 views that lie farthest from
-the input, at 64x64 pixels over white. "repeat" takes the input picture for every view.
+Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16 views that lie farthest
+from the input, at 64x64 pixels over white. "repeat" takes the input picture for every view.
 """
 
 from __future__ import annotations

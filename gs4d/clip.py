@@ -37,6 +37,17 @@ def cameras_of(orbits: Sequence[Orbit], *, width: int, height: int) -> Camera:
     )
 
 
+def orbits_of(cameras: Camera) -> list[Orbit]:
+    """Where cameras stand that look at the origin: what :func:`cameras_of` was given."""
+    places, right = cameras.centers.double(), cameras.T_camera_world[:, 0, :3].double()
+    radius = places.norm(dim=1)
+    azimuth = torch.atan2(-right[:, 2], right[:, 0]).rad2deg()  # of the camera's right: defined straight above and below, too
+    elevation = (places[:, 1] / radius).clamp(-1, 1).asin().rad2deg()
+    fov = 2 * torch.atan(cameras.height / 2 / cameras.K[:, 1, 1].double()).rad2deg()
+    rows = torch.stack([azimuth, elevation, radius, fov], 1).tolist()
+    return [Orbit(*row, aspect=cameras.width / cameras.height) for row in rows]
+
+
 def syncdreamer_rig() -> list[Orbit]:
     """SyncDreamer's 16 side views: elevation 30, azimuth 22.5 k."""
     return [Orbit(azimuth=22.5 * k, elevation=30.0) for k in range(16)]

@@ -290,9 +290,9 @@ class Fitter:
         progress = 1 - (1 - self.step / o.steps) / o.fine
         question = ask(self.clip, o.score, progress, prior.joint, self.generator)
         moved = self.motion.at_times(canonical, self.times[question.frames].to(self.device))
-        images = render(moved, question.cameras.to(self.device), background=WHITE).rgb
+        drawn = render(moved, question.cameras.to(self.device), background=WHITE)
         with torch_threads(o.threads):
-            return judge(prior, images, question, o.score.sds, progress, self.generator)
+            return judge(prior, drawn, question, o.score.sds, progress, self.generator)
 
     def _densify(self) -> None:
         o = self.options.densify

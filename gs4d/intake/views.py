@@ -46,7 +46,7 @@ class ViewsOptions:
     path: Path | None = None
     """Folder of the input view, DATA/NAME_pose0, as preprocess/frames.py makes it."""
     prior: str = ""
-    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream or syncdreamer; one with weights as
+    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer or mini; one with weights as
     NAME:WHERE, a folder, a file or a hub id. sv4d2:FOLDER takes the videos of SV4D 2.0's own sampler."""
     name: str = ""
     """Name of the clip; it may be left out, since --path says it."""

@@ -68,6 +68,7 @@ class Trial:
     Attributes:
         images: renders over white, in [0, 1], square, with gradient. They are a grid of views times frames, one view after the
             other.
+        alpha: their coverage, with gradient.
         cameras: where they were rendered from.
         condition: for each the picture of its own frame that the clip has, RGBA premultiplied, in [0, 1], square.
         sources: where those were taken from.
@@ -75,6 +76,7 @@ class Trial:
     """
 
     images: Float[Tensor, "b h w 3"]
+    alpha: Float[Tensor, "b h w"]
     cameras: Camera
     condition: Float[Tensor, "b s s 4"]
     sources: Camera
@@ -149,6 +151,7 @@ FAMILIES = {  # name -> (module here, function that opens it: where the weights 
     "cogvideox": ("video_models", "open_cogvideox"),
     "sdxl": ("image_models", "open_sdxl"),
     "text2image": ("image_models", "open_text2image"),
+    "mini": ("mini", "open_mini"),
 }
 PAINTERS = (  # the families that are a ViewPrior
     "inflate",
@@ -159,6 +162,7 @@ PAINTERS = (  # the families that are a ViewPrior
     "zero123plus-1.2",
     "imagedream",
     "syncdreamer",
+    "mini",
 )
 JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
 FILMERS = ("svd", "wan", "ltx", "cogvideox")  # the families that are a VideoPrior
@@ -168,6 +172,9 @@ ILLUSTRATORS = ("sdxl", "text2image")  # the families that are an ImagePrior
 def best_painter() -> str:
     """The best prior that comes with gs4d and draws views."""
     return "lift" if LIFT_WEIGHTS.is_file() else "inflate"
+
+
+JUDGES = ("zero123", "stable-zero123", "mini")  # the families that are a ScorePrior, opened with a place
 
 
 def open_prior(name: str, place: Place | None = None) -> Any:

@@ -30,7 +30,7 @@ from ..render import render
 from . import LIFT_WEIGHTS, Views
 from .inflate import half_thickness
 from .lift_net import LiftNet, LiftShape, camera_numbers
-from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians
+from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians, steps_at
 
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most
@@ -156,6 +156,4 @@ def detailed_gaussians(
     shown = (order <= first + SHOWN * times)[None]
     own = (picture[..., :3] / picture[..., 3:].clamp_min(1e-6)).clamp(0, 1).movedim(-1, 0)[:, None]
     fine = Solid(occupancy, torch.where(shown, own, fine.colors))
-    whole = occupancy[None, None]
-    step = (F.max_pool3d(whole, 2 * times + 1, 1, times) + F.max_pool3d(-whole, 2 * times + 1, 1, times))[0, 0]
-    return solid_gaussians(fine, source), step[skin(occupancy)].clamp(0, 1)
+    return solid_gaussians(fine, source), steps_at(occupancy, skin(occupancy), times).clamp(0, 1)

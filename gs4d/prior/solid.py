@@ -56,9 +56,21 @@ def finer(solid: Solid, times: int) -> Solid:
 
 def skin(occupancy: Float[Tensor, "d h w"], surface: float = SURFACE) -> Tensor:
     """The cells that are inside and touch one that is outside, as a mask; what lies outside the grid is outside."""
-    inside = (occupancy > surface).float()[None, None]
-    core = -F.max_pool3d(-F.pad(inside, (1,) * 6), 3, 1)
-    return ((inside > 0) & (core < 0.5))[0, 0]
+    inside = occupancy > surface
+    core = F.pad(inside, (1,) * 6)
+    for axis in range(3):
+        size = core.shape[axis] - 2
+        core = core.narrow(axis, 0, size) & core.narrow(axis, 1, size) & core.narrow(axis, 2, size)
+    return inside & ~core
+
+
+def steps_at(occupancy: Float[Tensor, "d h w"], cells: Tensor, reach: int) -> Float[Tensor, "n"]:
+    """By how much occupancy changes within ``reach`` cells of those in a mask."""
+    offsets = torch.cartesian_prod(*[torch.arange(-reach, reach + 1)] * 3)
+    places = cells.nonzero()[:, None] + offsets
+    z, y, x = (place.clamp(0, size - 1) for place, size in zip(places.unbind(-1), occupancy.shape, strict=True))
+    near = occupancy[z, y, x]
+    return near.amax(1) - near.amin(1)
 
 
 def solid_gaussians(solid: Solid, orbit: Orbit, *, surface: float = SURFACE, logit_opacity: float = 4.0) -> Gaussians:

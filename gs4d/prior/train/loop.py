@@ -16,7 +16,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
@@ -39,6 +39,7 @@ BETAS = (0.9, 0.98)
 MESHES = (".glb", ".gltf")
 
 
+@runtime_checkable
 class Course(Protocol):
     """What a network learns, and from what."""
 
@@ -76,6 +77,8 @@ class TrainOptions:
     """Where lessons are kept once they are made; they may be deleted at any time."""
     meshes: Path | None = None
     """Folder of animated .glb and .gltf files to learn from beside procedural objects."""
+    base: str = "lift"
+    """What mini draws anew: lift, a lift that was trained elsewhere as lift:FILE, or inflate."""
     start: Path | None = None
     """Weights to begin with, such as the shipped ones."""
     steps: int = 4000
