@@ -164,7 +164,7 @@ PAINTERS = (  # the families that are a ViewPrior
     "syncdreamer",
     "mini",
 )
-JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
+JUDGES = ("zero123", "stable-zero123", "mini")  # the families that are a ScorePrior, opened with a place
 FILMERS = ("svd", "wan", "ltx", "cogvideox")  # the families that are a VideoPrior
 ILLUSTRATORS = ("sdxl", "text2image")  # the families that are an ImagePrior
 
@@ -172,9 +172,6 @@ ILLUSTRATORS = ("sdxl", "text2image")  # the families that are an ImagePrior
 def best_painter() -> str:
     """The best prior that comes with gs4d and draws views."""
     return "lift" if LIFT_WEIGHTS.is_file() else "inflate"
-
-
-JUDGES = ("zero123", "stable-zero123", "mini")  # the families that are a ScorePrior, opened with a place
 
 
 def open_prior(name: str, place: Place | None = None) -> Any:
