@@ -26,11 +26,12 @@ from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import Observer, fit
+from .guidance import open_judge
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
-from .prior import open_score_prior
+from .prior import open_interpolator
 from .render import Render, render
 from .report import motion_amount, write_report
 from .scene import YAxis
@@ -58,7 +59,8 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     folder = config.folder
     if config.resume:
         _check_unchanged(folder, config)
-    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
+    prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
+    interpolator = open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
 
     # 3. The folder: the effective config beside the results.
     if not config.resume:
@@ -67,7 +69,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     set_threads(config.fit.threads)
 
     # 4. The fit.
-    fitter = fit(clip, config.fit, folder, prior=prior, resume=config.resume, on_step=on_step)
+    fitter = fit(clip, config.fit, folder, prior=prior, interpolator=interpolator, resume=config.resume, on_step=on_step)
 
     # 5. The asset leaves in the formats that others read.
     asset = read_asset(folder)
@@ -89,7 +91,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         "history": fitter.history,
         "motion": motion_amount(asset),
         "versions": versions(),
-        "weights": prior.weights if prior is not None else [],
+        "weights": [row for network in (prior, interpolator) if network is not None for row in network.weights],
     }
     write_json(folder / "report.json", report)
     write_report(folder, report, asset, clip)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..camera import Camera
 from ..clip import Orbit
 from ..errors import UserError, nearest
+from .catalogue import FAMILIES, TASKS, Task, able
 from .sds import SdsOptions
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class ScorePrior(Protocol):
 
     joint: bool
     """Whether it judges all views and frames of a trial together: then every view shows the same, consecutive frames."""
+    ring: int
+    """Views of a trial that stand evenly around the object at one height, in a row; 0: each stands anywhere."""
+    reads: bool
+    """Whether it needs a sentence (``SdsOptions.prompt``)."""
     weights: list[dict[str, str]]
     """``name`` and ``licence`` of what takes part, for the report."""
 
@@ -125,31 +130,18 @@ class ImagePrior(Protocol):
 class Interpolator(Protocol):
     """Finds what lies between two frames."""
 
+    weights: list[dict[str, str]]
+    """``name`` and ``licence`` of what takes part, for the report."""
+
     def middle(self, a: Float[Tensor, "b h w c"], b: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """The frames half way between ``a`` and ``b``, values in [0, 1]; differentiable."""
+        """The frames half way between ``a`` and ``b``: values in [0, 1], the first three channels colours.
+
+        Differentiable by the colours of both; what moves where may be held constant.
+        """
         ...
 
 
-FAMILIES = {  # name -> (module here, function that opens it: where the weights are -> the prior)
-    "inflate": ("inflate", "open_inflate"),
-    "zero123": ("zero123", "open_zero123"),
-    "stable-zero123": ("zero123", "open_stable_zero123"),
-    "zero123plus": ("zero123plus", "open_zero123plus"),
-    "zero123plus-1.2": ("zero123plus", "open_zero123plus_1_2"),
-    "mvdream": ("mvdream", "open_mvdream"),
-    "imagedream": ("mvdream", "open_imagedream"),
-    "syncdreamer": ("syncdreamer", "open_syncdreamer"),
-}
-PAINTERS = (  # the families that are a ViewPrior
-    "inflate",
-    "zero123",
-    "stable-zero123",
-    "zero123plus",
-    "zero123plus-1.2",
-    "imagedream",
-    "syncdreamer",
-)
-JUDGES = ("zero123", "stable-zero123")  # the families that are a ScorePrior, opened with a place
+PAINTERS, JUDGES = able("views"), able("score")
 
 
 def open_prior(name: str, place: Place | None = None) -> Any:
@@ -165,8 +157,8 @@ def open_prior(name: str, place: Place | None = None) -> Any:
     family, _, where = name.partition(":")
     if family not in FAMILIES:
         raise UserError(f"no prior is named '{family}'{nearest(family, FAMILIES)}; there are: {', '.join(FAMILIES)}")
-    module, function = FAMILIES[family]
-    opener: Callable[..., Any] = getattr(import_module(f".{module}", __package__), function)
+    row = FAMILIES[family]
+    opener: Callable[..., Any] = getattr(import_module(f".{row.module}", __package__), row.opener)
     return opener(where) if place is None else opener(where, place)
 
 
@@ -174,9 +166,22 @@ def open_score_prior(name: str, place: Place) -> ScorePrior:
     """As :func:`open_prior`, for one that can judge pictures.
 
     Raises:
-        UserError: as there, or the family only draws views.
+        UserError: as there, or the family does something else.
     """
+    return _open_able("score", name, place)
+
+
+def open_interpolator(name: str) -> Interpolator:
+    """As :func:`open_prior`, for one that finds what lies between frames.
+
+    Raises:
+        UserError: as there, or the family does something else.
+    """
+    return _open_able("middle", name, None)
+
+
+def _open_able(task: Task, name: str, place: Place | None) -> Any:
     family = name.partition(":")[0]
-    if family in FAMILIES and family not in JUDGES:
-        raise UserError(f"the prior '{family}' draws views but cannot judge pictures; those that can: {', '.join(JUDGES)}")
+    if family in FAMILIES and family not in able(task):
+        raise UserError(f"the prior '{family}' cannot {TASKS[task]}; those that can: {', '.join(able(task))}")
     return open_prior(name, place)
