@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from toys import toy_clip, write_clip
 from torch import Tensor
+from toys import toy_clip, write_clip
 
 from gs4d.clip import Orbit
 from gs4d.consistency import ConsistencyOptions, Moments, along_time, along_views, inconsistency
 from gs4d.errors import UserError
-from gs4d.fit import Fitter, FitOptions, LossWeights, fit
+from gs4d.fit import FitOptions, Fitter, LossWeights, fit
 from gs4d.motion import HexPlaneOptions
 from gs4d.prior.flow import FlowInterpolator
 

@@ -33,7 +33,7 @@ def doctor(cache: Path, *arguments: str, **environment: str) -> subprocess.Compl
     settings = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", **environment}
     code = "import sys; from gs4d.cli import main; sys.argv = ['gs4d', *sys.argv[1:]]; sys.exit(main())"
     command = [sys.executable, "-c", code, "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=settings, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=settings)
 
 
 def cached(cache: Path, id: str) -> Path:
