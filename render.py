@@ -10,7 +10,7 @@ from gs4d.cli import guarded
 
 def main(arguments: list[str]) -> None:
     """Parses, renders, and says where the results are."""
-    from gs4d.config import parse, split_config_flag  # seconds, in which Ctrl-C is already heard
+    from gs4d.options import parse, split_config_flag  # seconds, in which Ctrl-C is already heard
     from gs4d.pipeline import RenderOptions, rerender
 
     _, rest = split_config_flag(arguments)  # 4DGen's users pass one; a run remembers its own

@@ -13,7 +13,8 @@ ABOUT = "Fits moving Gaussians to a clip. --configs FILE takes defaults from a P
 
 def main(arguments: list[str]) -> None:
     """Parses, runs, and says where the results are."""
-    from gs4d.config import Config, load_config, parse, split_config_flag  # seconds, in which Ctrl-C is already heard
+    from gs4d.config import Config, load_config  # seconds, in which Ctrl-C is already heard
+    from gs4d.options import parse, split_config_flag
     from gs4d.pipeline import run
 
     path, rest = split_config_flag(arguments)
@@ -29,6 +30,8 @@ def main(arguments: list[str]) -> None:
         folder = run(config, window)
     print(f"\nFinished. Look at:\n  {folder / 'turntable.mp4'}\n  {folder / 'input_view.mp4'}")
     print(f"  {folder / 'ply'}/0000.ply ... one splat per frame\n  {folder / 'report.html'}")
+    for path in sorted((folder / "views").glob("*_preview.png")):
+        print(f"  {path}: what a prior made up for the other sides")
     for path in sorted((folder / "export").glob("*")):
         print(f"  {path}")
 

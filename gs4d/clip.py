@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from .camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS, Camera, orbit_cameras
 
@@ -34,6 +35,17 @@ def cameras_of(orbits: Sequence[Orbit], *, width: int, height: int) -> Camera:
         width=width,
         height=height,
     )
+
+
+def orbits_of(cameras: Camera) -> list[Orbit]:
+    """Where cameras stand that look at the origin: what :func:`cameras_of` was given."""
+    places, right = cameras.centers.double(), cameras.T_camera_world[:, 0, :3].double()
+    radius = places.norm(dim=1)
+    azimuth = torch.atan2(-right[:, 2], right[:, 0]).rad2deg()  # of the camera's right: defined straight above and below, too
+    elevation = (places[:, 1] / radius).clamp(-1, 1).asin().rad2deg()
+    fov = 2 * torch.atan(cameras.height / 2 / cameras.K[:, 1, 1].double()).rad2deg()
+    rows = torch.stack([azimuth, elevation, radius, fov], 1).tolist()
+    return [Orbit(*row, aspect=cameras.width / cameras.height) for row in rows]
 
 
 def syncdreamer_rig() -> list[Orbit]:
@@ -89,6 +101,7 @@ class Track:
         images: RGBA with straight alpha, 8 bit.
         path: of a camera that moves, where it stands at every frame; empty for one that stays.
         weights: how far its pictures are believed, from 0 to 1 = fully: one number, or one per frame.
+        trust: small maps of how far parts of a picture are believed beside its other parts; None: all alike.
     """
 
     name: str
@@ -96,6 +109,7 @@ class Track:
     images: UInt8[Tensor, "t h w 4"] | Pictures
     path: tuple[Orbit, ...] = ()
     weights: tuple[float, ...] = (1.0,)
+    trust: UInt8[Tensor, "t s s"] | None = None
 
     def __post_init__(self) -> None:
         if self.path and len(self.path) != len(self.images):
@@ -120,6 +134,14 @@ class Track:
     def weight_at(self, frame: int) -> float:
         """How far the picture of ``frame`` is believed."""
         return self.weights[min(frame, len(self.weights) - 1)]
+
+    def trust_at(self, frame: int) -> Float[Tensor, "h w"]:
+        """How far each pixel of ``frame`` is believed: on average as far as ``weight_at`` says."""
+        if self.trust is None:
+            return torch.full(self.size, self.weight_at(frame))
+        trust = self.trust[frame].float()[None, None]
+        grown = F.interpolate(trust, self.size, mode="bilinear", align_corners=False)[0, 0]
+        return grown * (self.weight_at(frame) / grown.mean().clamp_min(1.0))
 
     def camera(self, frame: int | None = None) -> Camera:
         """The camera at ``frame``, as a batch of one; of a camera that stays, no frame need be named."""

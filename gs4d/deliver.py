@@ -10,10 +10,10 @@ from typing import Annotated
 import tyro
 
 from .checkpoint import is_run, read_asset
-from .config import parse
 from .errors import UserError
 from .export import FORMATS, ExportOptions, export
 from .native import set_threads
+from .options import parse
 from .scene import YAxis
 
 ABOUT = "Writes a fitted run in the formats of --to: " + "; ".join(f"{name}: {f.about}" for name, f in FORMATS.items()) + "."

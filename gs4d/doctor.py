@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from . import __version__
-from .config import parse
 from .errors import UserError
 from .native import kernels
+from .options import parse
 from .prior import FAMILIES, open_prior
 from .prior.catalogue import TASKS
 from .prior.models import offline, told_to_stay_offline
@@ -121,10 +121,13 @@ def priors(there: dict[str, Cached]) -> Iterator[str]:
     for name, family in FAMILIES.items():
         yield f"  {name:16} {family.title}: {', '.join(TASKS[task] for task in family.tasks)}"
         yield f"  {'':16} licence: {family.licence}"
-        if not family.parameters:
+        if family.parameters == 0:
             yield f"  {'':16} there: it needs no weights"
             continue
-        yield f"  {'':16} needs {_count(family.parameters)}"
+        yield f"  {'':16} needs {'what the model says' if family.parameters is None else _count(family.parameters)}"
+        if family.file is not None and family.file.is_file():
+            yield f"  {'':16} there: {name}, which comes with gs4d"
+            continue
         found = [id for id in family.hub if id in there]
         for id in found:
             state = "there" if there[id].whole else "the download was cut, fetch it again"

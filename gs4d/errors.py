@@ -1,7 +1,10 @@
-"""The one error that is meant for the person at the keyboard."""
+"""What concerns the person at the keyboard: the one error that is meant for them, and Ctrl-C."""
 
 import difflib
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -39,3 +42,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the closest of ``known``, or an empty string when nothing is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never cut in half; a second one stops at once."""
+    pressed: list[int] = []
+
+    def remember(signum: int, _frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

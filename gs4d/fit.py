@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,14 +20,15 @@ from tqdm import tqdm
 
 from .asset import Asset
 from .camera import Camera
-from .checkpoint import motion_record, read_checkpoint, write_checkpoint
+from .checkpoint import motion_record
 from .clip import Clip, Pictures, cameras_of, over_white
 from .consistency import ConsistencyOptions, Moments, along_time, along_views, inconsistency
 from .densify import DensifyOptions, NeedMeter, densify
-from .errors import Interrupted, UserError, require_ranges
+from .errors import Interrupted, UserError, interruptible, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
 from .guidance import ScoreOptions, ask, judge, torch_threads
 from .hull import start_gaussians
+from .io.checkpoint import read_checkpoint, write_checkpoint
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
 from .prior import Interpolator, ScorePrior
@@ -232,11 +231,7 @@ class Fitter:
             drawn = render(moved, self._cameras(frames, tracks), background=WHITE, screen_offsets=offsets)
             target = torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)])
             picture, coverage = over_white(target.to(self.device))
-            weights = [
-                self.clip.tracks[k].weight_at(t) * (o.losses.anchor if k == 0 else 1.0)
-                for t, k in zip(frames, tracks, strict=True)
-            ]
-            weights = torch.tensor(weights, device=self.device)
+            weights = self._weights(frames, tracks)
             share = len(frames) / o.views_per_step
             loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
             loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], coverage, weights)
@@ -296,6 +291,15 @@ class Fitter:
         T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])
         return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
 
+    def _weights(self, frames: list[int], tracks: list[int]) -> Tensor:
+        """What pictures count, or where any of them has a map of trust, what their pixels do."""
+        shown = [self.clip.tracks[k] for k in tracks]
+        factors = torch.tensor([self.options.losses.anchor if k == 0 else 1.0 for k in tracks])
+        if any(track.trust is not None for track in shown):
+            maps = torch.stack([track.trust_at(t) for t, track in zip(frames, shown, strict=True)])
+            return (factors[:, None, None] * maps).to(self.device)
+        return (factors * torch.tensor([track.weight_at(t) for t, track in zip(frames, shown, strict=True)])).to(self.device)
+
     def _regularizers(self, stage: str) -> Float[Tensor, ""]:
         weights = self.options.losses
         if stage == "static":
@@ -308,9 +312,9 @@ class Fitter:
         progress = 1 - (1 - self.step / o.steps) / o.fine
         question = ask(self.clip, o.score, progress, prior.joint, self.generator, ring=prior.ring)
         moved = self.motion.at_times(canonical, self.times[question.frames].to(self.device))
-        images = render(moved, question.cameras.to(self.device), background=WHITE).rgb
+        drawn = render(moved, question.cameras.to(self.device), background=WHITE)
         with torch_threads(o.threads):
-            return judge(prior, images, question, o.score.sds, progress, self.generator)
+            return judge(prior, drawn, question, o.score.sds, progress, self.generator)
 
     def _inconsistencies(self, interpolator: Interpolator, canonical: Gaussians) -> dict[str, Float[Tensor, ""]]:
         """The consistency terms that have a weight, of random views at random times."""
@@ -464,28 +468,8 @@ def fingerprint(clip: Clip) -> int:
     for track in clip.tracks:
         images = track.images
         value = images.digest(value) if isinstance(images, Pictures) else zlib.crc32(images.numpy().tobytes(), value)
+        value = value if track.trust is None else zlib.crc32(track.trust.numpy().tobytes(), value)
     return value
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never cut in half; a second one stops at once."""
-    pressed: list[int] = []
-
-    def remember(signum: int, _frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

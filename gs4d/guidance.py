@@ -19,6 +19,7 @@ from .errors import UserError, require_ranges
 from .prior import ScorePrior, Trial, open_score_prior
 from .prior.networks import Place
 from .prior.sds import SdsOptions
+from .render import Render
 
 
 @dataclass(frozen=True)
@@ -145,29 +146,31 @@ def _square_fov(track: Track) -> float:
 
 def judge(
     prior: ScorePrior,
-    images: Float[Tensor, "b h w 3"],
+    drawn: Render,
     question: Question,
     options: SdsOptions,
     progress: float,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """The prior's score of ``images``, its gradient already found: only the numbers go on, none of the prior's memory.
+    """The prior's score of renders, its gradient already found: only the numbers go on, none of the prior's memory.
 
     Args:
         prior: who judges.
-        images: renders of what the question asks for, with gradient.
+        drawn: what the question asks for, over white, with gradient.
         question: the rest of the trial.
         options: how the score becomes a gradient.
         progress: of the stage.
         generator: of all randomness.
     """
-    leaf = images.detach().requires_grad_()
-    trial = Trial(leaf, question.cameras, question.condition, question.sources, question.views)
+    rgb, alpha = (values.detach().requires_grad_() for values in (drawn.rgb, drawn.alpha))
+    trial = Trial(rgb, alpha, question.cameras, question.condition, question.sources, question.views)
     score = prior.score(trial, options, progress, generator)
     if not score.isfinite():  # of no use, but for the fit to say so
         return score.detach()
-    (gradient,) = torch.autograd.grad(score, leaf)
-    carrier = (images * gradient).sum()
+    gradients = torch.autograd.grad(
+        score, (rgb, alpha), materialize_grads=True
+    )  # of coverage there is none where only colours count
+    carrier = (drawn.rgb * gradients[0]).sum() + (drawn.alpha * gradients[1]).sum()
     return carrier + (score - carrier).detach()
 
 

@@ -1,4 +1,4 @@
-"""The recipe: clip -> fit -> asset -> files -> report."""
+"""The recipe: text, picture or video -> clip -> fit -> asset -> files -> report."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ from torch import Tensor
 
 from . import __version__
 from .asset import Asset
-from .checkpoint import INDEX, read_asset, read_record
+from .checkpoint import read_asset
 from .clip import Clip, over_white
-from .config import Config, changes, load_config, save_config, to_record
+from .config import Config, load_config, save_config
 from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import Observer, fit
 from .guidance import open_judge
+from .intake.pseudo import make_pseudo_views
+from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
+from .options import changes, to_record
+from .origins import make_input
 from .prior import open_interpolator
 from .render import Render, render
 from .report import motion_amount, write_report
 from .scene import YAxis
+
+VIEWS = "views"  # folder of side views that a prior drew, in a run's folder
 
 
 def run(config: Config, on_step: Observer | None = None) -> Path:
@@ -44,41 +50,45 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         UserError: the input or the settings are wrong; the sentence says what to do.
         Interrupted: Ctrl-C; the state is saved.
     """
-    # 1. The input: the built-in rose is made when it is asked for and not there.
+    # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if it is asked for and absent.
+    drawn_by = make_input(config, config.data_dir, config.clip)
     if config.clip == "rose" and not (config.data_dir / "rose_pose0").exists():
         write_rose(config.data_dir)
-    clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution)
-    if len(clip.tracks) == 1:
-        print(
-            f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view is fitted: "
-            "the other sides are not seen by any picture, and will look like nothing in particular."
-        )
+    folder = config.folder
 
     # 2. The prior, so that a wrong one is refused before anything is changed.
-    config.fit.check(clip)
-    folder = config.folder
     if config.resume:
         _check_unchanged(folder, config)
     prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
     interpolator = open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
 
-    # 3. The folder: the effective config beside the results.
+    # 3. Side views, where the clip has none.
+    made = make_pseudo_views(config.data_dir, config.clip, config.pseudo, folder / VIEWS)
+    clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution, side_dir=made)
+    if len(clip.tracks) == 1:
+        print(
+            f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view is fitted: "
+            "the other sides are not seen by any picture, and will look like nothing in particular."
+        )
+    config.fit.check(clip)
+
+    # 4. The folder: the effective config beside the results.
     if not config.resume:
         _clear(folder)
     save_config(folder / "config.json", config)
     set_threads(config.fit.threads)
 
-    # 4. The fit.
+    # 5. The fit.
     fitter = fit(clip, config.fit, folder, prior=prior, interpolator=interpolator, resume=config.resume, on_step=on_step)
 
-    # 5. The asset leaves in the formats that others read.
+    # 6. The asset leaves in the formats that others read.
     asset = read_asset(folder)
     write_ply_sequence(folder / "ply", asset, config.export)
     write_input_view(folder / "input_view.mp4", asset, config.export)
     write_turntable(folder / "turntable.mp4", asset, config.export)
     export(asset, folder / "export", config.name, config.export)
 
-    # 6. The report.
+    # 7. The report.
     report = {
         "name": config.name,
         "clip": config.clip,
@@ -91,7 +101,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         "history": fitter.history,
         "motion": motion_amount(asset),
         "versions": versions(),
-        "weights": [row for network in (prior, interpolator) if network is not None for row in network.weights],
+        "weights": [*drawn_by, *(row for network in (prior, interpolator) if network is not None for row in network.weights)],
     }
     write_json(folder / "report.json", report)
     write_report(folder, report, asset, clip)

@@ -16,9 +16,9 @@ where it was."""
 
 def main(arguments: list[str]) -> None:
     """Parses, makes the dataset, and says where it is."""
-    from gs4d.config import parse  # seconds, in which Ctrl-C is already heard
     from gs4d.intake.assets import DatasetOptions, make_dataset
     from gs4d.intake.dataset import read_dataset
+    from gs4d.options import parse  # seconds, in which Ctrl-C is already heard
 
     options = parse(DatasetOptions, arguments, default=DatasetOptions(), program="preprocess/dataset.py", description=ABOUT)
     preview = make_dataset(options)

@@ -14,8 +14,8 @@ ABOUT = "Makes data/NAME_pose0 from a video, an animated picture, a folder of pi
 
 def main(arguments: list[str]) -> None:
     """Parses, makes the frames, and says where they are."""
-    from gs4d.config import parse  # seconds, in which Ctrl-C is already heard
     from gs4d.intake.frames import FramesOptions, make_frames
+    from gs4d.options import parse  # seconds, in which Ctrl-C is already heard
 
     options = parse(FramesOptions, arguments, default=FramesOptions(), program="preprocess/frames.py", description=ABOUT)
     folder = make_frames(options)

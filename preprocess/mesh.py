@@ -14,8 +14,8 @@ ABOUT = "Draws data/NAME_pose0, NAME_sync and NAME_eval from an animated glTF mo
 
 def main(arguments: list[str]) -> None:
     """Parses, draws, and says where to look."""
-    from gs4d.config import parse  # seconds, in which Ctrl-C is already heard
     from gs4d.intake.mesh import MeshOptions, make_clip
+    from gs4d.options import parse  # seconds, in which Ctrl-C is already heard
 
     options = parse(MeshOptions, arguments, default=MeshOptions(), program="preprocess/mesh.py", description=ABOUT)
     previews = make_clip(options)

@@ -14,8 +14,8 @@ ABOUT = "Makes data/NAME_sync and data/NAME_rig.json from the output of SyncDrea
 
 def main(arguments: list[str]) -> None:
     """Parses, makes the side views, and says where they are."""
-    from gs4d.config import parse  # seconds, in which Ctrl-C is already heard
     from gs4d.intake.sync import SyncOptions, make_sync
+    from gs4d.options import parse  # seconds, in which Ctrl-C is already heard
 
     options = parse(SyncOptions, arguments, default=SyncOptions(), program="preprocess/sync.py", description=ABOUT)
     folder = make_sync(options)

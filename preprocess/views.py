@@ -14,8 +14,8 @@ ABOUT = "Makes data/NAME_sync and data/NAME_rig.json with a prior. A run that wa
 
 def main(arguments: list[str]) -> None:
     """Parses, draws the side views, and says where they are."""
-    from gs4d.config import parse  # seconds, in which Ctrl-C is already heard
     from gs4d.intake.views import ViewsOptions, make_views
+    from gs4d.options import parse  # seconds, in which Ctrl-C is already heard
 
     options = parse(ViewsOptions, arguments, default=ViewsOptions(), program="preprocess/views.py", description=ABOUT)
     folder = make_views(options)

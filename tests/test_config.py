@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gs4d.config import Config, changes, from_record, load_config, parse, save_config, split_config_flag, to_record
+from gs4d.config import Config, load_config, save_config
 from gs4d.errors import UserError
 from gs4d.export import ExportOptions
 from gs4d.fit import FitOptions
+from gs4d.options import changes, from_record, parse, split_config_flag, to_record
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from toys import blobs
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import read_asset, write_checkpoint
+from gs4d.checkpoint import read_asset
 from gs4d.cli import main
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
 from gs4d.export import FORMATS, ExportOptions, export
 from gs4d.export.timing import around, moments
+from gs4d.io.checkpoint import write_checkpoint
 from gs4d.io.encode import write_animation, write_transparent_video
 from gs4d.io.gaussians import SEQUENCE, read_gaussians
 from gs4d.io.ply import read_ply

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from toys import blobs, pixels, toy_clip
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import INDEX, read_asset
+from gs4d.checkpoint import read_asset
 from gs4d.clip import Clip
 from gs4d.densify import DensifyOptions, NeedMeter, densify
 from gs4d.errors import Interrupted, UserError
 from gs4d.fit import FitOptions, Fitter, LearningRates, LossWeights, fit
 from gs4d.guidance import ScoreOptions
 from gs4d.hull import carve, start_gaussians
+from gs4d.io.checkpoint import INDEX
 from gs4d.motion import HexPlaneOptions
 from gs4d.native import set_threads
 from gs4d.pipeline import score_asset

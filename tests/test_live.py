@@ -18,9 +18,9 @@ from toys import toy_clip
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from gs4d.checkpoint import read_record
 from gs4d.fit import Fitter, fit
 from gs4d.geometry import SH_C0, covariances
+from gs4d.io.checkpoint import read_record
 from gs4d.view.live import ENLARGE, LiveWindow
 
 CAMERA = {

@@ -21,11 +21,12 @@ import torch
 from toys import blobs
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import INDEX, motion_record, write_checkpoint
+from gs4d.checkpoint import motion_record
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
 from gs4d.export.glb import write_glb
 from gs4d.export.page import TEMPLATE, page_of, write_html
+from gs4d.io.checkpoint import INDEX, write_checkpoint
 from gs4d.io.files import write_json
 from gs4d.io.ply import write_ply
 from gs4d.motion import HexPlane, HexPlaneOptions

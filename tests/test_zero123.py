@@ -125,7 +125,7 @@ def trial(count: int = 2, size: int = 16) -> Trial:
     condition[..., :3] *= condition[..., 3:]
     orbits = [Orbit(50.0 * i - 20, 10.0 * i, 1.5 + 0.1 * i) for i in range(count)]
     sources = cameras_of([Orbit()] * count, width=20, height=20)
-    return Trial(images, cameras_of(orbits, width=size, height=size), condition, sources, count)
+    return Trial(images, torch.ones(count, size, size), cameras_of(orbits, width=size, height=size), condition, sources, count)
 
 
 def verdict(prior: Zero123, options: SdsOptions | None = None) -> tuple[Tensor, Tensor]:
@@ -372,9 +372,9 @@ def test_half_floats_do_not_round_small_gradients_to_zero(folder: Path):
 
 
 def test_places_that_are_not_there_are_refused():
-    with pytest.raises(UserError, match="fit.score.place.device is 'gpu'; give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="place.device is 'gpu'; give auto, cpu, cuda"):
         Place(device="gpu")
-    with pytest.raises(UserError, match=r"no GPU cuda:9.*--fit.score.place.device cpu"):
+    with pytest.raises(UserError, match=r"no GPU cuda:9.*set place.device to cpu"):
         Place(device="cuda:9").torch_device()
 
 

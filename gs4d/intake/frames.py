@@ -76,8 +76,12 @@ class FramesOptions:
             require_ranges("frames", self, point=(0.0, 1.0))
 
 
-def make_frames(options: FramesOptions) -> Path:
+def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
     """Makes ``{name}_pose0``, a contact sheet and a video of it, and a record; returns the folder.
+
+    Args:
+        options: the source and what is done with it.
+        still: one picture is what is wanted, and nobody needs to be warned that it does not move.
 
     Raises:
         UserError: the source, the masks or the options are wrong, or what is there already is not ours to replace.
@@ -119,7 +123,10 @@ def make_frames(options: FramesOptions) -> Path:
             record_part, video, sheet, part = (stack.enter_context(atomic_path(p)) for p in (*places, folder))
             part.mkdir()
             finished = _write(part, shots, cut, crop, size)
-            warnings = [*shots.warnings, *judge_clip(facts, finished, crop, size, followed=options.stabilise)]
+            warnings = [
+                *([] if still else shots.warnings),
+                *judge_clip(facts, finished, crop, size, followed=options.stabilise),
+            ]
             if (options.data_dir / f"{name}_sync").exists():
                 warnings.append(
                     f"{name}_sync holds side views of the frames that were here before: make them again or remove it"

@@ -44,6 +44,8 @@ class SyncOptions:
     """Name of the clip: views go to {data_dir}/{name}_sync, cameras to {data_dir}/{name}_rig.json."""
     data_dir: Path = Path("data")
     """Where clips are kept."""
+    out_dir: Path | None = None
+    """Where the views, their cameras and the preview go; None: beside the clip."""
     format: Literal[
         "auto",
         "syncdreamer",
@@ -125,8 +127,9 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
         UserError: the source is not recognised or does not fit the input view, or what is there is not ours to replace.
     """
     options.check()
-    folder = options.data_dir / f"{options.name}_sync"
-    rig_path = options.data_dir / f"{options.name}_rig.json"
+    out = options.out_dir or options.data_dir
+    folder = out / f"{options.name}_sync"
+    rig_path = out / f"{options.name}_rig.json"
     in_place = _check_replaceable(folder, rig_path, options)
 
     # 1. The sources, and which of their frames belong to the input's.
@@ -141,7 +144,7 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
     if in_place and (sources[0].formats != ("4dgen",) or [sources[0].numbers[i] for i in parts[0].chosen] != numbers):
         raise UserError(f"{folder} is where the result goes; rename what is there (as {options.name}_raw) and give that")
 
-    camera = read_input(rig_path)
+    camera = read_input(options.data_dir / rig_path.name)
     steps = _spread(len(numbers), MAX_JUDGED)
     seen = [shrink(read_image(inputs[step], need_alpha=True)) for step in steps] if inputs else []
     own = [[_at(camera, step)] if inputs else [] for step in steps]
@@ -170,7 +173,7 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
         # 5. The rig and the preview.
         source = ", ".join(f"{part.source.formats[0]}: {part.source.why}" for part in parts)
         write_json(stack.enter_context(atomic_path(rig_path)), rig_record(views, input_view=camera, source=source))
-        sheet = stack.enter_context(atomic_path(options.data_dir / f"{options.name}_sync_preview.png"))
+        sheet = stack.enter_context(atomic_path(out / f"{options.name}_sync_preview.png"))
         _preview(sheet, seen, rows, [numbers[step] for step in steps], views, warnings)
     for warning in warnings:
         print(f"warning: {warning}")

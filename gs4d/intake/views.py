@@ -7,27 +7,35 @@ as of any tool's output: cut out, placed, judged and shown.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..clip import Orbit
+from ..clip import Orbit, premultiply
 from ..errors import UserError, require_folder_name, require_ranges
-from ..io.clips import View, frame_numbers, read_input
+from ..io.clips import TRUST, View, frame_numbers, read_input
 from ..io.files import atomic_path, read_json, write_json
-from ..io.images import read_image
+from ..io.images import read_image, resize_rgba
+from ..io.weights import read_weights
 from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
 from ..prior.sampling import Sampled, Sampling
 from .layouts import Source
 from .sync import SyncOptions, make_sync
 
 POSE0 = "_pose0"
+TRUST_SIDE = 64  # pixels of the maps that say how far the pixels of a view are believed
+STEADY, JUMP = 0.1, 0.3  # change of a value there and back that any motion may make, and that halves what is believed
 FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and leave videos
 
 
@@ -38,7 +46,7 @@ class ViewsOptions:
     path: Path | None = None
     """Folder of the input view, DATA/NAME_pose0, as preprocess/frames.py makes it."""
     prior: str = ""
-    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream or syncdreamer; one with weights as
+    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer or mini; one with weights as
     NAME:WHERE, a folder, a file or a hub id. sv4d2:FOLDER takes the videos of SV4D 2.0's own sampler."""
     name: str = ""
     """Name of the clip; it may be left out, since --path says it."""
@@ -47,8 +55,12 @@ class ViewsOptions:
     seed: int = 0
     """Of all randomness; recorded beside the views."""
     sampling: Sampling = field(default_factory=Sampling)
+    steady: bool = True
+    """Believe less what differs from the frames before and after."""
     overwrite: bool = False
     """Replace side views even if they were not made by this project's commands."""
+    out_dir: Path | None = None
+    """Where the views go; None: beside the input view."""
 
     def __post_init__(self) -> None:
         require_ranges("views", self, batch=(1, 1000), seed=(0, 2**62))
@@ -62,7 +74,8 @@ def make_views(options: ViewsOptions) -> Path:
     """
     pose0, name = _input(options)
     family, _, where = options.prior.partition(":")
-    sync = SyncOptions(path=(pose0.parent / f"{name}_views",), name=name, data_dir=pose0.parent, overwrite=options.overwrite)
+    out = options.out_dir or pose0.parent
+    sync = SyncOptions((out / f"{name}_views",), name, pose0.parent, options.out_dir, overwrite=options.overwrite)
     if family in FILMS:
         return make_sync(SyncOptions(**{**vars(sync), "path": (Path(where),), "format": family}))
     if not options.prior:
@@ -81,7 +94,9 @@ def make_views(options: ViewsOptions) -> Path:
         print(f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with these settings.")
     if missing:
         _draw(options, files, source, missing, made, folder)
-    return make_sync(sync, [_drawn(folder, list(files), options.prior)])
+    made_of = make_sync(sync, [_drawn(folder, list(files), options.prior)])
+    _write_trust(made_of, folder, list(files), steady=options.steady)
+    return made_of
 
 
 def _input(options: ViewsOptions) -> tuple[Path, str]:
@@ -137,8 +152,8 @@ def _draw(
     numbers, paths = list(files), list(files.values())
     with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:
         for wanted, seen in calls(missing, len(paths), context, options.batch):
-            frames = _read([paths[i] for i in seen])
-            views = prior.views(frames, source, None, torch.Generator().manual_seed(options.seed))
+            frames, camera = squared(_read([paths[i] for i in seen]), source)
+            views = prior.views(frames, camera, None, torch.Generator().manual_seed(options.seed))
             for i in wanted:
                 record = {
                     "made": made[i],
@@ -176,13 +191,45 @@ def _read(paths: list[Path]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images))
 
 
+def squared(frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> tuple[UInt8[Tensor, "t s s 4"], Orbit]:
+    """Frames padded to squares, and the camera that sees as much; square ones are as they were."""
+    h, w = frames.shape[1:3]
+    side = max(h, w)
+    top, left = (side - h) // 2, (side - w) // 2
+    fov = math.degrees(2 * math.atan(math.tan(math.radians(source.fov) / 2) * side / h))
+    padded = F.pad(frames, (0, 0, left, side - w - left, top, side - h - top))
+    return padded, source if h == side else replace(source, fov=fov, aspect=1.0)
+
+
 def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> None:
     with atomic_path(folder) as part:
         part.mkdir()
         for v, image in enumerate(views.images[:, frame].numpy()):
             Image.fromarray(image).save(part / f"{v}.png", compress_level=4)
-        trust = views.trust[:, frame].float().mean((1, 2)) / 255
-        write_json(part / "views.json", {**record, "trust": [round(value, 3) for value in trust.tolist()]})
+        trust = views.trust[:, frame].float()
+        small = F.adaptive_avg_pool2d(trust[:, None], TRUST_SIDE)[:, 0].round().to(torch.uint8)
+        save_file({"trust": small}, part / TRUST)
+        means = trust.mean((1, 2)) / 255
+        write_json(part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]})
+
+
+def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
+    """Puts how far each pixel is believed beside side views that a prior drew."""
+    trust = torch.stack([read_weights(drawn / str(number) / TRUST)["trust"] for number in numbers], 1).float()
+    if steady and len(numbers) > 2:
+        for v in range(len(trust)):
+            files = [sync / f"{number}_0_{v}_rgba.png" for number in numbers]
+            small = [resize_rgba(read_image(file, need_alpha=True), TRUST_SIDE, TRUST_SIDE).copy() for file in files]
+            trust[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
+    with atomic_path(sync / TRUST) as part:
+        save_file({"trust": trust.round().to(torch.uint8)}, part)
+
+
+def steadiness(film: Float[Tensor, "t h w 4"]) -> Float[Tensor, "t h w"]:
+    """1 where a pixel is half way between the frames before and after, less where it jumps there and back; t at least 3."""
+    jump = (film[1:-1] - (film[:-2] + film[2:]) / 2).abs().amax(-1)
+    jump = torch.cat([jump[:1], jump, jump[-1:]])
+    return torch.exp(-(((jump - STEADY).clamp_min(0) / JUMP) ** 2))
 
 
 def _drawn(folder: Path, numbers: list[int], prior: str) -> Source:

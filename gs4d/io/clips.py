@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from ..clip import Clip, Orbit, Track, syncdreamer_rig
 from ..errors import UserError, nearest
 from .files import read_json
 from .images import read_size
 from .lazy import CACHE_BYTES, FilePictures, PictureCache
+from .weights import read_weights
 
 CONSISTENT4D_AZIMUTHS = (-75.0, 15.0, 105.0, 195.0)
 ORBIT_KEYS = ("azimuth", "elevation", "radius", "fov")
 VIEW_KEYS = (*ORBIT_KEYS, "weight")
+TRUST = "trust.safetensors"  # in a folder of side views: how far each pixel is believed
 
 
 def clip_names(data_dir: Path) -> list[str]:
@@ -33,11 +38,13 @@ def clip_names(data_dir: Path) -> list[str]:
     return sorted(p.name.removesuffix("_pose0") for p in data_dir.glob("*_pose0") if p.is_dir())
 
 
-def read_clip(data_dir: Path, name: str, *, resolution: int, cache_bytes: int = CACHE_BYTES) -> Clip:
+def read_clip(
+    data_dir: Path, name: str, *, resolution: int, cache_bytes: int = CACHE_BYTES, side_dir: Path | None = None
+) -> Clip:
     """Opens a clip; pictures whose longer side exceeds ``resolution`` pixels are scaled down to it.
 
     A clip whose decoded pictures fit in ``cache_bytes`` is decoded here, once; of a larger one only headers are read, and
-    its pictures are decoded when they are asked for.
+    its pictures are decoded when they are asked for. Side views come from ``side_dir``, or else from beside the input view.
 
     Raises:
         UserError: anything is missing, cut short, of unequal size or does not fit together; the sentence names the file.
@@ -51,9 +58,9 @@ def read_clip(data_dir: Path, name: str, *, resolution: int, cache_bytes: int = 
     rig_path = data_dir / f"{name}_rig.json"
     loader = _Loader(resolution, PictureCache(cache_bytes))
     tracks = [loader.track("input", read_input(rig_path), [folder / numbers[t] for t in numbers])]
-    sync = data_dir / f"{name}_sync"
+    sync = (side_dir or data_dir) / f"{name}_sync"
     if os.path.lexists(sync):
-        tracks += _read_sync(sync, list(numbers), rig_path, loader)
+        tracks += _read_sync(sync, list(numbers), sync.parent / rig_path.name, loader)
     truth = _read_truth(data_dir, name, list(numbers), loader)
     loader.check()
     return Clip(name, tuple(tracks), tuple(truth))
@@ -275,7 +282,23 @@ def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader
             if (t, v) not in found:
                 path = folder / f"{t}_0_{v}_rgba.png"
                 raise UserError(f"{path} is missing: every frame needs all {views} views; make it or remove {folder.name}")
-    return [loader.track(f"sync_{v}", rig[v], [found[t, v] for t in numbers]) for v in range(views)]
+    tracks = [loader.track(f"sync_{v}", rig[v], [found[t, v] for t in numbers]) for v in range(views)]
+    if not (folder / TRUST).is_file():
+        return tracks
+    trust = read_trust(folder / TRUST, views, len(numbers))
+    return [replace(track, trust=trust[v]) for v, track in enumerate(tracks)]
+
+
+def read_trust(path: Path, views: int, frames: int) -> UInt8[Tensor, "v t s s"]:
+    """How far the pixels of side views are believed, relative to each other.
+
+    Raises:
+        UserError: the file is damaged, or of other views.
+    """
+    trust = read_weights(path).get("trust")
+    if trust is None or trust.dtype != torch.uint8 or trust.ndim != 4 or trust.shape[:2] != (views, frames):
+        raise UserError(f"{path} does not belong to the {views} views of {frames} frames beside it; remove it")
+    return trust
 
 
 def _read_truth(data_dir: Path, name: str, numbers: list[int], loader: _Loader) -> list[Track]:

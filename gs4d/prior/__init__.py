@@ -18,7 +18,7 @@ from torch import Tensor
 from ..camera import Camera
 from ..clip import Orbit
 from ..errors import UserError, nearest
-from .catalogue import FAMILIES, TASKS, Task, able
+from .catalogue import FAMILIES, LIFT_WEIGHTS, TASKS, Task, able
 from .sds import SdsOptions
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Trial:
     Attributes:
         images: renders over white, in [0, 1], square, with gradient. They are a grid of views times frames, one view after the
             other.
+        alpha: their coverage, with gradient.
         cameras: where they were rendered from.
         condition: for each the picture of its own frame that the clip has, RGBA premultiplied, in [0, 1], square.
         sources: where those were taken from.
@@ -75,6 +76,7 @@ class Trial:
     """
 
     images: Float[Tensor, "b h w 3"]
+    alpha: Float[Tensor, "b h w"]
     cameras: Camera
     condition: Float[Tensor, "b s s 4"]
     sources: Camera
@@ -142,6 +144,12 @@ class Interpolator(Protocol):
 
 
 PAINTERS, JUDGES = able("views"), able("score")
+FILMERS, ILLUSTRATORS = able("video"), able("image")
+
+
+def best_painter() -> str:
+    """The best prior that comes with gs4d and draws views."""
+    return "lift" if LIFT_WEIGHTS.is_file() else "inflate"
 
 
 def open_prior(name: str, place: Place | None = None) -> Any:
@@ -169,6 +177,24 @@ def open_score_prior(name: str, place: Place) -> ScorePrior:
         UserError: as there, or the family does something else.
     """
     return _open_able("score", name, place)
+
+
+def open_video_prior(name: str, place: Place) -> VideoPrior:
+    """As :func:`open_prior`, for one that turns a picture into a video.
+
+    Raises:
+        UserError: as there, or the family does something else.
+    """
+    return _open_able("video", name, place)
+
+
+def open_image_prior(name: str, place: Place) -> ImagePrior:
+    """As :func:`open_prior`, for one that draws a picture of a sentence.
+
+    Raises:
+        UserError: as there, or the family does something else.
+    """
+    return _open_able("image", name, place)
 
 
 def open_interpolator(name: str) -> Interpolator:

@@ -53,7 +53,7 @@ class Place:
         try:
             torch.device("cpu" if self.device == "auto" else self.device)
         except RuntimeError as error:
-            raise UserError(f"fit.score.place.device is '{self.device}'; give auto, cpu, cuda or cuda:1") from error
+            raise UserError(f"place.device is '{self.device}'; give auto, cpu, cuda or cuda:1") from error
 
     def torch_device(self) -> torch.device:
         """The device.
@@ -65,9 +65,7 @@ class Place:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(
-                f"there is no GPU {self.device}: torch sees {torch.cuda.device_count()}; use --fit.score.place.device cpu"
-            )
+            raise UserError(f"there is no GPU {self.device}: torch sees {torch.cuda.device_count()}; set place.device to cpu")
         return device
 
     def torch_dtype(self) -> torch.dtype:
@@ -103,7 +101,7 @@ def build(library: str, kind: str, config: Mapping[str, Any], source: str) -> nn
     """A network of a library's class, without memory for its parameters until they are filled in.
 
     Args:
-        library: "diffusers" or "transformers".
+        library: "diffusers", "transformers", or a module of ours with networks of diffusers' making.
         kind: name of the class.
         config: its description.
         source: what to blame in sentences.
@@ -119,10 +117,10 @@ def build(library: str, kind: str, config: Mapping[str, Any], source: str) -> nn
         if any(not 0 < config.get(name, 1) <= MOST_LAYERS for name in LAYER_COUNTS):
             raise ValueError(f"more than {MOST_LAYERS} layers, or none")
         with torch.device("meta"):
-            if library == "diffusers":
-                network = network_class.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-            else:
+            if library == "transformers":
                 network = network_class(network_class.config_class.from_dict(dict(config)))
+            else:
+                network = network_class.from_config({k: v for k, v in config.items() if not k.startswith("_")})
     except Exception as error:  # the libraries have no common class for what can be wrong with a description
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{source} does not describe a {kind} ({why}); download the model again") from error

@@ -43,6 +43,9 @@ class Sampling:
     """Steps of denoising; 0: as many as the model's authors take."""
     guidance: float = 0.0
     """How strongly the input is followed (classifier-free guidance); 0: as strongly as the model's authors do."""
+    strength: float = 0.0
+    """How noisy the renders of a plainer prior are made before they are drawn anew (mini); 1: drawn from noise alone; 0: as
+    noisy as the family does by itself."""
     temporal: bool = True
     """Let frames look at each other, so that what is made up stays the same over time: at the first frame (Zero123++,
     ImageDream; as STAG4D), or at the frames before and after (SyncDreamer; as Efficient4D)."""
@@ -50,7 +53,7 @@ class Sampling:
     """What the clip shows, for models that read (ImageDream): "a rose in a pot"."""
 
     def __post_init__(self) -> None:
-        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100))
+        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100), strength=(0, 1))
 
 
 @runtime_checkable

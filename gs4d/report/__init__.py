@@ -13,8 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..asset import Asset
 from ..clip import Clip, Track
-from ..config import Config, changes, to_record
+from ..config import Config
 from ..io.files import atomic_path
+from ..options import changes, to_record
 from .pictures import Comparison, compare, data_uri, spread, strip
 
 STRIP_FRAMES = 8

@@ -11,13 +11,13 @@ from itertools import groupby
 from pathlib import Path
 
 from .. import __version__
-from ..config import parse
 from ..errors import UserError, nearest
 from ..io.clips import CONSISTENT4D_AZIMUTHS
 from ..io.files import atomic_path, write_json
 from ..metrics.clip import load_clip
 from ..metrics.i3d import load_i3d
 from ..metrics.lpips import load_lpips
+from ..options import parse
 from .measure import GRID, METRICS, Networks, Scorer, columns
 from .pairs import ViewPair, natural, pair_views, parse_background
 from .tables import ScoreTable, Stat

@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import tyro
 
-from ..checkpoint import INDEX, read_asset, read_record
-from ..config import parse
+from ..checkpoint import read_asset
 from ..errors import UserError, require_ranges
 from ..export.page import glb_bytes, page_of
+from ..io.checkpoint import INDEX, read_record
+from ..options import parse
 from ..scene import YAxis
 
 ADDRESS = "127.0.0.1"  # never another: whoever can reach it sees the user's work

@@ -1,0 +1,108 @@
+"""How well priors draw the sides of a clip that they see from the front: python -m benchmarks.priors --clips data/fox
+
+Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16 views that lie farthest
+from the input, at 64x64 pixels over white. "repeat" takes the input picture for every view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from gs4d.clip import Orbit, premultiply
+from gs4d.io.clips import read_clip
+from gs4d.metrics.image import inside, mask_iou, psnr, psnr_inside
+from gs4d.prior import open_prior
+
+SIDE = 64
+FARTHEST = 12
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip to draw: its input, its farthest side cameras, and what they saw."""
+
+    name: str
+    frames: Tensor
+    source: Orbit
+    rig: list[Orbit]
+    truth: Float[Tensor, "v t s s 4"]
+
+
+def read_task(path: Path, chosen: list[int]) -> Task:
+    """The clip DATA/NAME at some of its frames."""
+    clip = read_clip(path.parent, path.name, resolution=256)
+    source, *sides = clip.tracks
+
+    def angle(azimuth: float) -> float:
+        return abs((azimuth - source.orbit.azimuth + 180) % 360 - 180)
+
+    far = sorted(sides, key=lambda track: -angle(track.orbit.azimuth))[:FARTHEST]
+    truth = torch.stack([torch.stack([small(track.images[t]) for t in chosen]) for track in far])
+    return Task(path.name, torch.stack([source.images[t] for t in chosen]), source.orbit, [track.orbit for track in far], truth)
+
+
+def small(picture: Tensor) -> Float[Tensor, "s s 4"]:
+    """A picture of 8-bit RGBA, premultiplied and reduced to SIDE pixels by means over areas."""
+    return F.interpolate(premultiply(picture).movedim(-1, 0)[None], (SIDE, SIDE), mode="area")[0].movedim(0, -1)
+
+
+def drawn(prior: str, task: Task, together: bool) -> Float[Tensor, "v t s s 4"]:
+    """What a prior makes of a task: frame by frame, or of all frames at once."""
+    if prior == "repeat":
+        return torch.stack([small(frame) for frame in task.frames]).expand(len(task.rig), -1, -1, -1, -1)
+    painter = open_prior(prior)
+    groups = [task.frames] if together else list(task.frames.split(1))
+    parts = [painter.views(group, task.source, task.rig, torch.Generator().manual_seed(0)).images for group in groups]
+    return torch.stack([torch.stack([small(picture) for picture in view]) for view in torch.cat(parts, 1)])
+
+
+def scores(pictures: Float[Tensor, "v t s s 4"], truth: Float[Tensor, "v t s s 4"]) -> list[float]:
+    """Mean PSNR and PSNR inside the object (dB), mask IoU, and flicker over the truth's own."""
+    rows = []
+    for a, b in zip(pictures.flatten(0, 1), truth.flatten(0, 1), strict=True):
+        x, y = ((p[..., :3] + 1 - p[..., 3:]).clamp(0, 1) for p in (a, b))
+        mask = inside(a[..., 3], b[..., 3])
+        rows.append([float(psnr(x, y)), float(psnr_inside(x, y, mask)), float(mask_iou(a[..., 3], b[..., 3]))])
+    return torch.tensor(rows).nanmean(0).tolist()
+
+
+def flicker(film: Float[Tensor, "v t s s 4"]) -> float:
+    """Mean change there and back between successive frames; at least three frames."""
+    return float((film[:, 1:-1] - (film[:, :-2] + film[:, 2:]) / 2).abs().mean())
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", nargs="+", type=Path, required=True, help="DATA/NAME of clips with NAME_pose0 and NAME_sync")
+    parser.add_argument("--priors", nargs="+", default=["repeat", "inflate", "lift"])
+    parser.add_argument("--frames", nargs="+", type=int, default=[0, 5, 10, 15])
+    parser.add_argument("--together", action="store_true", help="show priors all frames at once, not each alone")
+    parser.add_argument("--flicker", action="store_true", help="also draw every frame of the clip, for its flicker")
+    options = parser.parse_args()
+    print(
+        f"{'clip':10}{'prior':28}{'PSNR':>7}{'inside':>8}{'IoU':>7}{'s':>7}"
+        + ("  flicker / truth's" if options.flicker else "")
+    )
+    for path in options.clips:
+        task = read_task(path, options.frames)
+        for prior in options.priors:
+            began = time.perf_counter()
+            a, b, c = scores(drawn(prior, task, options.together), task.truth)
+            line = f"{path.name:10}{prior[-26:]:28}{a:7.2f}{b:8.2f}{c:7.3f}{time.perf_counter() - began:7.1f}"
+            if options.flicker:
+                whole = read_task(path, list(range(len(list(path.parent.glob(f"{path.name}_pose0/*.png"))))))
+                line += f"{flicker(drawn(prior, whole, True)) / flicker(whole.truth):10.2f}"
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

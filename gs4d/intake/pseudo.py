@@ -1,0 +1,63 @@
+"""Side views that a prior makes up for a clip that has none."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import require_ranges
+from ..io.clips import TRUST
+from ..prior import best_painter
+from ..prior.sampling import Sampling
+from .views import ViewsOptions, make_views
+
+
+@dataclass(frozen=True)
+class PseudoOptions:
+    """Side views for a clip that comes without any."""
+
+    prior: str = "auto"
+    """What draws them: auto (the best of those that come with gs4d), none, inflate, lift, or one with weights of its own, such
+    as zero123plus:FOLDER; preprocess/views.py --help lists them."""
+    pixels: bool = True
+    """Believe each pixel as far as the prior is sure of it, instead of all alike."""
+    steady: bool = True
+    """Believe less what differs from the frames before and after."""
+    batch: int = 4
+    """Frames that are drawn together, by priors for which that makes a difference."""
+    seed: int = 0
+    """Of all randomness."""
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        require_ranges("pseudo", self, batch=(1, 1000), seed=(0, 2**62))
+
+
+def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Path) -> Path | None:
+    """Draws what the clip lacks into ``out``; returns it, or None where the clip has side views or none are wanted.
+
+    Frames that were drawn there before with the same settings are kept.
+
+    Raises:
+        UserError: the prior is absent or wrong.
+    """
+    if options.prior == "none" or os.path.lexists(data_dir / f"{name}_sync") or not (data_dir / f"{name}_pose0").is_dir():
+        return None
+    prior = best_painter() if options.prior == "auto" else options.prior
+    print(f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may look like.")
+    folder = make_views(
+        ViewsOptions(
+            path=data_dir / f"{name}_pose0",
+            prior=prior,
+            batch=options.batch,
+            seed=options.seed,
+            sampling=options.sampling,
+            steady=options.steady,
+            overwrite=True,
+            out_dir=out,
+        )
+    )
+    if not options.pixels:
+        (folder / TRUST).unlink()
+    return out

@@ -1,0 +1,163 @@
+"""Typed options from files and the command line: dataclasses, whose every nested value is a flag."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import runpy
+import sys
+import types
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from .errors import UserError, nearest
+from .io.files import read_json
+
+T = TypeVar("T")
+
+
+def read_options(kind: type[T], path: Path) -> T:
+    """Options of a Python config file (one ``config = Config(...)``), or of a recorded ``config.json``.
+
+    Raises:
+        UserError: the file is absent, fails, or holds something else.
+    """
+    if not path.is_file():
+        known = [str(p) for p in sorted(Path("arguments").glob("*.py"))]
+        raise UserError(
+            f"config file {path} does not exist{nearest(str(path), known)}; there are: {', '.join(known) or 'none'}"
+        )
+    if path.suffix == ".json":
+        return from_record(kind, read_json(path, "config file"), str(path))
+    try:
+        value = runpy.run_path(str(path)).get("config")
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"config file {path} fails with {type(error).__name__}: {error}; correct it") from error
+    if not isinstance(value, kind):
+        what = "nothing" if value is None else f"a {type(value).__name__}"
+        wanted = f"config = {kind.__name__}(...) with {kind.__module__}.{kind.__name__}"
+        raise UserError(f"config file {path} sets config to {what}; it must say {wanted}")
+    return from_record(kind, to_record(value), f"config file {path}")
+
+
+def to_record(options: Any) -> dict[str, Any]:
+    """A dataclass of options as JSON values."""
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        if isinstance(value, (tuple, list)):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(options)
+
+
+def from_record(kind: type[T], record: Any, where: str) -> T:
+    """Builds a dataclass of options from JSON values, checking every key and type.
+
+    Raises:
+        UserError: a key is unknown or a value has the wrong type; ``where`` names the place.
+    """
+    if not isinstance(record, dict):
+        raise UserError(f"{where} is {record!r}, wanted the options of {kind.__name__}")
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(record) - set(names)):
+        raise UserError(f"{where} has the unknown option '{unknown[0]}'{nearest(unknown[0], names)}")
+    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in record.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, choices = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in choices:
+            return None
+        return _convert(next(c for c in choices if c is not type(None)), value, where)
+    if is_dataclass(hint):
+        return from_record(hint, value, where)  # type: ignore[arg-type]
+    if origin is Literal and any(value == choice and type(value) is type(choice) for choice in choices):
+        return value
+    if origin is tuple and isinstance(value, list):
+        kinds = [choices[0]] * len(value) if choices[-1] is Ellipsis else list(choices)
+        if len(kinds) == len(value):
+            return tuple(_convert(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    wanted = f"one of {', '.join(map(repr, choices))}" if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise UserError(f"{where} is {value!r}, wanted {wanted}")
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """``"fit.steps 3000 -> 500"`` for every value that differs between two records."""
+    rows = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            rows += changes(a, b, f"{prefix}{key}.")
+        elif a != b:
+            rows.append(f"{prefix}{key} {a!r} -> {b!r}")
+    return rows
+
+
+def parse(kind: type[T], arguments: list[str], *, default: T, program: str, description: str) -> T:
+    """Command-line flags over ``default``; every nested value has one, with '-' or '_' between words.
+
+    Raises:
+        UserError: a flag is unknown (with the nearest one) or its value has the wrong type.
+    """
+    caught = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
+            return tyro.cli(kind, args=arguments, default=default, prog=program, description=description, use_underscores=True)
+    except SystemExit as stop:
+        if not stop.code:
+            sys.stdout.write(caught.getvalue())
+            raise
+        said = " ".join(re.sub(r"[^\x20-\x7e\n]", " ", caught.getvalue()).split())
+    if match := re.search(r"Unrecognized options: (.+?),? -{9}", said):
+        words = match[1].split(", ")
+        flag = next((word for word in words if word.startswith("-")), words[0])
+        known = [f"--{name}" for name in _flags(to_record(default))]
+        raise UserError(
+            f"unknown option {flag}{nearest(flag.replace('-', '_').replace('__', '--', 1), known)}; see {program} --help"
+        )
+    match = re.search(r"-{9,} (.+?) -{9,}", said)
+    sentence = re.sub(r"^Error parsing \w+: ", "", match[1] if match else said)
+    raise UserError(f"{sentence}; see {program} --help")
+
+
+def _flags(record: dict[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key, value in record.items():
+        names += _flags(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return names
+
+
+def split_config_flag(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """Takes ``--configs FILE`` (or ``--configs=FILE``) out of the arguments."""
+    rest, found = list(arguments), None
+    for i, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--configs", "--config"):
+            following = arguments[i + 1 : i + 2]
+            if not value and (not following or following[0].startswith("-")):
+                raise UserError("--configs wants a file, for example --configs arguments/i2v.py")
+            found = Path(value or following[0])
+            del rest[i : i + (1 if value else 2)]
+            break
+    return found, rest

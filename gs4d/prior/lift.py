@@ -1,0 +1,159 @@
+"""The prior that comes with gs4d: a small network that says what lies behind the pixels of a clip's frames.
+
+Every frame becomes a solid (``solid.py``) in one pass over the whole clip; views are renders of the solids, and so agree with
+each other by construction. Where the weights come from, and how good they are: docs/lift.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
+from ..errors import UserError
+from ..gaussians import Gaussians
+from ..geometry import SH_C0
+from ..io.images import resize_rgba, to_bytes
+from ..io.weights import fill, read_weights
+from ..render import render
+from . import LIFT_WEIGHTS, Views
+from .inflate import half_thickness
+from .lift_net import LiftNet, LiftShape, camera_numbers
+from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians, steps_at
+
+FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
+SIDE = 256  # pixels of the views at most
+TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
+SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
+
+
+def open_lift(where: str) -> Lift:
+    """The prior that comes with gs4d, or one that was trained by ``python -m gs4d.prior.train --model lift``.
+
+    Args:
+        where: a file of weights; empty for those that come with gs4d.
+
+    Raises:
+        UserError: the file is absent, damaged, or of another network.
+    """
+    return Lift(read_lift(Path(where) if where else LIFT_WEIGHTS))
+
+
+@cache
+def read_lift(path: Path) -> LiftNet:
+    """The network of a file of weights, frozen, in float32.
+
+    Raises:
+        UserError: see ``open_lift``.
+    """
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    weights = {name: value.float() for name, value in read_weights(path).items()}
+    return fill(LiftNet(_shape(path)), weights, str(path))
+
+
+def _shape(path: Path) -> LiftShape:
+    """The sizes that stand in the file; the default ones where none do."""
+    with safe_open(path, "pt") as file:
+        said = (file.metadata() or {}).get("shape", "{}")
+    try:
+        shape = LiftShape(**json.loads(said))
+        ranges = {"side": 512, "layers": 256, "patch": 64, "width": 4096, "depth": 64, "heads": 64, "refine": 1024}
+        if any(not isinstance(v, int) or not 0 < v <= ranges[k] for k, v in shape.record().items()):
+            raise ValueError("a size is out of range")
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} does not describe a lift network ({error}); take another file") from error
+    return shape
+
+
+class Lift:
+    """A ``ViewPrior``: every frame's solid, drawn."""
+
+    context: ClassVar[str] = "clip"  # frames look at each other
+    weights: ClassVar[list[dict[str, str]]] = [{"name": "gs4d lift", "licence": "Apache-2.0"}]
+
+    def __init__(self, network: LiftNet) -> None:
+        self.network = network
+
+    def views(
+        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+    ) -> Views:
+        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default."""
+        if frames.shape[1] != frames.shape[2]:
+            raise UserError(f"lift wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+        side = min(frames.shape[1], SIDE)
+        orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
+        cameras = cameras_of(orbits, width=side, height=side)
+        drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
+        trust = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
+        for t, solid in enumerate(lift(self.network, frames, source)):
+            gaussians, sureness = detailed_gaussians(solid, frames[t], source)
+            seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
+            sure = render(gaussians.replace(sh=((sureness[:, None, None] - 0.5) / SH_C0).expand(-1, 1, 3)), cameras)
+            straight = seen.rgb / seen.alpha.clamp_min(1e-6)[..., None]
+            drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([straight, seen.alpha[..., None]], -1)))
+            trust[:, t] = (TRUST * sure.rgb[..., 0].clamp(0, 1)).round().to(torch.uint8)
+        return Views(orbits, drawn, trust)
+
+
+def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> list[Solid]:
+    """The solids of a clip's frames.
+
+    Args:
+        network: trained.
+        frames: RGBA with straight alpha, square.
+        source: their camera.
+    """
+    pictures, thickness, camera = network_inputs(frames, source, network.shape.side)
+    device = network.place.device
+    with torch.no_grad():
+        logits, colors = network(*(x[None].to(device) for x in (pictures, thickness, camera)))
+        occupancy = logits[0].cpu().sigmoid() * (pictures[:, 3:] > 0)
+        colors = F.interpolate(colors[0].cpu(), occupancy.shape[1:], mode="trilinear", align_corners=False).clamp(0, 1)
+    return [Solid(*pair) for pair in zip(occupancy, colors, strict=True)]
+
+
+def network_inputs(
+    frames: UInt8[Tensor, "t h w 4"], source: Orbit, side: int
+) -> tuple[Float[Tensor, "t 4 s s"], Float[Tensor, "t s s"], Float[Tensor, "3"]]:
+    """What the network sees of a clip: small premultiplied pictures, inflated silhouettes, the camera."""
+    small = torch.stack([torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()) for frame in frames])
+    pictures = premultiply(small).movedim(-1, 1)
+    pixel = 2 * source.radius * math.tan(math.radians(source.fov / 2)) / side / REACH
+    masks = (pictures[:, 3] > 0.5).numpy()
+    thickness = np.stack([half_thickness(mask) for mask in masks]) * pixel
+    return pictures, torch.from_numpy(thickness).float(), torch.tensor(camera_numbers(source))
+
+
+def detailed_gaussians(
+    solid: Solid, frame: UInt8[Tensor, "h w 4"], source: Orbit, times: int = FINER
+) -> tuple[Gaussians, Float[Tensor, "n"]]:
+    """The Gaussians of a solid, with the frame's own outline and colours where it shows the surface; and how sure each is.
+
+    Args:
+        solid: of the frame.
+        frame: RGBA with straight alpha, square.
+        source: its camera.
+        times: cells per cell of the solid, along every axis.
+    """
+    fine = finer(solid, times)
+    layers, side, _ = fine.occupancy.shape
+    picture = premultiply(torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()))
+    occupancy = fine.occupancy * (picture[..., 3] > 0.5)
+    order = torch.arange(layers, dtype=torch.float32)[:, None, None]
+    first = torch.where(occupancy > SURFACE, order, torch.inf).amin(0)
+    shown = (order <= first + SHOWN * times)[None]
+    own = (picture[..., :3] / picture[..., 3:].clamp_min(1e-6)).clamp(0, 1).movedim(-1, 0)[:, None]
+    fine = Solid(occupancy, torch.where(shown, own, fine.colors))
+    return solid_gaussians(fine, source), steps_at(occupancy, skin(occupancy), times).clamp(0, 1)

@@ -1,0 +1,59 @@
+"""Trains a network that comes with gs4d: python -m gs4d.prior.train --model lift --config arguments/train_lift.py"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve those that make lessons
+
+from ...errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from .loop import Course, TrainOptions
+
+ABOUT = "Trains lift or mini. --config FILE takes defaults from a Python file with config = TrainOptions(...)."
+
+
+def course_of(options: TrainOptions) -> Course:
+    """What the model learns.
+
+    Raises:
+        UserError: packages are missing, or there is no such prior to draw anew.
+    """
+    if options.model == "lift":
+        from .lift import LiftCourse
+
+        return LiftCourse(options.school(), options.lift)
+    try:
+        from .mini import MiniCourse
+    except ImportError:
+        raise UserError(
+            "training mini needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'"
+        ) from None
+    return MiniCourse(options.school(), options.base, options.lessons / "albums")
+
+
+def main(arguments: list[str]) -> int:
+    """Parses, trains, and says where the results are; the exit code."""
+    from ...options import parse, read_options, split_config_flag
+    from .loop import TrainOptions, train
+
+    try:
+        path, rest = split_config_flag(arguments)
+        default = read_options(TrainOptions, path) if path else TrainOptions()
+        options = parse(TrainOptions, rest, default=default, program="python -m gs4d.prior.train", description=ABOUT)
+        folder = train(options, course_of(options))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Interrupted:
+        print("\nStopped; everything so far is saved. To go on, give the same command with --resume", file=sys.stderr)
+        return 130
+    print(f"\nFinished. Look at:\n  {folder / 'curves.png'}\n  {folder / 'weights.safetensors'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""What ``lift`` learns: from frames of a lesson to its solid and its colours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...clip import cameras_of, over_white, premultiply
+from ...io.files import atomic_path
+from ...io.images import to_bytes
+from ...metrics.image import inside, mask_iou, psnr, psnr_inside
+from ...render import render
+from ..lift import detailed_gaussians, lift, network_inputs
+from ..lift_net import LiftNet, LiftShape
+from .lessons import SIDE, VIEWS, Lesson, School, view_orbits
+
+COLOR_WEIGHT = 2.0
+HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
+
+
+@dataclass(frozen=True)
+class LiftCourse:
+    """Lessons for lift; a sample is a clip, or single frames of it.
+
+    Attributes:
+        school: where lessons come from.
+        shape: of the network.
+    """
+
+    school: School
+    shape: LiftShape = field(default_factory=LiftShape)
+    kept: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, compare=False)
+
+    def network(self) -> LiftNet:
+        """A network that has learnt nothing."""
+        return LiftNet(self.shape)
+
+    def metadata(self) -> dict[str, str]:
+        """The network's sizes."""
+        return {"shape": json.dumps(self.shape.record())}
+
+    def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
+        """A lesson with changes drawn from ``seed`` that a video could have."""
+        if lesson not in self.kept:
+            self.kept[lesson] = _prepare(self.school.lesson(lesson))
+        frames, thickness, camera, occupancy, colors, seen = self.kept[lesson]
+        draw = torch.Generator().manual_seed(seed)
+        pictures, colors = augment(premultiply(frames), colors.float() / 255, draw)
+        sample = {
+            "pictures": pictures.movedim(-1, 1),
+            "thickness": thickness.float(),
+            "camera": camera,
+            "occupancy": torch.from_numpy(np.unpackbits(occupancy.numpy(), axis=-1)),
+            "colors": colors.movedim(-1, 1),
+            "seen": torch.from_numpy(np.unpackbits(seen.numpy(), axis=-1)),
+        }
+        if torch.rand((), generator=draw) < 0.5:
+            sample = {name: value if name == "camera" else value.flip(-1) for name, value in sample.items()}
+        return sample
+
+    def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """Cross entropy of occupancy behind the object's pixels, and error of colours near surfaces; means over samples."""
+        b, t = batch["pictures"].shape[:2]
+        together = (4, 4, 2, 1)[step % 4]  # frames that are seen together: a clip, two of its frames, or a picture
+        rows = {
+            name: value.reshape(b * t // together, together, *value.shape[2:])
+            for name, value in batch.items()
+            if name != "camera"
+        }
+        camera = batch["camera"].repeat_interleave(t // together, 0)
+        logits, colors = network(rows["pictures"], rows["thickness"], camera)
+        columns = (rows["pictures"][:, :, 3:] > 0).float()
+        surprise = F.binary_cross_entropy_with_logits(logits, rows["occupancy"].float(), reduction="none") * columns
+        solid = _mean(surprise, columns.expand_as(surprise), b)
+        where = rows["seen"][:, :, None].float()
+        color = _mean((colors - rows["colors"]).square() * where, where.expand_as(rows["colors"]), b)
+        return {"loss": solid.mean() + COLOR_WEIGHT * color.mean(), "solid": solid.mean(), "color": color.mean()}
+
+    def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
+        """Views of lessons that are never learnt from, as the network draws them, against the truth."""
+        rows, sheet = [], []
+        for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
+            lesson = self.school.lesson(number)
+            cameras = cameras_of(view_orbits(lesson.source), width=SIDE, height=SIDE)
+            solids = lift(network, lesson.frames, lesson.source)
+            for t in range(0, len(solids), 2):
+                gaussians, _ = detailed_gaussians(solids[t], lesson.frames[t], lesson.source)
+                drawn = render(gaussians, cameras)
+                truth, coverage = over_white(lesson.views[:, t])
+                for v in range(2, VIEWS - 1):
+                    mask = inside(drawn.alpha[v], coverage[v, ..., 0])
+                    scores = psnr(drawn.rgb[v], truth[v]), psnr_inside(drawn.rgb[v], truth[v], mask)
+                    rows.append([*scores, mask_iou(drawn.alpha[v], coverage[v, ..., 0])])
+                if t == 0:
+                    sheet += [torch.cat(list(drawn.rgb[::2]), 1), torch.cat(list(truth[::2]), 1)]
+        with atomic_path(folder / f"held_out_{step:06d}.png") as part:
+            Image.fromarray(to_bytes(torch.cat(sheet[:16]))).save(part)
+        means = torch.tensor(rows).nanmean(0).tolist()
+        return dict(zip(("psnr", "psnr_inside", "iou"), means, strict=True))
+
+
+def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "samples"]:
+    """Mean per sample, so that a batch's loss is the mean over samples however it is split."""
+    return values.reshape(samples, -1).sum(1) / weights.reshape(samples, -1).sum(1).clamp_min(1)
+
+
+def _prepare(lesson: Lesson) -> tuple[Tensor, ...]:
+    _, thickness, camera = network_inputs(lesson.frames, lesson.source, SIDE)
+    packed = [torch.from_numpy(np.packbits(bits.numpy(), axis=-1)) for bits in (lesson.occupancy, lesson.seen)]
+    return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1]
+
+
+def augment(
+    pictures: Float[Tensor, "t h w 4"], colors: Float[Tensor, "t d h w 3"], draw: torch.Generator
+) -> tuple[Float[Tensor, "t h w 4"], Float[Tensor, "t d h w 3"]]:
+    """Other exposure and tint in pictures and truth; blur, noise and a worse mask in the pictures alone."""
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=draw)
+
+    gain, gamma = (0.75 + 0.5 * rand(1)) * (0.92 + 0.16 * rand(3)), 2 ** (rand(1) - 0.5)
+    rgb, alpha = pictures[..., :3], pictures[..., 3:]
+    straight = (rgb / alpha.clamp_min(1 / 255)).clamp(0, 1).pow(gamma).mul(gain).clamp(0, 1)
+    colors = colors.pow(gamma).mul(gain).clamp(0, 1)
+    if rand(1) < 0.4:
+        rough = torch.randn(len(pictures) if rand(1) < 0.5 else 1, 16, 16, 3, generator=draw).movedim(-1, 1)
+        texture = F.interpolate(rough, pictures.shape[1:3], mode="bilinear").movedim(1, -1)
+        straight = straight + 0.05 * rand(1) * texture
+    if rand(1) < 0.5:
+        straight = straight + 0.04 * rand(1) * torch.randn(straight.shape, generator=draw)
+    if rand(1) < 0.3:
+        edge = 0.3 * (rand(1) - 0.5)
+        alpha = ((alpha - 0.5) * (1 + 2 * rand(1)) + 0.5 + edge).clamp(0, 1) * (alpha > 0)
+    out = torch.cat([straight.clamp(0, 1) * alpha, alpha], -1)
+    if rand(1) < 0.3:
+        soft = F.avg_pool2d(out.movedim(-1, 1), 3, 1, 1, count_include_pad=False).movedim(1, -1)
+        out = torch.lerp(out, soft, rand(1)) * (pictures[..., 3:] > 0)
+    return out, colors

@@ -1,0 +1,330 @@
+"""The loop that trains the networks that come with gs4d, on one CPU or GPU or, through accelerate, on many.
+
+What a step sees depends on the seed and the step alone: the processes share it out, and a resumed run goes on to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ...errors import Interrupted, UserError, interruptible, require_ranges
+from ...io.checkpoint import read_checkpoint, write_checkpoint
+from ...io.files import atomic_path, write_json
+from ...io.weights import fill, read_weights
+from ...native import set_threads
+from ...options import to_record
+from ..lift_net import LiftShape
+from .lessons import School
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+BETAS = (0.9, 0.98)
+MESHES = (".glb", ".gltf")
+
+
+@runtime_checkable
+class Course(Protocol):
+    """What a network learns, and from what."""
+
+    def network(self) -> nn.Module:
+        """A network that has learnt nothing."""
+        ...
+
+    def metadata(self) -> dict[str, str]:
+        """What the file of weights says of the network."""
+        ...
+
+    def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
+        """One sample of a lesson; ``seed`` is of all its randomness."""
+        ...
+
+    def loss(self, network: Any, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """``loss`` and others worth a curve: means over the samples of a batch."""
+        ...
+
+    def measure(self, network: Any, folder: Path, step: int) -> dict[str, float]:
+        """How good the averaged network is, for the curves; leaves a picture of it in ``folder``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a network is trained."""
+
+    model: Literal["lift", "mini"] = "lift"
+    lift: LiftShape = field(default_factory=LiftShape)
+    """Sizes of lift's network; side and layers are those of the lessons."""
+    out: Path = Path("output/lift")
+    """Where weights, curves and pictures go."""
+    lessons: Path = Path("data/lessons")
+    """Where lessons are kept once they are made; they may be deleted at any time."""
+    meshes: Path | None = None
+    """Folder of animated .glb and .gltf files to learn from beside procedural objects."""
+    base: str = "lift"
+    """What mini draws anew: lift, a lift that was trained elsewhere as lift:FILE, or inflate."""
+    start: Path | None = None
+    """Weights to begin with, such as the shipped ones."""
+    steps: int = 4000
+    batch: int = 8
+    """Lessons per step and process."""
+    first_lessons: int = 600
+    """Different lessons that the first step draws from; every step adds ``lessons_per_step``."""
+    lessons_per_step: float = 2.0
+    most_lessons: int = 12000
+    learning_rate: float = 6e-4
+    warmup: int = 100
+    """Steps in which the rate rises."""
+    cooldown: float = 0.3
+    """Share of the steps, the last ones, in which the rate falls to nothing; before, it is constant, so that a run can be made
+    longer by resuming it with more steps."""
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    average: float = 0.998
+    """Decay of the moving average of the weights, which is what is kept."""
+    precision: Literal["bf16", "no"] = "bf16"
+    seed: int = 0
+    workers: int = 1
+    """Processes that make lessons ahead."""
+    threads: int = 0
+    """CPU threads, 0 for all cores."""
+    measure_every: int = 250
+    """Steps between two looks at what was learnt."""
+    checkpoint_seconds: float = 120.0
+    resume: bool = False
+    """Go on from the state in ``out``."""
+
+    def __post_init__(self) -> None:
+        require_ranges("train", self, steps=(1, 10**8), batch=(1, 10**5), first_lessons=(1, 10**9), most_lessons=(1, 10**9))
+        require_ranges("train", self, lessons_per_step=(0, 1e6), learning_rate=(0, 1), warmup=(0, 10**8), cooldown=(0, 1))
+        require_ranges("train", self, weight_decay=(0, 1), clip=(0, 1e9), average=(0, 1), workers=(0, 256), threads=(0, 1024))
+
+    def school(self) -> School:
+        """Where lessons come from.
+
+        Raises:
+            UserError: the folder of meshes holds none.
+        """
+        meshes = sorted(p for p in self.meshes.rglob("*") if p.suffix in MESHES) if self.meshes else []
+        if self.meshes and not meshes:
+            raise UserError(f"--meshes {self.meshes} holds no .glb or .gltf file; without it, all objects are procedural")
+        return School(self.lessons, tuple(meshes))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        rise = min((step + 1) / max(self.warmup, 1), 1.0)
+        fall = min((self.steps - step) / max(self.cooldown * self.steps, 1), 1.0)
+        return self.learning_rate * rise * fall
+
+    def known_lessons(self, step: int) -> int:
+        """Number of lessons that a step draws from."""
+        return min(self.first_lessons + int(self.lessons_per_step * step), self.most_lessons)
+
+
+class Trainer:
+    """Network, average, optimizer, and the step that takes them further."""
+
+    def __init__(self, options: TrainOptions, course: Course) -> None:
+        """Prepares for one process or, under a launcher, for many.
+
+        Raises:
+            UserError: accelerate is missing, or the weights to start with are wrong.
+        """
+        self.options, self.course = options, course
+        self.accelerator = _accelerator(options)
+        torch.manual_seed(options.seed)
+        network = course.network()
+        if options.start is not None:
+            fill(network, read_weights(options.start), str(options.start)).train().requires_grad_(True)
+        self.average = deepcopy(network).eval().requires_grad_(False).to(self.accelerator.device)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, betas=BETAS, weight_decay=options.weight_decay)
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+
+    def advance(self) -> dict[str, float]:
+        """One step; returns its losses, means over all processes."""
+        o, accelerator = self.options, self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = o.rate(self.step)
+        rows = draw(o, self.step, o.batch * accelerator.num_processes)[accelerator.process_index :: accelerator.num_processes]
+        samples = [self.course.sample(lesson, seed) for lesson, seed in rows]
+        batch = {name: torch.stack([s[name] for s in samples]).to(accelerator.device) for name in samples[0]}
+        losses = self.course.loss(self.network, batch, self.step)
+        if not losses["loss"].isfinite():
+            raise UserError(f"the loss is {losses['loss'].item()} at step {self.step}; lower --learning_rate and use --resume")
+        accelerator.backward(losses["loss"])
+        accelerator.clip_grad_norm_(self.network.parameters(), o.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(o.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.bare().parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        self.step += 1
+        return {name: float(accelerator.reduce(value.detach(), "mean")) for name, value in losses.items()}  # pyright: ignore[reportArgumentType]
+
+    def bare(self) -> nn.Module:
+        """The network without what accelerate wrapped around it."""
+        return self.accelerator.unwrap_model(self.network)
+
+    def save(self, folder: Path) -> None:
+        """Writes the whole state, and the average alone as ``weights.safetensors`` in half precision; one process does it."""
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"network.{k}": v for k, v in self.bare().state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+        record = {"step": self.step, "seconds": self.seconds, "history": self.history}
+        write_checkpoint(folder, tensors, record)
+        with atomic_path(folder / "weights.safetensors") as part:
+            save_file(
+                {k: v.half().contiguous().cpu() for k, v in self.average.state_dict().items()}, part, self.course.metadata()
+            )
+        write_json(folder / "history.json", {**self.provenance(), "history": self.history})
+
+    def restore(self, folder: Path) -> None:
+        """Takes up what ``save`` wrote.
+
+        Raises:
+            UserError: there is nothing, or it is damaged or of another network.
+        """
+        tensors, record = read_checkpoint(folder)
+        try:
+            for name, network in (("network", self.bare()), ("average", self.average)):
+                part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+                network.load_state_dict(part)
+            state = self.optimizer.state_dict()
+            for key, value in tensors.items():
+                kind, _, rest = key.partition(".")
+                if kind == "optimizer":
+                    slot, _, entry = rest.partition(".")
+                    state["state"].setdefault(int(slot), {})[entry] = value
+            self.optimizer.load_state_dict(state)
+            self.step, self.seconds, self.history = record["step"], record["seconds"], record["history"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"the state in {folder} is of another network ({error}); train without --resume") from error
+
+    def provenance(self) -> dict[str, Any]:
+        """What a model card wants to know."""
+        return {
+            "steps": self.step,
+            "seconds": round(self.seconds),
+            "samples": self.step * self.options.batch * self.accelerator.num_processes,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
+            "processes": self.accelerator.num_processes,
+            "parameters": sum(p.numel() for p in self.average.parameters()),
+            "options": to_record(self.options),
+        }
+
+
+def draw(options: TrainOptions, step: int, count: int) -> list[tuple[int, int]]:
+    """The (lesson, seed) pairs of a step."""
+    generator = torch.Generator().manual_seed((options.seed * 1_000_003 + step) % 2**63)
+    lessons = torch.randint(options.known_lessons(step), (count,), generator=generator).tolist()
+    seeds = torch.randint(2**62, (count,), generator=generator).tolist()
+    return list(zip(lessons, seeds, strict=True))
+
+
+def train(options: TrainOptions, course: Course) -> Path:
+    """Trains and leaves weights, state, curves and pictures in ``options.out``.
+
+    Raises:
+        UserError: something is absent or wrong; the sentence says what to do.
+        Interrupted: Ctrl-C; the state is saved.
+    """
+    set_threads(options.threads)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    folder = options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(options, course)
+    if options.resume:
+        trainer.restore(folder)
+    main = trainer.accelerator.is_main_process
+    began, saved = time.monotonic() - trainer.seconds, time.monotonic()
+    bar = tqdm(total=options.steps, initial=trainer.step, desc=options.model, unit="step", dynamic_ncols=True, disable=not main)
+    with _lessons_ahead(options, main), interruptible() as interrupted, bar:
+        while trainer.step < options.steps:
+            losses = trainer.advance()
+            trainer.seconds = time.monotonic() - began
+            bar.set_postfix_str(", ".join(f"{name} {value:.4f}" for name, value in losses.items()), refresh=False)
+            bar.update()
+            row: dict[str, float] = {"step": trainer.step, "seconds": round(trainer.seconds, 1), **losses}
+            if trainer.step % options.measure_every == 0 or trainer.step == options.steps:
+                if main:
+                    row |= course.measure(trainer.average, folder, trainer.step)
+                trainer.accelerator.wait_for_everyone()
+            trainer.history.append(row)
+            if interrupted() or time.monotonic() - saved > options.checkpoint_seconds:
+                trainer.save(folder)
+                saved = time.monotonic()
+            if interrupted():
+                raise Interrupted
+    trainer.save(folder)
+    write_curves(folder)
+    return folder
+
+
+@contextmanager
+def _lessons_ahead(options: TrainOptions, main: bool) -> Iterator[None]:
+    """Has other processes make the lessons that are not kept yet, in the order in which they are wanted."""
+    if not main or not options.workers:
+        yield
+        return
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        school = options.school()
+        missing = [n for n in range(options.known_lessons(options.steps)) if not school.path(n).is_file()]
+        for number in missing:
+            pool.submit(school.prepare, number)
+        try:
+            yield
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _accelerator(options: TrainOptions) -> Accelerator:
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise UserError("training needs the package accelerate; run: pip install 'gs4d[train]'") from None
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=options.precision)
+
+
+def write_curves(folder: Path) -> None:
+    """Draws the curves of ``history.json`` as ``curves.png``."""
+    from matplotlib.figure import Figure
+
+    history = json.loads((folder / "history.json").read_text())["history"]
+    names = [name for name in dict.fromkeys(k for row in history for k in row) if name not in ("step", "seconds")]
+    columns = min(3, len(names))
+    figure = Figure(figsize=(4 * columns, 2.6 * math.ceil(len(names) / columns)), layout="constrained")
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(math.ceil(len(names) / columns), columns, i + 1)
+        rows = [(row["step"], row[name]) for row in history if name in row]
+        window = max(len(rows) // 100, 1)
+        groups = [rows[k : k + window] for k in range(0, len(rows), window)]
+        axes.plot([g[-1][0] for g in groups], [sum(v for _, v in g) / len(g) for g in groups])
+        axes.set_title(name)
+        axes.set_xlabel("step")
+    with atomic_path(folder / "curves.png") as part:
+        figure.savefig(part, format="png", dpi=90)

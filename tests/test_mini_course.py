@@ -1,0 +1,160 @@
+"""What ``mini`` is taught: true lessons, the renders beside them, and a few steps of a tiny network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gs4d.clip import Orbit, cameras_of, premultiply
+from gs4d.errors import UserError
+from gs4d.prior import open_prior
+from gs4d.prior.mini_net import NOTHING, pluecker
+from gs4d.prior.train import mini as course_module
+from gs4d.prior.train.__main__ import course_of
+from gs4d.prior.train.lessons import VIEWS, School
+from gs4d.prior.train.loop import Trainer, TrainOptions, train
+from gs4d.prior.train.mini import MiniCourse
+
+TINY: dict[str, Any] = {"patch": 16, "width": 32, "num_hidden_layers": 2, "heads": 2, "refine": 8}
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> MiniCourse:
+    folder = tmp_path_factory.mktemp("school")
+    return MiniCourse(School(folder / "lessons"), "inflate", folder / "albums", TINY)
+
+
+def batch_of(course: MiniCourse, seeds: range, lesson: int = 0) -> dict[str, Tensor]:
+    samples = [course.sample(lesson, seed) for seed in seeds]
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def test_an_album_is_the_lesson_and_what_the_plainer_prior_makes_of_two_of_its_views(course: MiniCourse):
+    album, again, lesson = course.album(0), course.album(0), course.school.lesson(0)
+    assert torch.equal(album.renders, again.renders), "read again where it was kept"
+    assert album.orbits == again.orbits
+    assert album.inputs == again.inputs
+    assert torch.equal(album.pictures[0], lesson.frames)
+    assert torch.equal(album.pictures[1:], lesson.views)
+    first, second = album.inputs
+    assert first == 0 < second <= VIEWS
+    drawn = open_prior("inflate").views(album.pictures[second], album.orbits[second], album.orbits, torch.Generator())
+    assert torch.equal(album.renders[1], drawn.images)
+
+
+def test_samples_are_their_seeds(course: MiniCourse):
+    first, again, other = course.sample(0, 5), course.sample(0, 5), course.sample(0, 6)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["clean"], other["clean"])
+
+
+def test_clean_views_are_the_lessons_seen_by_the_cameras_whose_rays_are_told(course: MiniCourse):
+    """Their masks are those of the lesson's views that have these rays, plain or mirrored: the ring is its own mirror image."""
+    album = course.album(0)
+    masks = premultiply(album.pictures)[..., 3]
+    signs = torch.tensor([1.0, -1, -1, -1, 1, 1])[:, None, None]
+    moving = 0
+    for seed in range(12):
+        sample = course.sample(0, seed)
+        fits = []
+        for i in album.inputs:
+            places = [Orbit(o.azimuth - album.orbits[i].azimuth, o.elevation, o.radius, o.fov) for o in album.orbits]
+            plain = pluecker(cameras_of(places, width=64, height=64))
+            for rays, seen in ((plain, masks), ((plain * signs).flip(-1), masks.flip(-1))):
+                off = (sample["rays"][1:, :, None] - rays).abs().amax((-1, -2, -3))
+                if off.amin(-1).max() < 1e-4:
+                    which = off.argmin(-1)
+                    fits.append((sample["clean"][:, :, 3] / 2 + 0.5 - seen[which, torch.arange(4)]).abs().max().item())
+        moving += int((which[:, 0] != which[:, 1]).any())
+        assert min(fits) < 1e-5
+    assert 0 < moving < 12, "some cameras move while time goes on"
+
+
+def test_what_is_told_is_sometimes_kept_back(course: MiniCourse):
+    batch = batch_of(course, range(60))
+    for name, least in (("rendered", 3), ("source", 1), ("motion", 3)):
+        kept_back = (batch[name].flatten(1) if batch[name].ndim > 1 else batch[name][:, None]).eq(NOTHING).all(1)
+        assert least <= kept_back.sum() < 40, name
+    same = (batch["noise"][:, :, :1] == batch["noise"]).flatten(1).all(1)
+    assert 15 < same.sum() < 45, "and noise is sometimes the same in all frames"
+    assert batch["abar"].min() < 0.05
+    assert batch["abar"].max() > 0.6
+
+
+def test_a_few_steps_lower_the_loss_and_a_network_that_learnt_nothing_has_that_of_the_linear_guess(course: MiniCourse):
+    torch.manual_seed(0)
+    network, batch = course.network(), batch_of(course, range(4))
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    losses = []
+    for step in range(12):
+        found = course.loss(network, batch, step)
+        found["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append({name: value.item() for name, value in found.items()})
+    told = {name: batch[name] for name in ("rendered", "abar")}
+    a2 = told["abar"].view(-1, 1, 1, 1, 1, 1)
+    noisy = a2.sqrt() * batch["clean"] + (1 - a2).sqrt() * batch["noise"]
+    precision = 1 / 0.35**2 + a2 / (1 - a2)
+    guess = (told["rendered"] / 0.35**2 + a2.sqrt() * noisy / (1 - a2)) / precision
+    error = guess - batch["clean"]
+    assert losses[0]["picture"] == pytest.approx(error.square().mean().item(), rel=1e-3)
+    assert losses[0]["loss"] == pytest.approx((error.square() * precision).mean().item(), rel=1e-3)
+    assert losses[-1]["loss"] < 0.8 * losses[0]["loss"]
+
+
+def test_a_batch_costs_the_mean_of_its_samples(course: MiniCourse):
+    network = course.network()
+    whole = course.loss(network, batch_of(course, range(4)), 0)["loss"].item()
+    halves = [course.loss(network, batch_of(course, some), 0)["loss"].item() for some in (range(2), range(2, 4))]
+    assert whole == pytest.approx(sum(halves) / 2, rel=1e-5)
+
+
+def test_a_measured_network_opens_as_users_open_it(course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(course_module, "HELD_OUT", 0)  # the lesson that is there
+    monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
+    monkeypatch.setattr(course_module, "VIEWS", 5)
+    network = course.network()
+    scores = course.measure(network, tmp_path, 7)
+    assert scores.keys() == {f"{base}{name}" for base in ("", "rendered_") for name in ("psnr", "psnr_inside", "iou")}
+    assert 5 < scores["psnr"] < scores["rendered_psnr"], "noise that was not taken away makes it worse"
+    assert (tmp_path / "held_out_000007.png").stat().st_size > 1000
+    opened = open_prior(f"mini:{tmp_path / 'model'}").networks.transformer
+    for name, value in network.state_dict().items():
+        assert torch.equal(opened.state_dict()[name], value.half().float())
+
+
+def test_a_resumed_run_is_the_run_that_was_not_cut(course: MiniCourse, tmp_path: Path):
+    options = TrainOptions(model="mini", steps=4, batch=1, first_lessons=1, lessons_per_step=0.0, warmup=1, workers=0)
+    whole, cut, resumed = Trainer(options, course), Trainer(options, course), Trainer(options, course)
+    losses = [whole.advance() for _ in range(4)]
+    assert losses[:2] == [cut.advance() for _ in range(2)]
+    cut.save(tmp_path)
+    resumed.restore(tmp_path)
+    assert losses[2:] == [resumed.advance() for _ in range(2)]
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, resumed.average.state_dict()[name]), name
+
+
+def test_a_run_leaves_a_model_that_draws(course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(course_module, "HELD_OUT", 0)
+    monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
+    monkeypatch.setattr(course_module, "VIEWS", 5)
+    options = TrainOptions(
+        model="mini", out=tmp_path, steps=1, batch=1, first_lessons=1, lessons_per_step=0.0, workers=0, threads=1
+    )
+    train(options, course)
+    prior = open_prior(f"mini:{tmp_path / 'model'}")
+    images = prior.views(course.album(0).pictures[0, :2], Orbit(), [Orbit(90.0)], torch.Generator()).images
+    assert images.shape == (1, 2, 64, 64, 4)
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_the_command_teaches_mini_from_the_prior_that_is_named(tmp_path: Path):
+    made = course_of(TrainOptions(model="mini", base="inflate", lessons=tmp_path))
+    assert isinstance(made, MiniCourse)
+    assert made.base == "inflate"
+    with pytest.raises(UserError, match=r"--base is 'zero123'; mini draws anew what one of these renders: lift, inflate"):
+        course_of(TrainOptions(model="mini", base="zero123", lessons=tmp_path))
