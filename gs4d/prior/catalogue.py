@@ -77,7 +77,7 @@ FAMILIES = {
         ("views",),
         "Apache-2.0: part of gs4d",
         LIFT,
-        source="they come with gs4d, or train your own: python -m gs4d.prior.train --model lift",
+        source="this copy of gs4d came without them; train your own: python -m gs4d.prior.train --model lift",
         file=LIFT_WEIGHTS,
     ),
     "mini": Family(
