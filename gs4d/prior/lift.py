@@ -29,12 +29,14 @@ from ..io.weights import fill, read_weights
 from ..render import render
 from . import LIFT_WEIGHTS, Views
 from .inflate import half_thickness
-from .lift_net import LiftNet, LiftShape, camera_numbers
+from .lift_net import PRIOR_SLOPE, LiftNet, LiftShape, camera_numbers
 from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians, steps_at
 
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
+GENEROUS = 1.0  # added to logits: cells count from a probability of 0.27
+LEAST = 0.5  # of the inflated silhouette, that is there in any case
 SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
 
 
@@ -65,14 +67,15 @@ def read_lift(path: Path) -> LiftNet:
 
 def _shape(path: Path) -> LiftShape:
     """The sizes that stand in the file; the default ones where none do."""
-    with safe_open(path, "pt") as file:
-        said = (file.metadata() or {}).get("shape", "{}")
     try:
-        shape = LiftShape(**json.loads(said))
-        ranges = {"side": 512, "layers": 256, "patch": 64, "width": 4096, "depth": 64, "heads": 64, "refine": 1024}
-        if any(not isinstance(v, int) or not 0 < v <= ranges[k] for k, v in shape.record().items()):
+        with safe_open(path, "pt") as file:
+            said = json.loads((file.metadata() or {}).get("shape", "{}"))
+        shape = LiftShape(**{**said, "channels": tuple(said["channels"])} if "channels" in said else said)
+        sizes = [(shape.side, 512), (shape.layers, 256), (shape.width, 4096), (shape.depth, 64), (shape.heads, 64)]
+        sizes += [(count, 4096) for count in shape.channels]
+        if len(shape.channels) != 3 or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
             raise ValueError("a size is out of range")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not describe a lift network ({error}); take another file") from error
     return shape
 
@@ -119,9 +122,26 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
     device = network.place.device
     with torch.no_grad():
         logits, colors = network(*(x[None].to(device) for x in (pictures, thickness, camera)))
-        occupancy = logits[0].cpu().sigmoid() * (pictures[:, 3:] > 0)
+        occupancy = decide(logits[0].cpu(), thickness) * (pictures[:, 3:] > 0)
         colors = F.interpolate(colors[0].cpu(), occupancy.shape[1:], mode="trilinear", align_corners=False).clamp(0, 1)
     return [Solid(*pair) for pair in zip(occupancy, colors, strict=True)]
+
+
+def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) -> Float[Tensor, "t d h w"]:
+    """Occupancy, above a half in all cells that are to be inside.
+
+    A thin part whose depth is unsure is nowhere likelier than not, and would be lost: cells of less probability count too, and
+    where the network thinks the middle of each pixel's part is, there is at least a share of the inflated silhouette.
+
+    Args:
+        logits: of the network.
+        thickness: half of the inflated silhouette's, in units of REACH.
+    """
+    layers = logits.shape[1]
+    depth = ((torch.arange(layers) + 0.5) * 2 / layers - 1)[:, None, None]
+    middle = (torch.softmax(2 * logits, 1) * depth).sum(1, keepdim=True)
+    least = PRIOR_SLOPE * (LEAST * thickness[:, None] - (depth - middle).abs())
+    return torch.maximum(logits + GENEROUS, least).sigmoid()
 
 
 def network_inputs(

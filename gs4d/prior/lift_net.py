@@ -1,7 +1,8 @@
 """The network of ``lift``: what lies behind every pixel of a clip's frames, as corrections to the inflated silhouette.
 
-A transformer over patches of the frames (Dosovitskiy et al. 2021). Every fourth block attends across all frames of the clip, as
-L4GM does (Ren et al. 2024, section 3.2), without knowing their order: another moment shows what one frame hides.
+A U-net over the frames (Ronneberger et al. 2015) whose coarsest level is a transformer. Some of its blocks attend across all
+frames of the clip, as L4GM does (Ren et al. 2024, section 3.2), without knowing their order: one moment shows what another hides
+from the camera.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..clip import Orbit
 
 PRIOR_SLOPE = 12.0  # of the inflated solid's logit, per unit of depth in REACH
 PRIOR_MOST = 3.0
+SEEN = 7  # channels that the network sees: premultiplied RGBA, thickness, where a pixel is
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,31 @@ class LiftShape:
 
     side: int = 64
     layers: int = 32
-    patch: int = 8
+    channels: tuple[int, int, int] = (32, 64, 128)
+    """Of the convolutions at full, half and quarter resolution."""
     width: int = 256
-    depth: int = 8
+    """Of the transformer, at an eighth."""
+    depth: int = 6
     heads: int = 4
-    refine: int = 48
 
-    def record(self) -> dict[str, int]:
+    def record(self) -> dict[str, object]:
         """As JSON values."""
-        return asdict(self)
+        return {**asdict(self), "channels": list(self.channels)}
+
+
+class Convolutions(nn.Module):
+    """Two convolutions, added to what they see."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, before), nn.Conv2d(before, after, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, after), nn.Conv2d(after, after, 3, padding=1)
+        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Features of the same size."""
+        y = self.conv1(F.silu(self.norm1(x)))
+        return self.skip(x) + self.conv2(F.silu(self.norm2(y)))
 
 
 class Block(nn.Module):
@@ -65,20 +83,21 @@ class LiftNet(nn.Module):
     def __init__(self, shape: LiftShape) -> None:
         super().__init__()
         self.shape = s = shape
-        across = s.side // s.patch
-        self.stem = nn.Linear(5 * s.patch**2, s.width)
-        self.place = nn.Parameter(torch.randn(across**2, s.width) * 0.02)
+        levels, wider = s.channels, (*s.channels[1:], s.width)
+        self.stem = nn.Conv2d(SEEN, levels[0], 3, padding=1)
+        self.look = nn.ModuleList(Convolutions(c, c) for c in levels)
+        self.down = nn.ModuleList(nn.Conv2d(c, d, 3, stride=2, padding=1) for c, d in zip(levels, wider, strict=True))
+        self.place = nn.Parameter(torch.randn((s.side // 8) ** 2, s.width) * 0.02)
         self.camera = nn.Linear(3, s.width)
         self.blocks = nn.ModuleList(Block(s.width, s.heads) for _ in range(s.depth))
         self.norm = nn.LayerNorm(s.width)
-        self.solid = nn.Linear(s.width, s.patch**2 * s.layers)
-        self.paint = nn.Linear(s.width, 3 * (s.patch // 2) ** 2 * (s.layers // 2))
-        self.mix = nn.Conv2d(s.layers + 5, s.refine, 3, padding=1)
-        self.sharpen = nn.Conv2d(s.refine, s.layers, 3, padding=1)
-        for layer in (self.solid, self.paint, self.sharpen):
-            with torch.no_grad():  # at first, next to nothing is corrected
-                for parameter in layer.parameters():
-                    parameter.normal_(std=1e-3)
+        self.up = nn.ModuleList(nn.Conv2d(d, c, 3, padding=1) for c, d in zip(levels, wider, strict=True))
+        self.draw = nn.ModuleList(Convolutions(2 * c, c) for c in levels)
+        self.solid = nn.Sequential(nn.GroupNorm(8, levels[0]), nn.SiLU(), nn.Conv2d(levels[0], s.layers, 3, padding=1))
+        self.paint = nn.Sequential(nn.GroupNorm(8, levels[1]), nn.SiLU(), nn.Conv2d(levels[1], 3 * s.layers // 2, 3, padding=1))
+        with torch.no_grad():  # at first, next to nothing is corrected
+            for parameter in (*self.solid[-1].parameters(), *self.paint[-1].parameters()):
+                parameter.mul_(0.1)
 
     def forward(
         self,
@@ -95,20 +114,28 @@ class LiftNet(nn.Module):
         """
         s = self.shape
         b, t = pictures.shape[:2]
-        a = s.side // s.patch
-        seen = torch.cat([pictures, thickness[:, :, None]], 2).flatten(0, 1)
-        patches = F.unfold(seen - 0.25, s.patch, stride=s.patch).transpose(1, 2)
-        x = self.stem(patches) + self.place
+        line = torch.linspace(-1, 1, s.side, device=pictures.device)
+        grid = torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(b * t, 2, s.side, s.side)
+        x = torch.cat([pictures.flatten(0, 1), 4 * thickness.flatten(0, 1)[:, None], grid], 1)
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        kept = []
+        for look, down in zip(self.look, self.down, strict=True):
+            kept.append(look(x))
+            x = down(kept[-1])
+        side = x.shape[-1]
+        x = x.flatten(2).transpose(1, 2) + self.place
         x = (x.unflatten(0, (b, t)) + self.camera(camera)[:, None, None]).flatten(0, 1)
         for i, block in enumerate(self.blocks):
-            rows = b if i % 4 == 3 else b * t
-            x = block(x.reshape(rows, -1, s.width)).reshape(b * t, a * a, s.width)
-        x = self.norm(x)
-        rough = F.pixel_shuffle(self.solid(x).transpose(1, 2).unflatten(2, (a, a)), s.patch)
-        finer = self.sharpen(F.gelu(self.mix(torch.cat([rough, seen.to(rough.dtype)], 1))))
-        logits = (rough + finer).float().unflatten(0, (b, t)) + prior_logits(thickness, s.layers)
-        paint = F.pixel_shuffle(self.paint(x).transpose(1, 2).unflatten(2, (a, a)), s.patch // 2).float()
-        colors = paint.unflatten(1, (3, s.layers // 2)).unflatten(0, (b, t))
+            rows = b if i % 3 == 1 else b * t
+            x = block(x.reshape(rows, -1, s.width)).reshape(b * t, -1, s.width)
+        x = self.norm(x).transpose(1, 2).unflatten(2, (side, side))
+        half = x
+        for level in (2, 1, 0):
+            x = self.up[level](F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            x = self.draw[level](torch.cat([x, kept[level]], 1))
+            half = x if level == 1 else half
+        logits = self.solid(x).float().unflatten(0, (b, t)) + prior_logits(thickness, s.layers)
+        colors = self.paint(half).float().unflatten(1, (3, s.layers // 2)).unflatten(0, (b, t))
         return logits, colors + prior_colors(pictures)
 
 

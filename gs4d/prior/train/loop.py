@@ -154,7 +154,7 @@ class Trainer:
         if options.start is not None:
             fill(network, read_weights(options.start), str(options.start)).train().requires_grad_(True)
         self.average = deepcopy(network).eval().requires_grad_(False).to(self.accelerator.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, betas=BETAS, weight_decay=options.weight_decay)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, betas=BETAS, weight_decay=options.weight_decay, fused=True)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.step = 0
         self.seconds = 0.0

@@ -27,7 +27,7 @@ from ..networks import Place
 from .lessons import VIEWS, School, view_orbits
 from .lift import HELD_OUT, augment
 
-HELD_OUT_COUNT = 6
+HELD_OUT_COUNT = 4
 MODEL = "model"  # folder that opens as mini:FOLDER
 
 TARGETS = 4  # views per sample
