@@ -51,7 +51,8 @@ def trial(frames: int = 1, turn: float = 0.0, seed: int = 0) -> Trial:
     condition[..., :3] *= condition[..., 3:]
     orbits = [Orbit(30.0 + 90 * v + turn, 10.0) for v in range(4) for _ in range(frames)]
     sources = cameras_of([Orbit(turn)] * (4 * frames), width=16, height=16)
-    return Trial(images, cameras_of(orbits, width=16, height=16), condition.repeat(4, 1, 1, 1), sources, 4)
+    alpha = torch.ones(images.shape[:3])
+    return Trial(images, alpha, cameras_of(orbits, width=16, height=16), condition.repeat(4, 1, 1, 1), sources, 4)
 
 
 def verdict(prior: Any, asked: Trial, options: SdsOptions = ROSE, seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -101,7 +102,7 @@ def test_each_view_is_judged_with_the_others_and_each_frame_with_the_first(folde
     _, before = verdict(prior, asked)
     changed = asked.images.detach().clone()
     changed[0] = 1 - changed[0]  # view 0 of the first frame
-    _, after = verdict(prior, Trial(changed.requires_grad_(), asked.cameras, asked.condition, asked.sources, 4))
+    _, after = verdict(prior, Trial(changed.requires_grad_(), asked.alpha, asked.cameras, asked.condition, asked.sources, 4))
     change = (after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)
     assert change.min() > 1e-5  # pictures are views x frames: all of both frames feel it
 
@@ -111,7 +112,7 @@ def test_the_words_and_the_picture_matter(folders: dict[str, Path]):
         prior, asked = judge(folders, name), trial()
         score, _ = verdict(prior, asked)
         assert not torch.equal(score, verdict(prior, asked, SdsOptions(prompt="a", guidance=2.0, noise=(0.4, 0.4)))[0])
-        other = Trial(asked.images, asked.cameras, asked.condition.flip(1), asked.sources, 4)
+        other = Trial(asked.images, asked.alpha, asked.cameras, asked.condition.flip(1), asked.sources, 4)
         assert torch.equal(score, verdict(prior, other)[0]) == words
     negative = SdsOptions(prompt="a rose", variant="nfsd", noise=(0.4, 0.4))
     assert verdict(judge(folders, "mvdream"), trial(), negative)[1].abs().max() > 0
