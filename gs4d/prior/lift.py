@@ -35,7 +35,7 @@ from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians, steps_at
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
-GENEROUS = 1.0  # added to logits: cells count from a probability of 0.27
+GENEROUS = 0.0
 LEAST = 0.5  # of the inflated silhouette, that is there in any case
 SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
 
