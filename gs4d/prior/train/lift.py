@@ -149,9 +149,8 @@ def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v n r r 3"]:
     world = ((points - T[..., :3, 3])[..., None, :] @ T[..., :3, :3])[..., 0, :]
     at = world @ own.T_camera_world[0, :3, :3].T + own.T_camera_world[0, :3, 3]
     focal = 2 * own.K[0, 0, 0]  # of pictures from -1 to 1
-    return torch.stack(
-        [focal * at[..., 0] / at[..., 2], focal * at[..., 1] / at[..., 2], (at[..., 2] - source.radius) / REACH], -1
-    )
+    x, y, z = at.unbind(-1)
+    return torch.stack([focal * x / z, focal * y / z, (z - source.radius) / REACH], -1)
 
 
 def augment(
