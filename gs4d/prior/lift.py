@@ -36,6 +36,7 @@ FINER = 2  # cells per cell of the network, along every axis, so that outlines f
 SIDE = 256  # pixels of the views at most
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
 LEAST = 0.25  # of the inflated silhouette, that is there in any case
+THIN = 1.2  # and so many half layers: less falls between them
 SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
 
 
@@ -139,7 +140,8 @@ def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) 
     layers = logits.shape[1]
     depth = ((torch.arange(layers) + 0.5) * 2 / layers - 1)[:, None, None]
     middle = (torch.softmax(2 * logits, 1) * depth).sum(1, keepdim=True)
-    least = PRIOR_SLOPE * (LEAST * thickness[:, None] - (depth - middle).abs())
+    half = (LEAST * thickness).clamp_min(THIN / layers) * (thickness > 0)
+    least = PRIOR_SLOPE * (half[:, None] - (depth - middle).abs())
     return torch.maximum(logits, least).sigmoid()
 
 
