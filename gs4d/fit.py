@@ -269,6 +269,8 @@ class Fitter:
         draw = torch.Generator().manual_seed((o.seed * 1_000_003 + step) % 2**63)
         some = torch.randperm(frames, generator=draw)[: o.times_per_step].tolist()
         views = torch.randperm(len(tracks), generator=draw).tolist()
+        if any(track.trust is not None for track in tracks):  # what was made up must not outvote what was seen
+            views = [0, *(view for view in views if view)]
         static = o.stage(step) == "static"
         groups: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
         for i in range(o.views_per_step):

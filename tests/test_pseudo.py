@@ -112,6 +112,8 @@ def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> 
     assert torch.allclose(weights[1, :, 18:], torch.tensor(2.0), atol=0.01), "on average it counts as before"
     changed = Clip("half", (clip.tracks[0], replace(side, trust=blind.flip(2))))
     assert fingerprint(half) != fingerprint(changed)
+    for step in range(6):
+        assert any(0 in tracks for _, tracks in fitter._batches(step)), "what was seen is in every step"
     for _ in range(3):
         assert math.isfinite(fitter.advance()["loss"])
 
