@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while t
 from .errors import Interrupted, UserError, nearest
 
 COMMANDS = {  # modules with a main(arguments)
+    "doctor": ("gs4d.doctor", "what is there of machine, libraries and priors, and how to get what is missing"),
     "export": ("gs4d.deliver", "a fitted run as splats, one animated file, videos or a mesh"),
     "score": ("gs4d.score", "renders against truth, in the numbers of the field"),
     "view": ("gs4d.view.server", "shows a run, finished or still training, or a splat file in the browser"),

@@ -22,6 +22,7 @@ from .asset import Asset
 from .camera import Camera
 from .checkpoint import motion_record
 from .clip import Clip, Pictures, cameras_of, over_white
+from .consistency import ConsistencyOptions, Moments, along_time, along_views, inconsistency
 from .densify import DensifyOptions, NeedMeter, densify
 from .errors import Interrupted, UserError, interruptible, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
@@ -30,7 +31,7 @@ from .hull import start_gaussians
 from .io.checkpoint import read_checkpoint, write_checkpoint
 from .losses import l1, photometric
 from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
-from .prior import ScorePrior
+from .prior import Interpolator, ScorePrior
 from .render import can_draw_on_cuda, render
 
 BOX_MARGIN = 0.25  # of the object's size in the static frame, for where it moves and grows later
@@ -38,6 +39,7 @@ WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
 WAIT_SECONDS = 0.03  # between two looks at whether a paused fit may go on
 DECODE_AHEAD = 4  # steps
+TERMS = {"score": "score", "time_consistency": "time", "view_consistency": "view"}  # of the loss, as the progress line has them
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class LossWeights:
     """Acceleration of the field over time."""
     distillation: float = 0.1
     """Score of the prior, in the fine stage."""
+    time_consistency: float = 0.0
+    """Squared distance of a picture from what an interpolator makes of those before and after it, from any side."""
+    view_consistency: float = 0.0
+    """The same for pictures from the left and from the right of it."""
 
     def __post_init__(self) -> None:
         require_ranges("fit.losses", self, **{name: (0, 1 if name == "ssim" else 1e6) for name in vars(self)})
@@ -112,6 +118,7 @@ class FitOptions:
     """Also give every Gaussian a residual path of its own."""
     trajectories: TrajectoryOptions = field(default_factory=TrajectoryOptions)
     score: ScoreOptions = field(default_factory=ScoreOptions)
+    consistency: ConsistencyOptions = field(default_factory=ConsistencyOptions)
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints."""
     threads: int = 0
@@ -134,6 +141,12 @@ class FitOptions:
         if not 0 <= self.static_frame < clip.frames:
             raise UserError(f"fit.static_frame is {self.static_frame} but '{clip.name}' has {clip.frames} frames, from 0")
 
+    @property
+    def interpolator(self) -> str | None:
+        """Name of the interpolator that the fit needs."""
+        used = self.losses.time_consistency or self.losses.view_consistency
+        return self.consistency.interpolator if used else None
+
     def stage(self, step: int) -> str:
         """The stage that a step belongs to."""
         if step < self.static * self.steps:
@@ -144,9 +157,15 @@ class FitOptions:
 class Fitter:
     """Everything that a run needs to go on, and the step that takes it further."""
 
-    def __init__(self, clip: Clip, options: FitOptions, prior: ScorePrior | None = None) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        options: FitOptions,
+        prior: ScorePrior | None = None,
+        interpolator: Interpolator | None = None,
+    ) -> None:
         """Starts inside the visual hull with a motion at rest."""
-        self.clip, self.options, self.prior = clip, options, prior
+        self.clip, self.options, self.prior, self.interpolator = clip, options, prior, interpolator
         self.device = torch.device("cuda" if can_draw_on_cuda() else "cpu")
         options.check(clip)
         torch.manual_seed(options.seed)
@@ -197,7 +216,7 @@ class Fitter:
         return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits, paths)
 
     def advance(self) -> dict[str, Any]:
-        """One optimizer step; returns its stage, loss, PSNR of the batch (dB), number of Gaussians, and score if any."""
+        """One optimizer step; returns its stage, loss, PSNR of the batch (dB), number of Gaussians, and other terms."""
         o, stage, progress = self.options, self.options.stage(self.step), self.step / self.options.steps
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * o.learning_rates.final**progress
@@ -219,10 +238,14 @@ class Fitter:
             squared_error += mse_loss(drawn.rgb.detach(), picture, reduction="sum").item()
             values += picture.numel()
             observed.append((offsets, drawn.radii))
-        score = None
+        terms: dict[str, float] = {}
         if stage == "fine" and self.prior is not None:
             score = self._score(self.prior, canonical)
-            loss = loss + o.losses.distillation * score
+            loss, terms["score"] = loss + o.losses.distillation * score, score.item()
+        if stage != "static" and self.interpolator is not None and self.step % o.consistency.every == 0:
+            for name, value in self._inconsistencies(self.interpolator, canonical).items():
+                weight = o.consistency.every * getattr(o.losses, name)
+                loss, terms[name] = loss + weight * value, value.item()
         if not loss.isfinite():
             raise UserError(
                 f"the loss is {loss.item()} at step {self.step}: lower --fit.learning_rates or --fit.losses and train again"
@@ -235,8 +258,7 @@ class Fitter:
         self.step += 1
         self._densify()
         psnr = -10 * math.log10(max(squared_error / values, 1e-10))
-        stats = {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count}
-        return stats if score is None else {**stats, "score": score.item()}
+        return {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count, **terms}
 
     def _batches(self, step: int) -> list[tuple[list[int], list[int]]]:
         """The (frame, track) pairs of a step, in groups whose pictures have one size.
@@ -288,11 +310,26 @@ class Fitter:
         """The prior's score of random views at random times."""
         o = self.options
         progress = 1 - (1 - self.step / o.steps) / o.fine
-        question = ask(self.clip, o.score, progress, prior.joint, self.generator)
+        question = ask(self.clip, o.score, progress, prior.joint, self.generator, ring=prior.ring)
         moved = self.motion.at_times(canonical, self.times[question.frames].to(self.device))
         drawn = render(moved, question.cameras.to(self.device), background=WHITE)
         with torch_threads(o.threads):
             return judge(prior, drawn, question, o.score.sds, progress, self.generator)
+
+    def _inconsistencies(self, interpolator: Interpolator, canonical: Gaussians) -> dict[str, Float[Tensor, ""]]:
+        """The consistency terms that have a weight, of random views at random times."""
+        o, found = self.options, {}
+
+        def drawn(moments: Moments) -> Float[Tensor, "b h w 4"]:
+            moved = self.motion.at_times(canonical, moments.times.to(self.device))
+            picture = render(moved, moments.cameras.to(self.device), background=WHITE)
+            return torch.cat([picture.rgb, picture.alpha[..., None]], -1)
+
+        for name, draw in (("time_consistency", along_time), ("view_consistency", along_views)):
+            triples = draw(self.clip, o.consistency, self.generator) if getattr(o.losses, name) else None
+            if triples is not None:
+                found[name] = inconsistency(interpolator, triples, drawn)
+        return found
 
     def _densify(self) -> None:
         o = self.options.densify
@@ -371,6 +408,7 @@ def fit(
     folder: Path,
     *,
     prior: ScorePrior | None = None,
+    interpolator: Interpolator | None = None,
     resume: bool = False,
     on_step: Observer | None = None,
 ) -> Fitter:
@@ -381,6 +419,7 @@ def fit(
         options: how to fit it.
         folder: of the run; exists.
         prior: its score is added in the fine stage.
+        interpolator: for the consistency terms, after the static stage.
         resume: go on from the checkpoint in ``folder``; the result is that of an uncut run.
         on_step: watches the fit; what it does cannot change the result, only end it early.
 
@@ -388,19 +427,21 @@ def fit(
         UserError: the checkpoint cannot be resumed or written.
         Interrupted: Ctrl-C; the state is saved.
     """
-    fitter = Fitter(clip, options, prior)
+    fitter = Fitter(clip, options, prior, interpolator)
     if resume:
         fitter.restore(folder)
     began, saved = time.monotonic() - fitter.seconds, time.monotonic()
+    last: dict[str, float] = {}  # values of the terms that not every step has
     bar = tqdm(total=options.steps, initial=fitter.step, desc=options.stage(fitter.step), unit="step", dynamic_ncols=True)
     with one_torch_thread(fitter.device), interruptible() as interrupted, bar:
         for step in range(fitter.step, options.steps):
             stats = fitter.advance()
             fitter.seconds = time.monotonic() - began
             bar.set_description_str(stats["stage"], refresh=False)
-            score = f"score {stats['score']:.4f}, " if "score" in stats else ""
+            last |= {label: stats[name] for name, label in TERMS.items() if name in stats}
+            terms = "".join(f"{label} {value:.4f}, " for label, value in last.items())
             bar.set_postfix_str(
-                f"loss {stats['loss']:.4f}, {score}{stats['psnr']:.1f} dB, {stats['gaussians']} Gaussians", refresh=False
+                f"loss {stats['loss']:.4f}, {terms}{stats['psnr']:.1f} dB, {stats['gaussians']} Gaussians", refresh=False
             )
             bar.update()
             if step % LOG_EVERY == 0 or fitter.step == options.steps:

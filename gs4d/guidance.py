@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from .camera import Camera
 from .clip import Clip, Orbit, Track, cameras_of
 from .errors import UserError, require_ranges
-from .prior import ScorePrior, Trial
+from .prior import ScorePrior, Trial, open_score_prior
 from .prior.networks import Place
 from .prior.sds import SdsOptions
 from .render import Render
@@ -27,7 +27,7 @@ class ScoreOptions:
     """How the prior's score is taken in the fine stage."""
 
     views: int = 4
-    """Random cameras per step."""
+    """Random cameras per step; priors that judge rings of views together (MVDream, ImageDream: 4) get whole rings."""
     frames: int = 1
     """Frames that each of them shows; at random, but for priors that judge all views and frames together."""
     azimuth: tuple[float, float] = (-180.0, 180.0)
@@ -71,23 +71,39 @@ class Question:
     views: int
 
 
-def ask(clip: Clip, options: ScoreOptions, progress: float, joint: bool, generator: torch.Generator) -> Question:
-    """Draws the cameras and frames of one step."""
+def open_judge(name: str, options: ScoreOptions) -> ScorePrior:
+    """The prior of a name, ready to be asked.
+
+    Raises:
+        UserError: it is not there, damaged, judges nothing, or wants a sentence that is missing.
+    """
+    prior = open_score_prior(name, options.place)
+    if prior.reads and not options.sds.prompt:
+        raise UserError(f'{name} judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt "a rose in a pot"')
+    return prior
+
+
+def ask(
+    clip: Clip, options: ScoreOptions, progress: float, joint: bool, generator: torch.Generator, *, ring: int = 0
+) -> Question:
+    """Draws the cameras and frames of one step; ``joint`` and ``ring`` are the prior's."""
     o, source = options, clip.tracks[0]
-    draws = torch.rand(o.views, 5, generator=generator)
+    views = math.ceil(o.views / ring) * ring if ring else o.views
+    draws = torch.rand(views // (ring or 1), 5, generator=generator).repeat_interleave(ring or 1, 0)
     count = min(o.frames, clip.frames)
     if joint:
         first = int(torch.randint(clip.frames - count + 1, (1,), generator=generator))
-        frames = [list(range(first, first + count))] * o.views
+        frames = [list(range(first, first + count))] * views
     else:
-        frames = [torch.randperm(clip.frames, generator=generator)[:count].tolist() for _ in range(o.views)]
+        frames = [torch.randperm(clip.frames, generator=generator)[:count].tolist() for _ in range(views)]
 
     orbits, judges = [], []
-    for draw in draws.tolist():
+    for view, draw in enumerate(draws.tolist()):
         azimuth, elevation, radius, fov = (
             low + u * (high - low) for u, (low, high) in zip(draw, (o.azimuth, o.elevation, o.radius, o.fov), strict=False)
         )
         base = source.orbit
+        azimuth += 360 * (view % ring) / ring if ring else 0
         wide = min(fov * _square_fov(source), 175.0)
         orbits += [Orbit(base.azimuth + azimuth, elevation, base.radius * radius, wide)] * count
         judges += [nearest_track(clip, orbits[-1]) if draw[4] < o.anchors else source] * count
@@ -97,7 +113,7 @@ def ask(clip: Clip, options: ScoreOptions, progress: float, joint: bool, generat
     sources = [replace(track.orbit_at(t), fov=_square_fov(track), aspect=1.0) for track, t in zip(judges, shown, strict=True)]
     pixels = o.side(progress)
     return Question(
-        shown, cameras_of(orbits, width=pixels, height=pixels), condition, cameras_of(sources, width=side, height=side), o.views
+        shown, cameras_of(orbits, width=pixels, height=pixels), condition, cameras_of(sources, width=side, height=side), views
     )
 
 

@@ -26,6 +26,7 @@ from .demo import write_rose
 from .errors import UserError
 from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import Observer, fit
+from .guidance import open_judge
 from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
@@ -34,7 +35,7 @@ from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssi
 from .native import set_threads
 from .options import changes, to_record
 from .origins import make_input
-from .prior import open_score_prior
+from .prior import open_interpolator
 from .render import Render, render
 from .report import motion_amount, write_report
 from .scene import YAxis
@@ -58,7 +59,8 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     # 2. The prior, so that a wrong one is refused before anything is changed.
     if config.resume:
         _check_unchanged(folder, config)
-    prior = open_score_prior(config.prior, config.fit.score.place) if config.prior is not None else None
+    prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
+    interpolator = open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
 
     # 3. Side views, where the clip has none.
     made = make_pseudo_views(config.data_dir, config.clip, config.pseudo, folder / VIEWS)
@@ -77,7 +79,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     set_threads(config.fit.threads)
 
     # 5. The fit.
-    fitter = fit(clip, config.fit, folder, prior=prior, resume=config.resume, on_step=on_step)
+    fitter = fit(clip, config.fit, folder, prior=prior, interpolator=interpolator, resume=config.resume, on_step=on_step)
 
     # 6. The asset leaves in the formats that others read.
     asset = read_asset(folder)
@@ -99,7 +101,7 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         "history": fitter.history,
         "motion": motion_amount(asset),
         "versions": versions(),
-        "weights": [*drawn_by, *(prior.weights if prior is not None else [])],
+        "weights": [*drawn_by, *(row for network in (prior, interpolator) if network is not None for row in network.weights)],
     }
     write_json(folder / "report.json", report)
     write_report(folder, report, asset, clip)

@@ -133,7 +133,7 @@ def test_a_checkpoint_of_another_run_does_not_fit(clip: Clip, tmp_path: Path):
 class Greyish:
     """A prior with a closed form: it wants every picture grey."""
 
-    joint = False
+    joint, ring, reads = False, 0, False
 
     def __init__(self) -> None:
         self.weights: list[dict[str, str]] = []

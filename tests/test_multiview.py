@@ -216,7 +216,9 @@ def test_clip_is_converted_to_the_same_function():
 
 def test_imagedream_cameras():
     """At azimuth 0 the camera stands at the front, which is +x in MVDream's world (z up), and is turned as Blender's are."""
-    front, right = mvdream.camera_numbers([Orbit(0.0, 0.0, 2.0), Orbit(90.0, 30.0, 3.0)]).unflatten(1, (4, 4))
+    front, right = mvdream.camera_numbers(
+        cameras_of([Orbit(0.0, 0.0, 2.0), Orbit(90.0, 30.0, 3.0)], width=8, height=8)
+    ).unflatten(1, (4, 4))
     torch.testing.assert_close(front[:3, 3], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
     torch.testing.assert_close(front[:3, :3], torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]), atol=1e-6, rtol=0)
     torch.testing.assert_close(right[:3, 3], torch.tensor([0.0, math.cos(math.pi / 6), 0.5]), atol=1e-6, rtol=0)

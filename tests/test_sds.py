@@ -401,7 +401,7 @@ class Pale:
     """A prior with noise of its own: it wants every picture lighter, through ``distill``."""
 
     def __init__(self, joint: bool = False) -> None:
-        self.joint = joint
+        self.joint, self.ring, self.reads = joint, 0, False
         self.weights: list[dict[str, str]] = []
         self.shapes: set[tuple[int, ...]] = set()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from ..camera import Camera
 from ..clip import Orbit
 from ..errors import UserError, nearest
+from .catalogue import FAMILIES, LIFT_WEIGHTS, TASKS, Task, able
 from .sds import SdsOptions
 
 if TYPE_CHECKING:
@@ -89,6 +89,10 @@ class ScorePrior(Protocol):
 
     joint: bool
     """Whether it judges all views and frames of a trial together: then every view shows the same, consecutive frames."""
+    ring: int
+    """Views of a trial that stand evenly around the object at one height, in a row; 0: each stands anywhere."""
+    reads: bool
+    """Whether it needs a sentence (``SdsOptions.prompt``)."""
     weights: list[dict[str, str]]
     """``name`` and ``licence`` of what takes part, for the report."""
 
@@ -128,45 +132,19 @@ class ImagePrior(Protocol):
 class Interpolator(Protocol):
     """Finds what lies between two frames."""
 
+    weights: list[dict[str, str]]
+    """``name`` and ``licence`` of what takes part, for the report."""
+
     def middle(self, a: Float[Tensor, "b h w c"], b: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """The frames half way between ``a`` and ``b``, values in [0, 1]; differentiable."""
+        """The frames half way between ``a`` and ``b``: values in [0, 1], the first three channels colours.
+
+        Differentiable by the colours of both; what moves where may be held constant.
+        """
         ...
 
 
-LIFT_WEIGHTS = Path(__file__).parent / "weights" / "lift.safetensors"  # they come with gs4d
-
-FAMILIES = {  # name -> (module here, function that opens it: where the weights are -> the prior)
-    "inflate": ("inflate", "open_inflate"),
-    "lift": ("lift", "open_lift"),
-    "zero123": ("zero123", "open_zero123"),
-    "stable-zero123": ("zero123", "open_stable_zero123"),
-    "zero123plus": ("zero123plus", "open_zero123plus"),
-    "zero123plus-1.2": ("zero123plus", "open_zero123plus_1_2"),
-    "mvdream": ("mvdream", "open_mvdream"),
-    "imagedream": ("mvdream", "open_imagedream"),
-    "syncdreamer": ("syncdreamer", "open_syncdreamer"),
-    "svd": ("video_models", "open_svd"),
-    "wan": ("video_models", "open_wan"),
-    "ltx": ("video_models", "open_ltx"),
-    "cogvideox": ("video_models", "open_cogvideox"),
-    "sdxl": ("image_models", "open_sdxl"),
-    "text2image": ("image_models", "open_text2image"),
-    "mini": ("mini", "open_mini"),
-}
-PAINTERS = (  # the families that are a ViewPrior
-    "inflate",
-    "lift",
-    "zero123",
-    "stable-zero123",
-    "zero123plus",
-    "zero123plus-1.2",
-    "imagedream",
-    "syncdreamer",
-    "mini",
-)
-JUDGES = ("zero123", "stable-zero123", "mini")  # the families that are a ScorePrior, opened with a place
-FILMERS = ("svd", "wan", "ltx", "cogvideox")  # the families that are a VideoPrior
-ILLUSTRATORS = ("sdxl", "text2image")  # the families that are an ImagePrior
+PAINTERS, JUDGES = able("views"), able("score")
+FILMERS, ILLUSTRATORS = able("video"), able("image")
 
 
 def best_painter() -> str:
@@ -187,8 +165,8 @@ def open_prior(name: str, place: Place | None = None) -> Any:
     family, _, where = name.partition(":")
     if family not in FAMILIES:
         raise UserError(f"no prior is named '{family}'{nearest(family, FAMILIES)}; there are: {', '.join(FAMILIES)}")
-    module, function = FAMILIES[family]
-    opener: Callable[..., Any] = getattr(import_module(f".{module}", __package__), function)
+    row = FAMILIES[family]
+    opener: Callable[..., Any] = getattr(import_module(f".{row.module}", __package__), row.opener)
     return opener(where) if place is None else opener(where, place)
 
 
@@ -196,9 +174,9 @@ def open_score_prior(name: str, place: Place) -> ScorePrior:
     """As :func:`open_prior`, for one that can judge pictures.
 
     Raises:
-        UserError: as there, or the family only draws views.
+        UserError: as there, or the family does something else.
     """
-    return _open_as(JUDGES, "judge pictures", name, place)
+    return _open_able("score", name, place)
 
 
 def open_video_prior(name: str, place: Place) -> VideoPrior:
@@ -207,7 +185,7 @@ def open_video_prior(name: str, place: Place) -> VideoPrior:
     Raises:
         UserError: as there, or the family does something else.
     """
-    return _open_as(FILMERS, "turn a picture into a video", name, place)
+    return _open_able("video", name, place)
 
 
 def open_image_prior(name: str, place: Place) -> ImagePrior:
@@ -216,11 +194,20 @@ def open_image_prior(name: str, place: Place) -> ImagePrior:
     Raises:
         UserError: as there, or the family does something else.
     """
-    return _open_as(ILLUSTRATORS, "draw a picture of a sentence", name, place)
+    return _open_able("image", name, place)
 
 
-def _open_as(families: tuple[str, ...], what: str, name: str, place: Place) -> Any:
+def open_interpolator(name: str) -> Interpolator:
+    """As :func:`open_prior`, for one that finds what lies between frames.
+
+    Raises:
+        UserError: as there, or the family does something else.
+    """
+    return _open_able("middle", name, None)
+
+
+def _open_able(task: Task, name: str, place: Place | None) -> Any:
     family = name.partition(":")[0]
-    if family in FAMILIES and family not in families:
-        raise UserError(f"the prior '{family}' cannot {what}; those that can: {', '.join(families)}")
+    if family in FAMILIES and family not in able(task):
+        raise UserError(f"the prior '{family}' cannot {TASKS[task]}; those that can: {', '.join(able(task))}")
     return open_prior(name, place)

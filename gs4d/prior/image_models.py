@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place
 from .pipelines import PATTERNS, Drawing, Index, draw, load_pipeline, read_index, to_pixels
@@ -26,8 +27,6 @@ READING = (
     "PixArtSigmaPipeline",
 )
 HALVES = {"FluxPipeline": torch.bfloat16}  # precision on a GPU, where it is not float16
-LICENCES = {"sdxl": "CreativeML Open RAIL++-M", "text2image": "as its model card says"}
-HUB = "stabilityai/stable-diffusion-xl-base-1.0"
 
 
 def open_sdxl(where: str, place: Place | None = None) -> ImageModel:
@@ -36,7 +35,7 @@ def open_sdxl(where: str, place: Place | None = None) -> ImageModel:
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return _open("sdxl", where or HUB, SDXL, place or Place())
+    return _open("sdxl", where or default_of("sdxl"), SDXL, place or Place())
 
 
 def open_text2image(where: str, place: Place | None = None) -> ImageModel:
@@ -49,10 +48,10 @@ def open_text2image(where: str, place: Place | None = None) -> ImageModel:
 
 
 def _open(name: str, where: str, pipelines: tuple[str, ...], place: Place) -> ImageModel:
-    folder = find_model(where, family=name, licence=LICENCES[name], patterns=PATTERNS)
+    folder = find_model(where, family=name, licence=licence_of(name), patterns=PATTERNS)
     index = read_index(folder, {kind: kind for kind in pipelines}, name)
     place.torch_device()
-    print(f"prior {name} from {where}; licence of the weights: {LICENCES[name]}")
+    print(f"prior {name} from {where}; licence of the weights: {licence_of(name)}")
     return ImageModel(name, index, place, where)
 
 
@@ -62,7 +61,7 @@ class ImageModel:
     def __init__(self, name: str, index: Index, place: Place, where: str) -> None:
         self.name, self.index, self.place = name, index, place
         self.drawing = Drawing()
-        self.weights = [{"name": where, "licence": LICENCES[name]}]
+        self.weights = [{"name": where, "licence": licence_of(name)}]
 
     @cached_property
     def pipeline(self) -> Any:

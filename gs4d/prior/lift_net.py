@@ -1,8 +1,7 @@
 """The network of ``lift``: what lies behind every pixel of a clip's frames, as corrections to the inflated silhouette.
 
-A U-net over the frames (Ronneberger et al. 2015) whose coarsest level is a transformer. Some of its blocks attend across all
-frames of the clip, as L4GM does (Ren et al. 2024, section 3.2), without knowing their order: one moment shows what another hides
-from the camera.
+A U-net over the frames (Ronneberger et al. 2015) whose coarsest level is a transformer. Some of its blocks attend across the
+frames of the clip, as L4GM does (Ren et al. 2024, section 3.2), and know no order: one moment shows what another hides.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ from ..errors import UserError
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import to_bytes
 from . import Trial, ViewPrior, Views, open_prior
+from .catalogue import licence_of
 from .models import find_model
 from .networks import Place, load_part
 from .sampling import Sampling, schedule
 from .sds import Condition, Conditions, SdsOptions, distill
 
-LICENCE = "Apache-2.0"
 BASES = ("lift", "inflate")  # the priors that it can draw anew: free cameras, no weights of others
 NETWORK = ("gs4d.prior.mini_net", "MiniTransformer")
 STEPS, STRENGTH = 6, 0.6  # of sampling, where none are asked for
@@ -98,7 +98,7 @@ def open_mini(where: str, place: Place | None = None) -> Mini:
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    path = find_model(where, family="mini", licence=LICENCE)
+    path = find_model(where, family="mini", licence=licence_of("mini"))
     try:
         networks = load_folder(path)
     except ImportError as error:
@@ -110,11 +110,13 @@ class Mini:
     """A ``ViewPrior``, a ``ScorePrior`` that judges views and frames together, and a maker of orbit videos."""
 
     joint: ClassVar[bool] = True
+    ring: ClassVar[int] = 0
+    reads: ClassVar[bool] = False
 
     def __init__(self, networks: Networks, place: Place, where: str) -> None:
         """Puts the network in its place."""
         self.networks, self.place, self.sampling = networks, place, Sampling()
-        self.weights = [{"name": f"mini:{where}", "licence": LICENCE}]
+        self.weights = [{"name": f"mini:{where}", "licence": licence_of("mini")}]
         self.side = int(networks.transformer.side)
         self.alphas_cumprod = networks.scheduler.alphas_cumprod
         place.settle(networks.transformer)

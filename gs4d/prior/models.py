@@ -6,23 +6,38 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from ..errors import UserError
 
-HUB = ("huggingface.co", 443)
+HUB = "https://huggingface.co"
 PATIENCE = 1.0  # seconds until a hub that does not answer counts as absent
 
 
 def offline() -> bool:
-    """Whether the hub may not or cannot be asked; takes a second at most."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    """Whether the hub may not or cannot be asked; takes a second at most, even where names are resolved by nobody."""
+    if told_to_stay_offline():
         return True
-    try:
-        with socket.create_connection(HUB, timeout=PATIENCE):
-            return False
-    except OSError:
-        return True
+    door = urlsplit(getproxies().get("https") or os.environ.get("HF_ENDPOINT") or HUB)
+    answered = []
+
+    def knock() -> None:
+        with suppress(OSError), socket.create_connection((door.hostname, door.port or 443), timeout=PATIENCE):
+            answered.append(True)
+
+    asking = Thread(target=knock, daemon=True)  # a name server that does not answer holds its caller for longer than we wait
+    asking.start()
+    asking.join(PATIENCE)
+    return not answered
+
+
+def told_to_stay_offline() -> bool:
+    """Whether the environment forbids to ask the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def find_model(where: str, *, family: str, licence: str, patterns: Sequence[str] | None = None) -> Path:

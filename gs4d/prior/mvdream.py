@@ -1,5 +1,7 @@
 """MVDream (Shi et al. 2023): a sentence to four views; ImageDream (Wang and Shi 2023): a picture to four views.
 
+Both also judge: four views that stand evenly around the object, of one frame or of several together (score distillation).
+
 A Stable Diffusion 2.1 whose views attend to each other and know their cameras. ImageDream adds the picture twice: as sixteen
 tokens of its CLIP features (the "local" controller) and as a fifth view without a camera, which is never noised (the "pixel"
 controller). Read from folders in the layout of ``ashawkey/mvdream-sd2.1-diffusers`` and ``ashawkey/imagedream-ipmv-diffusers``,
@@ -9,34 +11,48 @@ or from the authors' ``sd-v2.1-base-4view.pt`` and ``sd-v2.1-base-4view-ipmv.pt`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from ..camera import Camera
 from ..clip import Orbit, cameras_of
 from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import read_training_checkpoint, read_weights
-from . import Views
+from . import Trial, Views
+from .catalogue import default_of, licence_of
 from .clip import clip_pictures, clip_text, clip_vision, load_clip, read_prompt
 from .ldm_unet import UNet, shape_of
 from .models import find_model
 from .networks import Place, load_part, weights_file
 from .rigs import QUARTERS, placed
-from .sampling import NOISES, TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
+from .sampling import (
+    NOISES,
+    TRUST,
+    Context,
+    Sampling,
+    ddim,
+    latents_of,
+    lockstep,
+    over,
+    place_all,
+    resized,
+    split,
+    to_opaque,
+    vae_of,
+)
+from .sds import Condition, Conditions, SdsOptions, distill
 
-LICENCE = "CreativeML Open RAIL-M (weights), MIT (MVDream's code)"
-MVDREAM, IMAGEDREAM = "ashawkey/mvdream-sd2.1-diffusers", "ashawkey/imagedream-ipmv-diffusers"
 SIDE = 256  # pixels of a view
 STEPS = 50
 GUIDANCE_TEXT, GUIDANCE_PICTURE = 10.0, 5.0  # of the authors' samplers
-FRONT = 90.0  # azimuth of the front in MVDream's data, whose circle runs as ours
 SUFFIX = ", 3d asset"  # behind every prompt, as in training
 AVOID = (
     "uniform low no texture ugly, boring, bad anatomy, blurry, pixelated,  obscure, unnatural colors, poor lighting, dull, "
@@ -63,7 +79,8 @@ def open_mvdream(where: str, place: Place | None = None) -> MVDream:
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return MVDream(_networks(where or MVDREAM, "mvdream"), place or Place(), where or MVDREAM)
+    where = where or default_of("mvdream")
+    return MVDream(_networks(where, "mvdream"), place or Place(), where)
 
 
 def open_imagedream(where: str, place: Place | None = None) -> ImageDream:
@@ -72,11 +89,13 @@ def open_imagedream(where: str, place: Place | None = None) -> ImageDream:
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return ImageDream(_networks(where or IMAGEDREAM, "imagedream"), place or Place(), where or IMAGEDREAM)
+    where = where or default_of("imagedream")
+    return ImageDream(_networks(where, "imagedream"), place or Place(), where)
 
 
 def _networks(where: str, family: str) -> Networks:
-    path = find_model(where, family=family, licence=LICENCE, patterns=["*.json", "*.safetensors", "*/merges.txt"])
+    licence = licence_of(family)
+    path = find_model(where, family=family, licence=licence, patterns=["*.json", "*.safetensors", "*/merges.txt"])
     files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
     if path.is_dir() and ((path / "unet").is_dir() or len(files) != 1):
         networks = load_folder(path, family)
@@ -87,7 +106,7 @@ def _networks(where: str, family: str) -> Networks:
         raise UserError(
             f"{where} is {'ImageDream' if pictures else 'MVDream'}, not {family}; use the other prior, or other weights"
         )
-    print(f"prior {family} from {where}; licence of the weights: {LICENCE}")
+    print(f"prior {family} from {where}; licence of the weights: {licence}")
     return networks
 
 
@@ -99,9 +118,8 @@ def load_folder(folder: Path, family: str) -> Networks:
     """
     wanted = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", *(["image_encoder"] if family == "imagedream" else [])]
     if missing := [name for name in wanted if not (folder / name).is_dir()]:
-        default = IMAGEDREAM if family == "imagedream" else MVDREAM
         raise UserError(
-            f"{folder} is no {family} model: it has no folder {missing[0]}; give one as of {default}, or a .pt file"
+            f"{folder} is no {family} model: it has no folder {missing[0]}; give one as of {default_of(family)}, or a .pt file"
         )
     file = weights_file(folder / "unet")
     return Networks(
@@ -149,24 +167,41 @@ def _unet(weights: dict[str, Tensor], source: str) -> UNet:
     return place_all(unet, weights, source, "UNet")
 
 
-def camera_numbers(orbits: list[Orbit]) -> Float[Tensor, "v 16"]:
-    """What MVDream knows of a camera: its pose in Blender's axes (z up), at distance 1, row by row."""
-    turned = [replace(orbit, azimuth=orbit.azimuth + FRONT) for orbit in orbits]
-    pose = cameras_of(turned, width=SIDE, height=SIDE).T_camera_world.inverse()
+def camera_numbers(cameras: Camera, front: Float[Tensor, "v"] | None = None) -> Float[Tensor, "v 16"]:
+    """What MVDream knows of a camera: its pose in Blender's axes (z up, the front at +x), at distance 1, row by row.
+
+    Args:
+        cameras: around the origin.
+        front: azimuth of what counts as the front, radians; None: 0.
+    """
+    pose = cameras.T_camera_world.inverse()
     pose[:, :, 1:3] *= -1  # camera axes: x right, y up, z back
     pose[:, :3, 3] /= pose[:, :3, 3].norm(dim=1, keepdim=True)
-    return torch.stack([pose[:, 0], -pose[:, 2], pose[:, 1], pose[:, 3]], 1).flatten(1)
+    x, y, z, last = pose.unbind(1)
+    turn = x.new_zeros(len(x), 1) if front is None else front[:, None]
+    return torch.stack([z * turn.cos() + x * turn.sin(), x * turn.cos() - z * turn.sin(), y, last], 1).flatten(1)
+
+
+def _looking(orbits: Sequence[Orbit]) -> Camera:
+    return cameras_of(orbits, width=SIDE, height=SIDE)
 
 
 class MVDream:
-    """Four views of what a sentence says."""
+    """Four views of what a sentence says; a ``ScorePrior``."""
 
     rig = QUARTERS
+    joint, ring, reads = True, len(QUARTERS), True
+    family = "mvdream"
 
     def __init__(self, networks: Networks, place: Place, where: str) -> None:
         """Puts the networks in their place."""
         self.networks, self.place, self.sampling = networks, place, Sampling()
-        self.weights = [{"name": where, "licence": LICENCE}]
+        self.weights = [{"name": where, "licence": licence_of(self.family)}]
+        self.alphas_cumprod: Float[Tensor, "steps"] = networks.scheduler.alphas_cumprod.float()
+        if place.vae_slicing:
+            networks.vae.enable_slicing()
+        if place.vae_tiling:
+            networks.vae.enable_tiling()
         for network in (networks.unet, networks.text_encoder, networks.image_encoder):
             if network is not None:
                 place.settle(network, waits=True)
@@ -176,12 +211,61 @@ class MVDream:
     @torch.no_grad()
     def sample(self, prompt: str, generator: torch.Generator) -> UInt8[Tensor, "4 h w 4"]:
         """Four views of a sentence at azimuth 0, 90, 180 and 270, elevation 0; opaque."""
-        text = self._text(prompt + SUFFIX, "")
-        return to_opaque(self._denoise(text, camera_numbers(list(self.rig)), GUIDANCE_TEXT, [generator])[0])
+        text = self._text("", prompt + SUFFIX)
+        return to_opaque(self._denoise(text, camera_numbers(_looking(self.rig)), GUIDANCE_TEXT, [generator])[0])
 
-    def _text(self, wanted: str, avoided: str) -> Float[Tensor, "2 n c"]:
-        """Tokens of what is to be avoided and of what is wanted."""
-        ids = torch.cat([read_prompt(text, self.networks.tokenizer) for text in (avoided, wanted)])
+    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+        """See ``ScorePrior``. Frames that are judged together all look at their first, as when views are drawn of them."""
+        device, networks = self.place.torch_device(), self.networks
+        count = len(trial.images) // trial.views
+        rings = trial.views // self.ring
+
+        def grid(values: Tensor) -> Tensor:
+            """Of views x frames, as (rings, frames, views, ...)."""
+            return values.unflatten(0, (rings, self.ring, count)).transpose(1, 2)
+
+        pictures = resized(trial.images.movedim(-1, 1).to(device), self.side)
+        latents = grid(latents_of(networks.vae, pictures, self.place)) * networks.vae.config.scaling_factor
+        x, _, z = trial.sources.centers.unbind(1)
+        front = torch.atan2(x, z).unflatten(0, (rings, self.ring, count))[:, :1].expand(-1, self.ring, -1).flatten()
+        cameras = grid(camera_numbers(trial.cameras, front).to(device, self.place.torch_dtype()))
+        with torch.no_grad():
+            sentences = [AVOID if networks.tokenizer else "", "", options.prompt + SUFFIX if options.prompt else ""]
+            texts = self._text(*sentences).expand(rings, -1, -1, -1)
+            avoided, empty, wanted = ({"text": text, "cameras": cameras} for text in texts.unbind(1))
+            seen = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
+            shown = grid(resized(seen.movedim(-1, 1), self.side))[:, :, 0]
+            self._show(shown, [wanted, avoided], empty)
+        return distill(self, latents, Conditions(wanted, empty, avoided), options, progress, generator).to(trial.images.device)
+
+    def _show(self, pictures: Float[Tensor, "r t 3 h w"], to: list[dict[str, Tensor]], empty: dict[str, Tensor]) -> None:
+        """Adds the pictures to what is told; MVDream sees none."""
+
+    def predict(
+        self, latents: Float[Tensor, "b t v c h w"], t: Int[Tensor, "b"], condition: Condition
+    ) -> Float[Tensor, "b t v c h w"]:
+        """See ``Denoiser``: rings of views of frames, all with one time step."""
+        b, frames, views = latents.shape[:3]
+        context, cameras = condition["text"][:, None].expand(-1, frames, -1, -1), condition["cameras"]
+        if "tokens" in condition:
+            context = torch.cat([context, condition["tokens"]], 2)
+            latents = torch.cat([latents, condition["latents"][:, :, None]], 2)
+            cameras = torch.cat([cameras, torch.zeros_like(cameras[:, :, :1])], 2)
+        rows = latents.shape[2]
+        with self.place.turn(self.networks.unet):
+            noise = self.networks.unet(
+                latents.flatten(0, 2).to(self.place.torch_dtype()),
+                t.repeat_interleave(frames * rows),
+                context[:, :, None].expand(-1, -1, rows, -1, -1).flatten(0, 2),
+                cameras.flatten(0, 2),
+                rows,
+                frames,
+            )
+        return noise.float().unflatten(0, (b, frames, rows))[:, :, :views]
+
+    def _text(self, *sentences: str) -> Float[Tensor, "s n c"]:
+        """Tokens of sentences."""
+        ids = torch.cat([read_prompt(text, self.networks.tokenizer) for text in sentences])
         with self.place.turn(self.networks.text_encoder):
             return self.networks.text_encoder(ids.to(self.place.torch_device())).last_hidden_state
 
@@ -227,9 +311,10 @@ class MVDream:
 
 
 class ImageDream(MVDream):
-    """A ``ViewPrior``: four views around every frame."""
+    """A ``ViewPrior``: four views around every frame; a ``ScorePrior``."""
 
-    layout = "imagedream"
+    layout = family = "imagedream"
+    reads = False
 
     @property
     def context(self) -> Context:
@@ -246,17 +331,30 @@ class ImageDream(MVDream):
         pictures = resized(over(frames, 1.0, "imagedream"), self.side)
         generators = lockstep(generator, len(frames))
         networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
-        vae, encoder = networks.vae, networks.image_encoder
+        vae = networks.vae
         mean_and_spread = vae.encode((2 * pictures - 1).to(device, dtype)).latent_dist
         latents = mean_and_spread.sample(generators).float() * vae.config.scaling_factor
-        seen = clip_pictures(pictures, encoder.config.image_size).to(device, dtype)
-        with self.place.turn(encoder):
-            features = encoder(seen, output_hidden_states=True).hidden_states[-2]
-        with self.place.turn(networks.unet):
-            tokens = torch.stack([networks.unet.image_embed(f) for f in (torch.zeros_like(features), features)])
+        tokens = self._tokens(pictures)
         prompt = self.sampling.prompt
-        text = self._text(prompt + SUFFIX, AVOID) if networks.tokenizer else self._text(prompt, "")
-        cameras = torch.cat([camera_numbers(list(own)), torch.zeros(1, 16)])
+        text = self._text(AVOID, prompt + SUFFIX) if networks.tokenizer else self._text("", prompt)
+        cameras = torch.cat([camera_numbers(_looking(own)), torch.zeros(1, 16)])
         drawn = self._denoise(text, cameras, GUIDANCE_PICTURE, generators, (tokens, latents))
         images = to_opaque(drawn.movedim(1, 0))
         return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
+
+    def _tokens(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "2 b n c"]:
+        """Tokens of no picture, and of pictures."""
+        encoder, unet = self.networks.image_encoder, self.networks.unet
+        seen = clip_pictures(pictures, encoder.config.image_size).to(self.place.torch_device(), self.place.torch_dtype())
+        with self.place.turn(encoder):
+            features = encoder(seen, output_hidden_states=True).hidden_states[-2]
+        with self.place.turn(unet):
+            return torch.stack([unet.image_embed(f) for f in (torch.zeros_like(features), features)])
+
+    def _show(self, pictures: Float[Tensor, "r t 3 h w"], to: list[dict[str, Tensor]], empty: dict[str, Tensor]) -> None:
+        vae, flat = self.networks.vae, pictures.flatten(0, 1)
+        none, seen = self._tokens(flat).unflatten(1, pictures.shape[:2])
+        latents = latents_of(vae, flat.to(self.place.torch_device()), self.place).unflatten(0, pictures.shape[:2])
+        for condition in to:
+            condition |= {"tokens": seen, "latents": latents * vae.config.scaling_factor}
+        empty |= {"tokens": none, "latents": torch.zeros_like(latents)}

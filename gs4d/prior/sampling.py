@@ -16,7 +16,7 @@ from ..clip import premultiply
 from ..errors import UserError, require_ranges
 from ..io.weights import fill
 from . import ldm
-from .networks import build
+from .networks import Place, build
 
 Context = Literal["first", "neighbours", "none"]
 """Which other frames a model looks at while it draws one: the clip's first, those before and after, or none."""
@@ -152,6 +152,17 @@ def split(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]], s
     if empty := next((part for part, tensors in found.items() if not tensors), None):
         raise UserError(f"{source} has no tensors named {parts[empty][0]}*; it is no checkpoint of this family")
     return found
+
+
+def latents_of(vae: Any, pictures: Float[Tensor, "b 3 h w"], place: Place) -> Float[Tensor, "b c y x"]:
+    """Latents (their mean, unscaled) of pictures in [0, 1]; differentiable."""
+    x = 2 * pictures - 1
+    latents = vae.encode(x.to(place.torch_dtype())).latent_dist.mean.float()
+    if x.requires_grad and place.torch_dtype() == torch.float16:
+        scale = latents.numel()  # gradients of a mean are so small that half floats would round them to zero
+        latents.register_hook(lambda gradient: gradient * scale)
+        x.register_hook(lambda gradient: gradient / scale)
+    return latents
 
 
 def vae_of(weights: Mapping[str, Tensor], source: str) -> Any:

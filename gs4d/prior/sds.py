@@ -76,6 +76,8 @@ class SdsOptions:
     weighting: Literal["sds", "uniform", "fantasia3d", "reconstruction"] = "sds"
     """w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (Chen et al. 2023); sqrt((1 - abar) / abar), with which the gradient is the
     distance from the model's clean picture (MVDream, Shi et al. 2023, section 3.3)."""
+    prompt: str = ""
+    """What the clip shows, for models that read: "a rose in a pot"."""
     rescale: float = 0.0
     """Share of the guided clean picture's contrast that is pulled back to the unguided one's (Lin et al. 2023, section 3.4;
     MVDream: 0.5)."""

@@ -22,6 +22,7 @@ from ..clip import Orbit
 from ..errors import UserError
 from ..io.weights import read_training_checkpoint
 from . import Views
+from .catalogue import licence_of
 from .clip import MEAN, SPREAD, clip_vision, normalised
 from .ldm_unet import shape_of, sinusoid
 from .models import find_model
@@ -30,7 +31,6 @@ from .rigs import SYNCDREAMER, placed
 from .sampling import NOISES, TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
 from .volumes import SpatialVolume, VolumeUNet, frustum_points, frustum_widths, seen_from
 
-LICENCE = "MIT (code and weights); its base Zero123 is MIT, Stable Diffusion under CreativeML Open RAIL-M"
 STEPS, GUIDANCE, ETA = 50, 2.0, 1.0
 ELEVATION = 30.0  # of its views, degrees
 HEADS = 8  # of the UNet, as in Stable Diffusion 1
@@ -67,12 +67,12 @@ def open_syncdreamer(where: str, place: Place | None = None) -> SyncDreamer:
             "syncdreamer has no weights on the hub under the authors' name: get syncdreamer-pretrain.ckpt by the links in "
             "https://github.com/liuyuan-pal/SyncDreamer and give it as syncdreamer:FILE"
         )
-    path = find_model(where, family="syncdreamer", licence=LICENCE, patterns=["*.ckpt"])
+    path = find_model(where, family="syncdreamer", licence=licence_of("syncdreamer"), patterns=["*.ckpt"])
     files = sorted(path.glob("*.ckpt")) if path.is_dir() else [path]
     if len(files) != 1:
         raise UserError(f"{path} holds {len(files)} .ckpt files, wanted syncdreamer-pretrain.ckpt; name the file")
     networks = from_checkpoint(read_training_checkpoint(files[0]), str(files[0]))
-    print(f"prior syncdreamer from {where}; licence of the weights: {LICENCE}")
+    print(f"prior syncdreamer from {where}; licence of the weights: {licence_of('syncdreamer')}")
     return SyncDreamer(networks, place or Place(), where)
 
 
@@ -140,7 +140,7 @@ class SyncDreamer:
     def __init__(self, networks: Networks, place: Place, where: str) -> None:
         """Puts the networks in their place."""
         self.networks, self.place, self.sampling = networks, place, Sampling()
-        self.weights = [{"name": where, "licence": LICENCE}]
+        self.weights = [{"name": where, "licence": licence_of("syncdreamer")}]
         self.side = round(2 * float(networks.Ks[0, 0, 2]))  # the middle of the picture tells its size
         for network in (networks.unet, networks.image_encoder):
             place.settle(network, waits=True)

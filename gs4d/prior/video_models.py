@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError, require_ranges
+from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place
 from .pipelines import PATTERNS, Drawing, Index, draw, load_pipeline, read_index, to_pixels
@@ -90,8 +91,6 @@ class Family:
     """One family of models.
 
     Attributes:
-        hub: an id that is known to have such a model.
-        licence: of its weights.
         pipelines: classes that folders of it are published as -> the class that makes videos of pictures with them.
         form: reads off a loaded pipeline what it draws.
         guidance: what the pipeline calls its guidance.
@@ -100,8 +99,6 @@ class Family:
         exact: parts that stay in float32.
     """
 
-    hub: str
-    licence: str
     pipelines: dict[str, str]
     form: Callable[[Any], Format]
     guidance: str = "guidance_scale"
@@ -112,8 +109,6 @@ class Family:
 
 FAMILIES = {
     "svd": Family(
-        "stabilityai/stable-video-diffusion-img2vid-xt",
-        "Stability AI Community Licence, or the non-commercial one that the folder came with: read it before commercial use",
         {"StableVideoDiffusionPipeline": "StableVideoDiffusionPipeline"},
         _svd,
         "max_guidance_scale",
@@ -121,23 +116,17 @@ FAMILIES = {
         half=torch.float16,
     ),
     "wan": Family(
-        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
-        "Apache-2.0",
         # Wan 2.2's 5B model does both, and is published as the pipeline of text alone.
         {"WanImageToVideoPipeline": "WanImageToVideoPipeline", "WanPipeline": "WanImageToVideoPipeline"},
         _wan,
         exact=("vae", "image_encoder"),
     ),
     "ltx": Family(
-        "Lightricks/LTX-Video",
-        "LTX-Video Open Weights Licence (the first versions: RAIL-M); conditions on commercial use",
         # The same networks for text and for pictures.
         dict.fromkeys(("LTXImageToVideoPipeline", "LTXPipeline", "LTXConditionPipeline"), "LTXImageToVideoPipeline"),
         _ltx,
     ),
     "cogvideox": Family(
-        "THUDM/CogVideoX-5b-I2V",
-        "CogVideoX Licence: free for research, commercial use needs registration",
         {"CogVideoXImageToVideoPipeline": "CogVideoXImageToVideoPipeline"},
         _cogvideox,
     ),
@@ -176,13 +165,13 @@ def open_video_model(name: str, where: str, place: Place) -> VideoModel:
         UserError: it is not there, damaged, or something else.
     """
     family = FAMILIES[name]
-    where = where or family.hub
-    folder = find_model(where, family=name, licence=family.licence, patterns=PATTERNS)
+    where = where or default_of(name)
+    folder = find_model(where, family=name, licence=licence_of(name), patterns=PATTERNS)
     index = read_index(folder, family.pipelines, name)
     if index.pipeline == "WanPipeline" and not index.settings.get("expand_timesteps"):
-        raise UserError(f"{where} makes videos of text alone; give one for pictures, such as {family.hub}")
+        raise UserError(f"{where} makes videos of text alone; give one for pictures, such as {default_of(name)}")
     place.torch_device()
-    print(f"prior {name} from {where}; licence of the weights: {family.licence}")
+    print(f"prior {name} from {where}; licence of the weights: {licence_of(name)}")
     return VideoModel(name, index, place, where)
 
 
@@ -192,7 +181,7 @@ class VideoModel:
     def __init__(self, name: str, index: Index, place: Place, where: str) -> None:
         self.name, self.family, self.index, self.place = name, FAMILIES[name], index, place
         self.filming = Filming()
-        self.weights = [{"name": where, "licence": self.family.licence}]
+        self.weights = [{"name": where, "licence": licence_of(name)}]
 
     @cached_property
     def pipeline(self) -> Any:

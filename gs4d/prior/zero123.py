@@ -24,15 +24,13 @@ from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import fill, read_training_checkpoint, read_weights
 from . import Trial, Views, ldm
+from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place, build, load_part, weights_file
-from .sampling import NOISES, TRUST, Context, ddim
+from .sampling import NOISES, TRUST, Context, ddim, latents_of
 from .sds import Condition, Conditions, SdsOptions, distill, guided
 from .white import cut_from_white
 
-MIT = "MIT (Columbia University); its base Stable Diffusion is under CreativeML Open RAIL-M"
-RESEARCH = "Stability AI non-commercial research community licence: no commercial use (stable_zero123_c: its community licence)"
-DEFAULT, STABLE_DEFAULT = "ashawkey/zero123-xl-diffusers", "ashawkey/stable-zero123-diffusers"
 WANTED = {  # files of hub models that are not all wanted, or not all called .safetensors
     "bennyguo/zero123-xl-diffusers": ["*.json", "*.fp16_ema.safetensors"],
     "bennyguo/zero123-diffusers": ["*.json", "*.fp16_ema.safetensors"],
@@ -63,17 +61,18 @@ def open_zero123(where: str, place: Place | None = None) -> Zero123:
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    where = where or DEFAULT
+    where = where or default_of("zero123")
     return _open(where, "stable" in Path(where).name.lower(), place or Place())
 
 
 def open_stable_zero123(where: str, place: Place | None = None) -> Zero123:
     """Stable Zero123, whatever its folder is called; otherwise as :func:`open_zero123`."""
-    return _open(where or STABLE_DEFAULT, True, place or Place())
+    return _open(where or default_of("stable-zero123"), True, place or Place())
 
 
 def _open(where: str, stable: bool, place: Place) -> Zero123:
-    family, licence = ("stable-zero123", RESEARCH) if stable else ("zero123", MIT)
+    family = "stable-zero123" if stable else "zero123"
+    licence = licence_of(family)
     patterns = WANTED.get(where, ["*.json", "*/*.safetensors"])
     path = find_model(where, family=family, licence=licence, patterns=patterns)
     checkpoints = sorted(path.glob("*.ckpt")) if path.is_dir() else [path]
@@ -168,7 +167,7 @@ def _checked(networks: Networks, source: str) -> Networks:
 class Zero123:
     """A ``ViewPrior`` and a ``ScorePrior``."""
 
-    joint = False
+    joint, ring, reads = False, 0, False
     context: Context = "none"  # every frame is drawn by itself
 
     def __init__(self, networks: Networks, place: Place, *, stable: bool) -> None:
@@ -211,13 +210,7 @@ class Zero123:
 
     def encode(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
         """Latents (their mean, unscaled) of pictures in [0, 1]; differentiable."""
-        x = 2 * pictures - 1
-        latents = self.networks.vae.encode(x.to(self.place.torch_dtype())).latent_dist.mean.float()
-        if x.requires_grad and self.place.torch_dtype() == torch.float16:
-            scale = latents.numel()  # gradients of a mean are so small that half floats would round them to zero
-            latents.register_hook(lambda gradient: gradient * scale)
-            x.register_hook(lambda gradient: gradient / scale)
-        return latents
+        return latents_of(self.networks.vae, pictures, self.place)
 
     @torch.no_grad()
     def conditions(self, pictures: Float[Tensor, "b h w 3"], turns: Float[Tensor, "b 4"]) -> Conditions:

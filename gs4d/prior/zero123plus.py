@@ -22,6 +22,7 @@ from ..clip import Orbit
 from ..errors import UserError
 from ..io.files import read_json
 from . import Views
+from .catalogue import default_of, licence_of
 from .clip import Preparation, load_clip, read_preparation, read_prompt
 from .ldm_unet import heads_attend
 from .models import find_model
@@ -29,8 +30,6 @@ from .networks import Place, load_part
 from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, placed
 from .sampling import TRUST, Context, Sampling, attend_anchored, lockstep, over, schedule, to_opaque
 
-LICENCE = "CC BY-NC 4.0: no commercial use (weights), Apache-2.0 (code)"
-HUB = {"zero123plus": "sudo-ai/zero123plus-v1.1", "zero123plus-1.2": "sudo-ai/zero123plus-v1.2"}
 RIGS = {"zero123plus": ZERO123PLUS_1_1, "zero123plus-1.2": ZERO123PLUS_1_2}
 ROWS, COLUMNS = 3, 2
 TILE = 320  # pixels of a view
@@ -116,13 +115,13 @@ def open_zero123plus_1_2(where: str, place: Place | None = None) -> Zero123Plus:
 
 
 def _open(where: str, family: str, place: Place) -> Zero123Plus:
-    where = where or HUB[family]
-    other = next(f for f in HUB if f != family)
-    if HUB[other].rpartition("-")[2] in Path(where).name:
+    where = where or default_of(family)
+    other = next(f for f in RIGS if f != family)
+    if default_of(other).rpartition("-")[2] in Path(where).name:
         raise UserError(f"{where} is another version, whose cameras stand elsewhere; use the prior {other}:{where}")
     patterns = ["*.json", "*/*.json", "*/*.safetensors", "*/merges.txt"]
-    networks = load_folder(find_model(where, family=family, licence=LICENCE, patterns=patterns))
-    print(f"prior {family} from {where}; licence of the weights: {LICENCE}")
+    networks = load_folder(find_model(where, family=family, licence=licence_of(family), patterns=patterns))
+    print(f"prior {family} from {where}; licence of the weights: {licence_of(family)}")
     return Zero123Plus(networks, place, family, where)
 
 
@@ -133,7 +132,9 @@ def load_folder(folder: Path) -> Networks:
         UserError: a part is missing, damaged or of another model.
     """
     if missing := [name for name in (*MODELS, *OTHERS) if not (folder / name).is_dir()]:
-        raise UserError(f"{folder} is no Zero123++ model: it has no folder {missing[0]}; give one as of {HUB['zero123plus']}")
+        raise UserError(
+            f"{folder} is no Zero123++ model: it has no folder {missing[0]}; give one as of {default_of('zero123plus')}"
+        )
     index = read_json(folder / "model_index.json", "model index")
     ramp = index.get("ramping_coefficients") if isinstance(index, dict) else None
     if not isinstance(ramp, list) or not ramp or not all(isinstance(x, (int, float)) for x in ramp):
@@ -169,7 +170,7 @@ class Zero123Plus:
         """Puts the networks in their place."""
         self.networks, self.place, self.sampling = networks, place, Sampling()
         self.layout, self.rig = family, RIGS[family]
-        self.weights = [{"name": where, "licence": LICENCE}]
+        self.weights = [{"name": where, "licence": licence_of(family)}]
         self.tile = TILE
         for network in (networks.unet, networks.text_encoder, networks.vision_encoder):
             place.settle(network, waits=True)

@@ -119,8 +119,8 @@ def _prepare(lesson: Lesson) -> tuple[Tensor, ...]:
 
 
 def augment(
-    pictures: Float[Tensor, "t h w 4"], colors: Float[Tensor, "t d h w 3"], draw: torch.Generator
-) -> tuple[Float[Tensor, "t h w 4"], Float[Tensor, "t d h w 3"]]:
+    pictures: Float[Tensor, "t h w 4"], colors: Float[Tensor, "t d h2 w2 3"], draw: torch.Generator
+) -> tuple[Float[Tensor, "t h w 4"], Float[Tensor, "t d h2 w2 3"]]:
     """Other exposure and tint in pictures and truth; blur, noise and a worse mask in the pictures alone."""
 
     def rand(*shape: int) -> Tensor:

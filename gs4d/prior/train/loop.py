@@ -305,8 +305,10 @@ def _lessons_ahead(options: TrainOptions, main: bool) -> Iterator[None]:
 def _accelerator(options: TrainOptions) -> Accelerator:
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
     except ImportError:
         raise UserError("training needs the package accelerate; run: pip install 'gs4d[train]'") from None
+    AcceleratorState._reset_state()  # it keeps the first precision that a process asked for
     return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=options.precision)
 
 

@@ -1,0 +1,242 @@
+"""The one table of the families of priors: what each does, who opens it, its licence, its size, and where its weights are.
+
+Sizes are numbers of parameters of the published networks, counted on the meta device from their published shapes
+(``tests/test_doctor.py`` counts them again); those of the models of videos are rounded, from what is publicly said of them, and were not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Task = Literal["views", "score", "middle", "video", "image"]
+TASKS: dict[Task, str] = {
+    "views": "draw the views of a clip",
+    "score": "judge pictures",
+    "middle": "find what lies between frames",
+    "video": "turn a picture into a video",
+    "image": "draw a picture of a sentence",
+}
+LIFT_WEIGHTS = Path(__file__).parent / "weights" / "lift.safetensors"  # they come with gs4d
+
+ZERO123 = 859_532_484 + 83_653_863 + 303_966_208 + 593_664  # UNet, autoencoder, CLIP's vision, camera projection
+ZERO123PLUS = 865_910_724 + 83_653_863 + 632_076_800 + 340_387_840  # UNet, autoencoder, CLIP's vision and text
+MVDREAM = 867_572_164 + 83_653_863 + 340_387_840  # UNet, autoencoder, CLIP's text
+IMAGEDREAM = 941_672_900 + 83_653_863 + 340_387_840 + 630_766_080  # UNet, autoencoder, CLIP's text and vision
+SYNCDREAMER = 916_853_956 + 48_567_552 + 83_653_863 + 303_966_208 + 725_248  # UNet, volume, autoencoder, CLIP's vision, rest
+RIFE = 5_306_256
+LIFT = 6_584_528
+T5 = 4_760_000_000  # T5-XXL, the encoder of two of the models of videos
+SVD = 1_520_000_000 + 630_000_000 + 100_000_000  # UNet, CLIP's vision, autoencoder
+WAN = 16_400_000_000 + 5_680_000_000 + 630_000_000 + 130_000_000  # of 14B: transformer, UMT5-XXL, CLIP's vision, autoencoder
+LTX = 1_920_000_000 + T5 + 420_000_000  # of 2B: transformer, text, autoencoder
+COGVIDEOX = 5_570_000_000 + T5 + 220_000_000  # of 5B: transformer, text, autoencoder
+SDXL = 2_567_463_684 + 123_060_480 + 694_659_840 + 83_653_863  # UNet, both text encoders, autoencoder
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row.
+
+    Attributes:
+        title: what people call it.
+        module: file beside this one.
+        opener: function in it: where the weights are -> the prior.
+        tasks: what it does.
+        licence: of its weights; of gs4d itself for what has none.
+        parameters: of all its networks together; 0: it has none; None: that depends on the model which is named.
+        hub: ids of its weights on the Hugging Face hub, the first of which is fetched when none is named.
+        source: where they are when they are on no hub.
+        file: where they are when they come with gs4d.
+    """
+
+    title: str
+    module: str
+    opener: str
+    tasks: tuple[Task, ...]
+    licence: str
+    parameters: int | None = 0
+    hub: tuple[str, ...] = ()
+    source: str = ""
+    file: Path | None = None
+
+    def how_to_get(self, name: str) -> str:
+        """The line that fetches the weights, or where they are; empty for a family that has none."""
+        return f"hf download {self.hub[0]}" if self.hub else self.source and f"{self.source}; then {name}:PATH"
+
+
+OWN = "Apache-2.0: part of gs4d, no weights"
+OPENRAIL = "CreativeML Open RAIL-M"
+FAMILIES = {
+    "inflate": Family("inflate", "inflate", "open_inflate", ("views",), OWN),
+    "lift": Family(
+        "lift",
+        "lift",
+        "open_lift",
+        ("views",),
+        "Apache-2.0: part of gs4d",
+        LIFT,
+        source="this copy of gs4d came without them; train your own: python -m gs4d.prior.train --model lift",
+        file=LIFT_WEIGHTS,
+    ),
+    "mini": Family(
+        "mini",
+        "mini",
+        "open_mini",
+        ("views", "score"),
+        "Apache-2.0: part of gs4d",
+        None,
+        source="train your own: python -m gs4d.prior.train --model mini",
+    ),
+    "zero123": Family(
+        "Zero123, Zero123-XL",
+        "zero123",
+        "open_zero123",
+        ("views", "score"),
+        f"MIT (Columbia University); its base Stable Diffusion is under {OPENRAIL}",
+        ZERO123,
+        (
+            "ashawkey/zero123-xl-diffusers",
+            "bennyguo/zero123-xl-diffusers",
+            "bennyguo/zero123-diffusers",
+            "kxic/zero123-xl",
+            "kxic/zero123-105000",
+            "kxic/zero123-165000",
+            "cvlab/zero123-weights",
+        ),
+    ),
+    "stable-zero123": Family(
+        "Stable Zero123",
+        "zero123",
+        "open_stable_zero123",
+        ("views", "score"),
+        "Stability AI non-commercial research community licence: no commercial use (stable_zero123_c: its community licence)",
+        ZERO123,
+        ("ashawkey/stable-zero123-diffusers", "stabilityai/stable-zero123"),
+    ),
+    "zero123plus": Family(
+        "Zero123++ v1.1",
+        "zero123plus",
+        "open_zero123plus",
+        ("views",),
+        "CC BY-NC 4.0: no commercial use (weights), Apache-2.0 (code)",
+        ZERO123PLUS,
+        ("sudo-ai/zero123plus-v1.1",),
+    ),
+    "zero123plus-1.2": Family(
+        "Zero123++ v1.2",
+        "zero123plus",
+        "open_zero123plus_1_2",
+        ("views",),
+        "CC BY-NC 4.0: no commercial use (weights), Apache-2.0 (code)",
+        ZERO123PLUS,
+        ("sudo-ai/zero123plus-v1.2",),
+    ),
+    "mvdream": Family(
+        "MVDream",
+        "mvdream",
+        "open_mvdream",
+        ("score",),
+        f"{OPENRAIL} (weights), MIT (code)",
+        MVDREAM,
+        ("ashawkey/mvdream-sd2.1-diffusers",),
+    ),
+    "imagedream": Family(
+        "ImageDream",
+        "mvdream",
+        "open_imagedream",
+        ("views", "score"),
+        f"{OPENRAIL} (weights), MIT (MVDream's code)",
+        IMAGEDREAM,
+        ("ashawkey/imagedream-ipmv-diffusers",),
+    ),
+    "syncdreamer": Family(
+        "SyncDreamer",
+        "syncdreamer",
+        "open_syncdreamer",
+        ("views",),
+        f"MIT (code and weights); its base Zero123 is MIT, Stable Diffusion under {OPENRAIL}",
+        SYNCDREAMER,
+        source="syncdreamer-pretrain.ckpt by the links in https://github.com/liuyuan-pal/SyncDreamer",
+    ),
+    "flow": Family("optical flow", "flow", "open_flow", ("middle",), OWN),
+    "rife": Family(
+        "RIFE 4.2 to 4.6",
+        "rife",
+        "open_rife",
+        ("middle",),
+        "MIT",
+        RIFE,
+        source="flownet.pkl of version 4.6 by the links in https://github.com/hzwer/Practical-RIFE",
+    ),
+    "svd": Family(
+        "Stable Video Diffusion",
+        "video_models",
+        "open_svd",
+        ("video",),
+        "Stability AI Community Licence: free below 1M USD of yearly revenue; older copies non-commercial",
+        SVD,
+        ("stabilityai/stable-video-diffusion-img2vid-xt",),
+    ),
+    "wan": Family(
+        "Wan 2.1, 2.2",
+        "video_models",
+        "open_wan",
+        ("video",),
+        "Apache-2.0",
+        WAN,
+        ("Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",),
+    ),
+    "ltx": Family(
+        "LTX-Video",
+        "video_models",
+        "open_ltx",
+        ("video",),
+        "LTX-Video Open Weights Licence (the first versions: RAIL-M); conditions on commercial use",
+        LTX,
+        ("Lightricks/LTX-Video",),
+    ),
+    "cogvideox": Family(
+        "CogVideoX (image to video)",
+        "video_models",
+        "open_cogvideox",
+        ("video",),
+        "CogVideoX Licence: free for research, commercial use needs registration",
+        COGVIDEOX,
+        ("THUDM/CogVideoX-5b-I2V",),
+    ),
+    "sdxl": Family(
+        "SDXL 1.0",
+        "image_models",
+        "open_sdxl",
+        ("image",),
+        "CreativeML Open RAIL++-M",
+        SDXL,
+        ("stabilityai/stable-diffusion-xl-base-1.0",),
+    ),
+    "text2image": Family(
+        "other models of pictures",
+        "image_models",
+        "open_text2image",
+        ("image",),
+        "as its model card says",
+        None,
+        source="name a model that reads: Stable Diffusion 1 to 3, SDXL, FLUX.1 or PixArt",
+    ),
+}
+
+
+def licence_of(family: str) -> str:
+    """Of a family's weights."""
+    return FAMILIES[family].licence
+
+
+def default_of(family: str) -> str:
+    """Hub id of the weights that are taken when none are named."""
+    return FAMILIES[family].hub[0]
+
+
+def able(task: Task) -> tuple[str, ...]:
+    """Names of the families that do something."""
+    return tuple(name for name, family in FAMILIES.items() if task in family.tasks)

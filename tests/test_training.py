@@ -1,0 +1,200 @@
+"""Lessons, and the loop that trains on them: the same for any number of processes, and after a cut."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gs4d.clip import Orbit
+from gs4d.errors import UserError
+from gs4d.gaussians import Gaussians
+from gs4d.geometry import SH_C0
+from gs4d.prior import open_prior
+from gs4d.prior.lift_net import LiftShape
+from gs4d.prior.solid import REACH, cell_centers
+from gs4d.prior.train import lift as course_module
+from gs4d.prior.train.lessons import FRAMES, LAYERS, SIDE, VIEWS, School, _look, make_lesson
+from gs4d.prior.train.lift import LiftCourse, augment
+from gs4d.prior.train.loop import Trainer, TrainOptions, draw, train
+
+ROOT = Path(__file__).parent.parent
+TINY = LiftShape(channels=(8, 8, 8), width=16, depth=2, heads=2)
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory: pytest.TempPathFactory) -> School:
+    school = School(tmp_path_factory.mktemp("lessons"))
+    for number in range(3):
+        school.prepare(number)
+    return school
+
+
+def options(school: School, out: Path, **changes: object) -> TrainOptions:
+    plain = {"lessons": school.folder, "first_lessons": 3, "lessons_per_step": 0.0, "workers": 0, "precision": "no"}
+    return TrainOptions(**{**plain, "lift": TINY, "out": out, "batch": 2, "steps": 6, "warmup": 2, "threads": 1, **changes})
+
+
+def test_a_lesson_is_its_number_in_any_process(school: School) -> None:
+    lesson = school.lesson(1)
+    code = (
+        "import hashlib; from gs4d.prior.train.lessons import make_lesson; lesson = make_lesson(1)\n"
+        "print(hashlib.sha256(lesson.frames.numpy().tobytes() + lesson.occupancy.numpy().tobytes()).hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    here = hashlib.sha256(lesson.frames.numpy().tobytes() + lesson.occupancy.numpy().tobytes()).hexdigest()
+    assert done.stdout.strip() == here
+
+
+def test_a_kept_lesson_is_the_made_one(school: School) -> None:
+    made, kept = make_lesson(2), school.lesson(2)
+    assert made.source == kept.source
+    for name in ("frames", "occupancy", "seen", "views"):
+        assert torch.equal(getattr(made, name), getattr(kept, name)), name
+    assert torch.equal(made.colors[made.seen], kept.colors[kept.seen])
+    assert kept.frames.shape == (FRAMES, SIDE, SIDE, 4)
+    assert kept.views.shape == (VIEWS, FRAMES, SIDE, SIDE, 4)
+
+
+def test_a_ball_is_carved_as_a_ball() -> None:
+    turn, height = 2.399963 * torch.arange(6000), 1 - (2 * torch.arange(6000) + 1) / 6000  # Fibonacci's points on a sphere
+    ring = (1 - height**2).sqrt()
+    way = torch.stack([ring * turn.cos(), height, ring * turn.sin()], 1)
+    green = torch.tensor([0.1, 0.8, 0.2])
+    shell = Gaussians(
+        means=0.3 * way,
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(6000, 1),
+        log_scales=torch.full((6000, 3), 0.01).log(),
+        logit_opacities=torch.full((6000,), 5.0),
+        sh=((green - 0.5) / SH_C0).expand(6000, 1, 3),
+    )
+    source = Orbit(0.0, 10.0)
+    frame, occupancy, colors, seen, _ = _look(shell, source)
+    radius = cell_centers(source, SIDE, LAYERS).norm(dim=-1)
+    assert occupancy[radius < 0.26].all()
+    assert not occupancy[radius > 0.34].any()
+    assert (colors[seen].float() / 255 - green).abs().mean() < 0.03
+    assert seen.any()
+    assert (frame[..., 3] > 127).sum() > 400
+
+
+def test_hidden_hollows_are_not_solid(school: School) -> None:
+    """Cells between limbs are carved out: an object's solid fills its own views, and less than its columns."""
+    lesson = school.lesson(0)
+    for t in range(FRAMES):
+        columns = lesson.frames[t, ..., 3] > 127
+        share = lesson.occupancy[t][:, columns].float().mean()
+        assert 0.01 < share < 0.6
+        assert lesson.occupancy[t].any(0)[columns].float().mean() > 0.9
+
+
+def test_augmented_truth_keeps_the_pictures_colours() -> None:
+    pictures = torch.full((2, 8, 8, 4), 0.6)
+    pictures[..., 3] = 1.0
+    for seed in range(20):
+        seen, colors = augment(pictures, torch.full((2, 4, 4, 4, 3), 0.6), torch.Generator().manual_seed(seed))
+        assert (seen[..., :3].mean((0, 1, 2)) - colors.mean((0, 1, 2, 3))).abs().max() < 0.06
+        assert ((seen >= 0) & (seen <= 1)).all()
+
+
+def test_steps_draw_from_ever_more_lessons() -> None:
+    o = TrainOptions(first_lessons=5, lessons_per_step=2.0, most_lessons=50)
+    assert [o.known_lessons(step) for step in (0, 10, 100)] == [5, 25, 50]
+    assert draw(o, 7, 6) == draw(o, 7, 6) != draw(o, 8, 6)
+    assert {lesson for lesson, _ in draw(o, 0, 200)} == set(range(5))
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    o = TrainOptions(steps=100, warmup=10, cooldown=0.3, learning_rate=1.0)
+    assert o.rate(0) == pytest.approx(0.1)
+    assert [o.rate(step) for step in (10, 40, 69)] == [1.0, 1.0, 1.0]
+    assert o.rate(85) == pytest.approx(0.5)
+    assert o.rate(99) == pytest.approx(1 / 30)
+
+
+def test_training_lowers_the_loss_and_leaves_weights_that_open(
+    school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course_module, "HELD_OUT", 0)  # lessons that are there already
+    monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
+    o = options(school, tmp_path / "run", steps=30, learning_rate=5e-3, measure_every=15, average=0.9)
+    folder = train(o, LiftCourse(school, TINY))
+    rows = json.loads((folder / "history.json").read_text())["history"]
+    assert np.mean([row["solid"] for row in rows[-5:]]) < 0.9 * np.mean([row["solid"] for row in rows[:5]])
+    assert [row["step"] for row in rows if "iou" in row] == [15, 30]
+    assert {p.name for p in folder.glob("*.png")} == {"curves.png", "held_out_000015.png", "held_out_000030.png"}
+    views = open_prior(f"lift:{folder}").views(school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator())
+    assert views.images.shape == (1, FRAMES, SIDE, SIDE, 4)
+
+
+def test_a_resumed_run_is_the_run_that_was_not_cut(school: School, tmp_path: Path) -> None:
+    whole = Trainer(options(school, tmp_path), LiftCourse(school, TINY))
+    for _ in range(4):
+        whole.advance()
+    first = Trainer(options(school, tmp_path), LiftCourse(school, TINY))
+    for _ in range(2):
+        first.advance()
+    first.save(tmp_path)
+    second = Trainer(options(school, tmp_path), LiftCourse(school, TINY))
+    second.restore(tmp_path)
+    for _ in range(2):
+        second.advance()
+    for name, value in whole.bare().state_dict().items():
+        assert torch.equal(value, second.bare().state_dict()[name]), name
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, second.average.state_dict()[name]), name
+
+
+def test_state_of_another_network_is_refused(school: School, tmp_path: Path) -> None:
+    Trainer(options(school, tmp_path), LiftCourse(school, TINY)).save(tmp_path)
+    wider = LiftShape(channels=(8, 8, 8), width=32, depth=2, heads=2)
+    with pytest.raises(UserError, match="of another network"):
+        Trainer(options(school, tmp_path), LiftCourse(school, wider)).restore(tmp_path)
+
+
+def test_two_processes_learn_as_one_with_twice_the_batch(school: School, tmp_path: Path) -> None:
+    flags = (
+        "--lessons_per_step 0 --first_lessons 3 --workers 0 --precision no --steps 3 --warmup 1 --measure_every 100 --threads 1"
+    )
+    flags += " --lift.channels 8 8 8 --lift.width 16 --lift.depth 2 --lift.heads 2"
+    command = ["-m", "gs4d.prior.train", "--lessons", str(school.folder), *flags.split()]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
+    two = [*launcher, *command, "--batch", "1", "--out", str(tmp_path / "two")]
+    one = [sys.executable, *command, "--batch", "2", "--out", str(tmp_path / "one")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    code = "import gs4d.prior.train.lift as l; l.HELD_OUT, l.HELD_OUT_COUNT = 0, 1"
+    (tmp_path / "sitecustomize.py").write_text(code)  # the last step measures: on a lesson that is there
+    environment["PYTHONPATH"] = str(tmp_path)
+    for line in (one, two):
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+    records = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two")]
+    assert [record["processes"] for record in records] == [1, 2]
+    losses = [[row["loss"] for row in record["history"]] for record in records]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two")]
+    for name, value in weights[0].items():
+        assert torch.allclose(value.float(), weights[1][name].float(), atol=2e-3), name
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no .glb or .gltf file"):
+        TrainOptions(meshes=tmp_path).school()
+    with pytest.raises(UserError, match="train.steps is 0"):
+        TrainOptions(steps=0)
+    with pytest.raises(UserError, match="absent.safetensors"):
+        Trainer(TrainOptions(start=tmp_path / "absent.safetensors"), LiftCourse(School(tmp_path), TINY))
+
+
+def test_reach_is_the_radius_of_objects() -> None:
+    from gs4d.synth.objects import RADIUS
+
+    assert REACH == RADIUS
