@@ -1,9 +1,6 @@
 """Renders a fitted run: python render.py --model_path output/rose"""
 
-import os
 import sys
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
 
 from gs4d.cli import guarded
 

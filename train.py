@@ -1,10 +1,7 @@
 """Fits a clip: python train.py --configs arguments/i2v.py -e rose"""
 
-import os
 import sys
 from contextlib import ExitStack
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
 
 from gs4d.cli import guarded
 

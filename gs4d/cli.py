@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from io import TextIOWrapper
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve every other program
 
 from .errors import Interrupted, UserError, nearest
 

@@ -1,10 +1,8 @@
 """Draws a clip from an animated model: python preprocess/mesh.py --path model.glb --clip Run --name fox"""
 
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads must not spin while ours work; read when torch loads
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it works from a checkout that is not installed
 
 from gs4d.cli import guarded

@@ -148,10 +148,14 @@ def test_render_writes_the_evaluation_views(place: Path, tmp_path: Path):
     assert len(list(tmp_path.glob("eval/eval_[0-3]/[0-2].png"))) == 12
 
 
-def test_without_side_views_a_run_says_what_that_means(place: Path):
+def test_without_side_views_a_prior_draws_them_or_a_run_says_what_that_means(place: Path):
     done = train(place, "-e", "bare", *TINY)
     assert done.returncode == 0, done.stderr
-    assert "bare_sync does not exist, so only the input view is fitted" in done.stdout
+    assert "bare_sync does not exist, so lift draws what the other sides may look like" in done.stdout
+    assert "bare_sync_preview.png: what a prior made up for the other sides" in done.stdout
+    again = train(place, "-e", "bare", *TINY, "--pseudo.prior", "none")
+    assert again.returncode == 0, again.stderr
+    assert "bare_sync does not exist, so only the input view is fitted" in again.stdout
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(place: Path):

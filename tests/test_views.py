@@ -161,7 +161,10 @@ BAD = {
     "no input": (lambda data: {"path": data / "other_pose0"}, "other_pose0 is no folder"),
     "no clip": (lambda data: {"path": data}, "wanted a folder named NAME_pose0"),
     "other name": (lambda data: {"name": "rose"}, "wanted a folder named rose_pose0"),
-    "no prior": (lambda data: {"prior": ""}, "--prior is missing: say what draws the views; there are: inflate, lift, mini, zero123"),
+    "no prior": (
+        lambda data: {"prior": ""},
+        "--prior is missing: say what draws the views; there are: inflate, lift, mini, zero123",
+    ),
     "unknown prior": (lambda data: {"prior": "inflat"}, "did you mean 'inflate'"),
     "prior that reads": (lambda data: {"prior": "mvdream"}, "does not draw the views of a clip"),
     "weights for none": (lambda data: {"prior": "inflate:x"}, "leave out ':x'"),

@@ -35,8 +35,8 @@ from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians, steps_at
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
-GENEROUS = 1.0  # added to logits: cells count from a probability of 0.27
-LEAST = 0.5  # of the inflated silhouette, that is there in any case
+LEAST = 0.25  # of the inflated silhouette, that is there in any case
+THIN = 1.2  # and so many half layers: less falls between them
 SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
 
 
@@ -130,8 +130,8 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
 def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) -> Float[Tensor, "t d h w"]:
     """Occupancy, above a half in all cells that are to be inside.
 
-    A thin part whose depth is unsure is nowhere likelier than not, and would be lost: cells of less probability count too, and
-    where the network thinks the middle of each pixel's part is, there is at least a share of the inflated silhouette.
+    A thin part whose depth is unsure may be nowhere likelier than not, and would be lost: where the network thinks that the
+    middle of what a pixel shows is, there is at least a share of the inflated silhouette.
 
     Args:
         logits: of the network.
@@ -140,8 +140,9 @@ def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) 
     layers = logits.shape[1]
     depth = ((torch.arange(layers) + 0.5) * 2 / layers - 1)[:, None, None]
     middle = (torch.softmax(2 * logits, 1) * depth).sum(1, keepdim=True)
-    least = PRIOR_SLOPE * (LEAST * thickness[:, None] - (depth - middle).abs())
-    return torch.maximum(logits + GENEROUS, least).sigmoid()
+    half = (LEAST * thickness).clamp_min(THIN / layers) * (thickness > 0)
+    least = PRIOR_SLOPE * (half[:, None] - (depth - middle).abs())
+    return torch.maximum(logits, least).sigmoid()
 
 
 def network_inputs(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait starve those that make lessons
 
 from ...errors import Interrupted, UserError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +14,21 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...clip import cameras_of, over_white, premultiply
+from ...clip import Orbit, cameras_of, over_white, premultiply
 from ...io.files import atomic_path
 from ...io.images import to_bytes
 from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from ...render import render
 from ..lift import detailed_gaussians, lift, network_inputs
 from ..lift_net import LiftNet, LiftShape
+from ..solid import REACH
 from .lessons import SIDE, VIEWS, Lesson, School, view_orbits
 
-COLOR_WEIGHT = 2.0
+COLOR_WEIGHT, OUTLINE_WEIGHT = 2.0, 2.0
+OUTLINES = 3  # views per sample whose outlines are compared
+RAYS, POINTS = 32, 40  # along each side of an outline, and along a ray
+OUTSIDE = -8.0  # logit of what the source does not show
+SHARP = 2.0
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
 
 
@@ -37,7 +43,7 @@ class LiftCourse:
 
     school: School
     shape: LiftShape = field(default_factory=LiftShape)
-    kept: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, compare=False)
+    kept: dict[int, tuple[Any, ...]] = field(default_factory=dict, compare=False)
 
     def network(self) -> LiftNet:
         """A network that has learnt nothing."""
@@ -51,7 +57,7 @@ class LiftCourse:
         """A lesson with changes drawn from ``seed`` that a video could have."""
         if lesson not in self.kept:
             self.kept[lesson] = _prepare(self.school.lesson(lesson))
-        frames, thickness, camera, occupancy, colors, seen = self.kept[lesson]
+        frames, thickness, camera, occupancy, colors, seen, outlines, source = self.kept[lesson]
         draw = torch.Generator().manual_seed(seed)
         pictures, colors = augment(premultiply(frames), colors.float() / 255, draw)
         sample = {
@@ -62,19 +68,22 @@ class LiftCourse:
             "colors": colors.movedim(-1, 1),
             "seen": torch.from_numpy(np.unpackbits(seen.numpy(), axis=-1)),
         }
+        chosen = torch.randperm(VIEWS, generator=draw)[:OUTLINES]
+        rays = _rays(source, chosen.tolist())
         if torch.rand((), generator=draw) < 0.5:
             sample = {name: value if name == "camera" else value.flip(-1) for name, value in sample.items()}
-        return sample
+            rays = rays * torch.tensor([-1.0, 1.0, 1.0])
+        return sample | {"rays": rays, "outlines": outlines[chosen].movedim(0, 1).float() / 255}
 
     def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Cross entropy of occupancy behind the object's pixels, and error of colours near surfaces; means over samples."""
+        """Cross entropies of occupancy behind the object's pixels and of outlines from around; error of colours near surfaces.
+
+        An outline is drawn where the likeliest cell on a ray is likelier inside than not, as the solid's skin is.
+        """
         b, t = batch["pictures"].shape[:2]
         together = (4, 4, 2, 1)[step % 4]  # frames that are seen together: a clip, two of its frames, or a picture
-        rows = {
-            name: value.reshape(b * t // together, together, *value.shape[2:])
-            for name, value in batch.items()
-            if name != "camera"
-        }
+        clips = {name: value for name, value in batch.items() if name not in ("camera", "rays")}
+        rows = {name: value.reshape(b * t // together, together, *value.shape[2:]) for name, value in clips.items()}
         camera = batch["camera"].repeat_interleave(t // together, 0)
         logits, colors = network(rows["pictures"], rows["thickness"], camera)
         columns = (rows["pictures"][:, :, 3:] > 0).float()
@@ -82,7 +91,14 @@ class LiftCourse:
         solid = _mean(surprise, columns.expand_as(surprise), b)
         where = rows["seen"][:, :, None].float()
         color = _mean((colors - rows["colors"]).square() * where, where.expand_as(rows["colors"]), b)
-        return {"loss": solid.mean() + COLOR_WEIGHT * color.mean(), "solid": solid.mean(), "color": color.mean()}
+        field = torch.where(columns > 0, logits, OUTSIDE).reshape(b * t, 1, *logits.shape[2:]) - OUTSIDE
+        rays = batch["rays"].repeat_interleave(t, 0)
+        along = F.grid_sample(field, rays.flatten(1, 2), align_corners=False)[:, 0] + OUTSIDE  # nothing is outside the grid
+        highest = along.unflatten(1, (OUTLINES, -1)).amax(2)
+        truth = batch["outlines"].flatten(0, 1)
+        outline = F.binary_cross_entropy_with_logits(SHARP * highest, truth, reduction="none").reshape(b, -1).mean(1)
+        parts = {"solid": solid.mean(), "color": color.mean(), "outline": outline.mean()}
+        return {"loss": parts["solid"] + COLOR_WEIGHT * parts["color"] + OUTLINE_WEIGHT * parts["outline"], **parts}
 
     def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
         """Views of lessons that are never learnt from, as the network draws them, against the truth."""
@@ -112,10 +128,29 @@ def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "sampl
     return values.reshape(samples, -1).sum(1) / weights.reshape(samples, -1).sum(1).clamp_min(1)
 
 
-def _prepare(lesson: Lesson) -> tuple[Tensor, ...]:
+def _prepare(lesson: Lesson) -> tuple[Any, ...]:
     _, thickness, camera = network_inputs(lesson.frames, lesson.source, SIDE)
     packed = [torch.from_numpy(np.packbits(bits.numpy(), axis=-1)) for bits in (lesson.occupancy, lesson.seen)]
-    return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1]
+    alpha = lesson.views[..., 3].flatten(0, 1).float()
+    outlines = F.avg_pool2d(alpha[:, None], SIDE // RAYS)[:, 0].round().to(torch.uint8).unflatten(0, (VIEWS, -1))
+    return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1], outlines, lesson.source
+
+
+def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v n r r 3"]:
+    """Points on the rays of some of a lesson's views, as places in the source's solid: x, y, z in [-1, 1]."""
+    orbits = view_orbits(source)
+    cameras, own = cameras_of([orbits[v] for v in chosen], width=RAYS, height=RAYS), cameras_of([source], width=1, height=1)
+    across = (torch.arange(RAYS) + 0.5 - RAYS / 2) / cameras.K[0, 0, 0]
+    ends = torch.tensor([orbits[v].radius for v in chosen])[:, None] + torch.linspace(-REACH, REACH, POINTS)
+    y, x = torch.meshgrid(across, across, indexing="ij")
+    z = ends[:, :, None, None]
+    points = torch.stack([x * z, y * z, z.expand(-1, -1, RAYS, RAYS)], -1)
+    T = cameras.T_camera_world[:, None, None, None]
+    world = ((points - T[..., :3, 3])[..., None, :] @ T[..., :3, :3])[..., 0, :]
+    at = world @ own.T_camera_world[0, :3, :3].T + own.T_camera_world[0, :3, 3]
+    focal = 2 * own.K[0, 0, 0]  # of pictures from -1 to 1
+    x, y, z = at.unbind(-1)
+    return torch.stack([focal * x / z, focal * y / z, (z - source.radius) / REACH], -1)
 
 
 def augment(
