@@ -119,7 +119,8 @@ def test_a_measured_network_opens_as_users_open_it(course: MiniCourse, tmp_path:
     network = course.network()
     scores = course.measure(network, tmp_path, 7)
     assert scores.keys() == {f"{base}{name}" for base in ("", "rendered_") for name in ("psnr", "psnr_inside", "iou")}
-    assert 5 < scores["psnr"] < scores["rendered_psnr"], "noise that was not taken away makes it worse"
+    assert scores["psnr"] == pytest.approx(scores["rendered_psnr"], abs=0.5), "what learnt nothing draws what was rendered"
+    assert scores["psnr"] != scores["rendered_psnr"]
     assert (tmp_path / "held_out_000007.png").stat().st_size > 1000
     opened = open_prior(f"mini:{tmp_path / 'model'}").networks.transformer
     for name, value in network.state_dict().items():

@@ -550,7 +550,7 @@ def test_what_nobody_has_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
         open_prior("zero123")
     with pytest.raises(UserError, match="did you mean 'zero123'"):
         open_score_prior("zero132:here", Place())
-    with pytest.raises(UserError, match="'inflate' cannot judge pictures; those that can: zero123"):
+    with pytest.raises(UserError, match="'inflate' cannot judge pictures; those that can: mini, zero123"):
         open_score_prior("inflate", Place())
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match="is no checkpoint of Zero123; give a .ckpt file"):
