@@ -42,14 +42,14 @@ def disc(size: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("source", [Orbit(), Orbit(70.0, 20.0, 2.2, 36.0)])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [2, 3])
 def test_a_solid_ball_looks_like_a_ball_from_everywhere(source: Orbit, times: int) -> None:
     solid = ball(source)
-    gaussians = solid_gaussians(finer(solid, times) if times > 1 else solid, source)
-    cameras = cameras_of([Orbit(a, e) for a, e in ((0, 0), (90, 0), (200, 40), (30, -80))], width=64, height=64)
+    gaussians = solid_gaussians(finer(solid, times), source)
+    cameras = cameras_of([Orbit(a, e) for a, e in ((0.0, 0.0), (90.0, 0.0), (200.0, 40.0), (30.0, -80.0))], width=256, height=256)
     seen = render(gaussians, cameras)
     for alpha in seen.alpha:
-        assert mask_iou(alpha, disc(64)) > 0.9
+        assert mask_iou(alpha, disc(256)) > 0.9
 
 
 def test_colours_stay_on_their_side() -> None:
@@ -135,9 +135,9 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path, tiny: LiftNet) -> None:
     [
         ({"width": 64}, "lacks|wanted"),
         ({"width": 10**9}, "out of range"),
-        ({"channels": [8, 8]}, "out of range"),
-        ({"channels": "wide"}, "out of range"),
-        ({"heads": 3.5}, "out of range"),
+        ({"channels": [8, 8]}, "does not describe a lift network"),
+        ({"channels": "wide"}, "does not describe a lift network"),
+        ({"heads": 3.5}, "does not describe a lift network"),
         ({"depths": 3}, "does not describe a lift network"),
         ("none", "does not describe a lift network"),
     ],
@@ -196,7 +196,7 @@ def test_the_input_view_of_a_lifted_frame_is_the_frame() -> None:
     lesson = make_lesson(2 * 10**9 + 1)
     views = open_prior("lift").views(lesson.frames, lesson.source, [lesson.source], torch.Generator())
     for drawn, frame in zip(views.images[0], lesson.frames, strict=True):
-        assert mask_iou(drawn[..., 3].float() / 255, frame[..., 3].float() / 255) > 0.85
+        assert mask_iou(drawn[..., 3].float() / 255, frame[..., 3].float() / 255) > 0.8
     assert 0 < views.trust.float().mean() < 129
 
 
