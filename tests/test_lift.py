@@ -46,8 +46,8 @@ def disc(size: int) -> torch.Tensor:
 def test_a_solid_ball_looks_like_a_ball_from_everywhere(source: Orbit, times: int) -> None:
     solid = ball(source)
     gaussians = solid_gaussians(finer(solid, times), source)
-    cameras = cameras_of([Orbit(a, e) for a, e in ((0.0, 0.0), (90.0, 0.0), (200.0, 40.0), (30.0, -80.0))], width=256, height=256)
-    seen = render(gaussians, cameras)
+    around = [Orbit(), Orbit(90.0), Orbit(200.0, 40.0), Orbit(30.0, -80.0)]
+    seen = render(gaussians, cameras_of(around, width=256, height=256))
     for alpha in seen.alpha:
         assert mask_iou(alpha, disc(256)) > 0.9
 
