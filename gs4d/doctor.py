@@ -24,6 +24,7 @@ from .prior.models import offline, told_to_stay_offline
 from .render import can_draw_on_cuda
 
 GB = 1e9
+COUNTED = {"views", "score", "middle"}  # tasks of the families whose parameters were counted
 PACKAGES = ("diffusers", "transformers", "accelerate", "huggingface_hub")  # that priors need
 EXTRA = "pip install 'gs4d[diffusion]'"
 
@@ -124,7 +125,8 @@ def priors(there: dict[str, Cached]) -> Iterator[str]:
         if family.parameters == 0:
             yield f"  {'':16} there: it needs no weights"
             continue
-        yield f"  {'':16} needs {'what the model says' if family.parameters is None else _count(family.parameters)}"
+        about = "" if COUNTED & set(family.tasks) else "about "
+        yield f"  {'':16} needs {'what the model says' if family.parameters is None else about + _count(family.parameters)}"
         if family.file is not None and family.file.is_file():
             yield f"  {'':16} there: {name}, which comes with gs4d"
             continue

@@ -78,6 +78,8 @@ def test_an_empty_cache_is_told_how_to_be_filled(tmp_path: Path):
             assert f"missing: {family.source}; then {name}:PATH" in said
     assert "no commercial use" in section(done.stdout, "stable-zero123")
     assert "1248 million parameters, 2.50 GB in half floats (GPU), 4.99 GB in floats (CPU)" in section(done.stdout, "zero123")
+    assert "needs about" in section(done.stdout, "svd"), "what was not counted is not said as if it were"
+    assert "needs about" not in section(done.stdout, "zero123")
 
 
 def test_what_the_cache_holds_is_found_and_used(zero123: Path):

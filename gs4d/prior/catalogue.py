@@ -1,8 +1,8 @@
 """The one table of the families of priors: what each does, who opens it, its licence, its size, and where its weights are.
 
 Sizes are numbers of parameters of the published networks, counted on the meta device from their published shapes
-(``tests/test_doctor.py`` counts them again); those of the models of videos are rounded, from what is publicly
-said of them, and were not counted.
+(``tests/test_doctor.py`` counts them again); those of the models of pictures and videos were not counted:
+they follow what is publicly said of them.
 """
 
 from __future__ import annotations
