@@ -7,17 +7,18 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from gs4d.clip import Orbit, cameras_of, over_white
 from gs4d.errors import UserError
-from gs4d.metrics.image import mask_iou
+from gs4d.metrics.image import mask_iou, psnr
 from gs4d.prior import LIFT_WEIGHTS, ViewPrior, best_painter, open_prior
 from gs4d.prior.inflate import Inflate, InflateOptions
 from gs4d.prior.lift import Lift, lift, read_lift
-from gs4d.prior.lift_net import LiftNet, LiftShape, prior_logits
+from gs4d.prior.lift_net import LiftNet, LiftShape, prior_colors, prior_logits
 from gs4d.prior.solid import REACH, Solid, cell_centers, finer, solid_gaussians
 from gs4d.prior.train.lessons import make_lesson, view_orbits
 from gs4d.render import render
@@ -52,6 +53,14 @@ def test_a_solid_ball_looks_like_a_ball_from_everywhere(source: Orbit, times: in
         assert mask_iou(alpha, disc(256)) > 0.9
 
 
+@pytest.mark.parametrize("sure", [0.35, 0.65])
+def test_what_may_be_there_is_a_veil(sure: float) -> None:
+    solid = finer(replace(whole := ball(Orbit()), occupancy=whole.occupancy * sure), 2)
+    seen = render(solid_gaussians(solid, Orbit()), cameras_of([Orbit(), Orbit(90.0), Orbit(45.0, 30.0)], width=256, height=256))
+    for alpha in seen.alpha:
+        assert abs(float(alpha[disc(256) > 0].mean()) - sure) < 0.12
+
+
 def test_colours_stay_on_their_side() -> None:
     gaussians = solid_gaussians(ball(Orbit()), Orbit())
     seen = render(gaussians, cameras_of([Orbit(90.0), Orbit(-90.0)], width=32, height=32)).rgb
@@ -78,6 +87,19 @@ def test_prior_logits_are_those_of_the_inflated_solid() -> None:
     inside = prior_logits(thickness, 32)[0, 0, :, 0] > 0
     assert inside.sum(0).tolist() == [0, 8, 28]  # of 32 layers over twice REACH: as many as are as thick
     assert torch.equal(inside, inside.flip(0))
+
+
+def test_prior_colors_keep_faces_off_the_backs_of_heads() -> None:
+    picture = torch.zeros(1, 1, 4, 64, 64)
+    picture[..., 16:48, 16:48] = 1.0
+    picture[:, :, :3, 24:28, 28:32] = 0.0  # an eye
+    colors = prior_colors(picture, 32)[0, 0, 0]
+    assert colors.shape == (16, 32, 32)
+    assert torch.equal(colors[0, 8:24, 8:24], colors[1, 8:24, 8:24])
+    assert colors[0, 12, 14] == 0.0
+    assert colors[0, 8:24, 8:24].max() == 1.0
+    assert colors[-1, 8:24, 8:24].min() > 0.9
+    assert colors[-1, 8, 8] > 0.95, "what is beyond the outline has no colour"
 
 
 def inputs(b: int, t: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -184,12 +206,15 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
     for number in range(2 * 10**9, 2 * 10**9 + 6):
         lesson = make_lesson(number)
         rig = view_orbits(lesson.source)[4:13]
-        _, truth = over_white(lesson.views[4:13])
+        colors, truth = over_white(lesson.views[4:13])
         for prior, found in ((shipped, lifted), (Inflate(InflateOptions()), inflated)):
             drawn = prior.views(lesson.frames, lesson.source, rig, torch.Generator())
-            for a, b in zip(drawn.images[..., 3].flatten(0, 1), truth[..., 0].flatten(0, 1), strict=True):
-                found.append(float(mask_iou(a.float() / 255, b)))
-    assert sum(lifted) > 1.03 * sum(inflated)
+            seen, coverage = over_white(drawn.images)
+            pairs = zip(*(x.flatten(0, 1) for x in (coverage[..., 0], truth[..., 0], seen, colors)), strict=True)
+            found += [[float(mask_iou(a, b)), float(psnr(c, d))] for a, b, c, d in pairs]
+    (overlap, quality), (inflated_overlap, inflated_quality) = (np.mean(rows, 0) for rows in (lifted, inflated))
+    assert overlap > inflated_overlap
+    assert quality > inflated_quality + 0.7
 
 
 def test_the_input_view_of_a_lifted_frame_is_the_frame() -> None:
@@ -198,6 +223,20 @@ def test_the_input_view_of_a_lifted_frame_is_the_frame() -> None:
     for drawn, frame in zip(views.images[0], lesson.frames, strict=True):
         assert mask_iou(drawn[..., 3].float() / 255, frame[..., 3].float() / 255) > 0.8
     assert 0 < views.trust.float().mean() < 129
+
+
+def test_without_veils_outlines_are_hard_and_overlap_those_with_them() -> None:
+    lesson = make_lesson(2 * 10**9)
+    network = read_lift(LIFT_WEIGHTS)
+    rig = view_orbits(lesson.source)[4:8]
+    soft, hard = (
+        Lift(network, veils=veils).views(lesson.frames, lesson.source, rig, torch.Generator()).images[..., 3].float() / 255
+        for veils in (True, False)
+    )
+    between = [((x > 0.1) & (x < 0.9)).float().mean() for x in (soft, hard)]
+    assert between[1] < 0.5 * between[0]
+    for a, b in zip(soft.flatten(0, 1), hard.flatten(0, 1), strict=True):
+        assert mask_iou(a, b) > 0.7
 
 
 def test_views_go_around_with_the_source() -> None:

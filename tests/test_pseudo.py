@@ -36,7 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_views_are_drawn_once_and_read_with_their_trust(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = make_pseudo_views(data, "thing", INFLATE, tmp_path)
     assert out == tmp_path
-    assert "inflate draws what the other sides may look like" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "inflate draws what the other sides may look like" in said
+    assert "the input view disagrees" not in said, "they were drawn from it"
     assert (tmp_path / "thing_sync_preview.png").is_file()
     assert not list(data.glob("thing_sync*")), "nothing is left beside the clip"
     clip = read_clip(data, "thing", resolution=64, side_dir=out)

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0
 from gs4d.prior import open_prior
-from gs4d.prior.lift_net import LiftShape
+from gs4d.prior.lift_net import LiftNet, LiftShape
 from gs4d.prior.solid import REACH, cell_centers
 from gs4d.prior.train import lift as course_module
 from gs4d.prior.train.lessons import FRAMES, LAYERS, SIDE, VIEWS, School, _look, make_lesson
@@ -100,9 +101,34 @@ def test_augmented_truth_keeps_the_pictures_colours() -> None:
     pictures = torch.full((2, 8, 8, 4), 0.6)
     pictures[..., 3] = 1.0
     for seed in range(20):
-        seen, colors = augment(pictures, torch.full((2, 4, 4, 4, 3), 0.6), torch.Generator().manual_seed(seed))
+        seen, colors = augment(pictures, torch.Generator().manual_seed(seed), torch.full((2, 4, 4, 4, 3), 0.6))
         assert (seen[..., :3].mean((0, 1, 2)) - colors.mean((0, 1, 2, 3))).abs().max() < 0.06
         assert ((seen >= 0) & (seen <= 1)).all()
+
+
+def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: School) -> None:
+    course = LiftCourse(school, TINY)
+    sample = course.sample(0, 5)
+    batch = {name: value[None] for name, value in sample.items()}
+    where = sample["seen"][:, None].float()
+    known = F.avg_pool3d(where * sample["colors"], 5, 1, 2) / F.avg_pool3d(where, 5, 1, 2).clamp_min(1e-6)
+    colors = torch.where(where > 0, sample["colors"], known)[None]
+
+    class Answer(LiftNet):
+        def forward(self, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return 16 * self.occupancy[None].float() - 8, colors
+
+    def of(occupancy: torch.Tensor) -> dict[str, float]:
+        network = Answer(TINY)
+        network.occupancy = occupancy
+        return {name: float(value) for name, value in course.loss(network, batch, 0).items()}  # four frames together
+
+    true, deeper, nothing = (of(x) for x in (sample["occupancy"], sample["occupancy"].roll(4, 1), 0 * sample["occupancy"]))
+    assert true["solid"] < 0.01
+    assert true["color"] < 1e-6
+    assert true["view"] < 0.02
+    for name in ("solid", "outline", "view", "loss"):
+        assert true[name] < 0.5 * min(deeper[name], nothing[name])
 
 
 def test_steps_draw_from_ever_more_lessons() -> None:

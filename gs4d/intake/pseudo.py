@@ -24,6 +24,8 @@ class PseudoOptions:
     """Believe each pixel as far as the prior is sure of it, instead of all alike."""
     steady: bool = True
     """Believe less what differs from the frames before and after."""
+    veils: bool = True
+    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines are hard guesses."""
     batch: int = 4
     """Frames that are drawn together, by priors for which that makes a difference."""
     seed: int = 0
@@ -54,6 +56,7 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
             seed=options.seed,
             sampling=options.sampling,
             steady=options.steady,
+            veils=options.veils,
             overwrite=True,
             out_dir=out,
         )

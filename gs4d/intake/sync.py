@@ -121,7 +121,7 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
 
     Args:
         options: what the views are and where they go.
-        sources: the views, where it is known already what they are.
+        sources: the views, where it is known already what they are: drawn from the input view itself.
 
     Raises:
         UserError: the source is not recognised or does not fit the input view, or what is there is not ours to replace.
@@ -133,6 +133,7 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
     in_place = _check_replaceable(folder, rig_path, options)
 
     # 1. The sources, and which of their frames belong to the input's.
+    drawn = sources is not None
     if sources is None:
         sources = [find_views(path, name=options.name, wanted=options.format, rig=options.rig) for path in options.path]
     pose0 = options.data_dir / f"{options.name}_pose0"
@@ -166,7 +167,7 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
             found.append(compare([*seen[i : i + 1], *rows[i]], [*own[i], *(_at(view, step) for view in views)]))
         found = steadied(found)
         weights = _weights(found, steps, len(numbers), skip=bool(inputs))
-        warnings += _judge(found, weights, views, with_input=bool(inputs))
+        warnings += _judge(found, weights, views, with_input=bool(inputs) and not drawn)
         believed = [(np.array(view.weights) * w).round(2).tolist() for view, w in zip(views, weights, strict=True)]
         views = [replace(view, weights=tuple(w)) for view, w in zip(views, believed, strict=True)]
 

@@ -29,6 +29,7 @@ from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image, resize_rgba
 from ..io.weights import read_weights
 from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
+from ..prior.lift import Lift
 from ..prior.sampling import Sampled, Sampling
 from .layouts import Source
 from .sync import SyncOptions, make_sync
@@ -57,6 +58,8 @@ class ViewsOptions:
     sampling: Sampling = field(default_factory=Sampling)
     steady: bool = True
     """Believe less what differs from the frames before and after."""
+    veils: bool = True
+    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines are hard guesses."""
     overwrite: bool = False
     """Replace side views even if they were not made by this project's commands."""
     out_dir: Path | None = None
@@ -118,6 +121,7 @@ def _settings(options: ViewsOptions, files: list[Path], source: Orbit) -> list[d
     """What the views of every frame depend on; with the frames around it, since it may look at them."""
     sums = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
     asked = {"prior": options.prior, "seed": options.seed, "sampling": asdict(options.sampling), "input": asdict(source)}
+    asked |= {} if options.veils else {"veils": False}
     return [
         {**asked, "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]]} for i in range(len(sums))
     ]
@@ -148,6 +152,8 @@ def _draw(
     assert isinstance(prior, ViewPrior)
     if isinstance(prior, Sampled):
         prior.sampling = options.sampling
+    if isinstance(prior, Lift):
+        prior.veils = options.veils
     context = getattr(prior, "context", "clip")
     numbers, paths = list(files), list(files.values())
     with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:

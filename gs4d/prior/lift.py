@@ -29,14 +29,17 @@ from ..io.weights import fill, read_weights
 from ..render import render
 from . import LIFT_WEIGHTS, Views
 from .inflate import half_thickness
-from .lift_net import PRIOR_SLOPE, LiftNet, LiftShape, camera_numbers
-from .solid import REACH, SURFACE, Solid, finer, skin, solid_gaussians, steps_at
+from .lift_net import LiftNet, LiftShape, camera_numbers
+from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussians, steps_at
 
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
-SIDE = 256  # pixels of the views at most
+SIDE = 256  # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell, Gaussians swell
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
-LEAST = 0.25  # of the inflated silhouette, that is there in any case
-THIN = 1.2  # and so many half layers: less falls between them
+BIAS = 0.4  # of the network's logits: outlines overlap the true ones best if they take in what is a little less likely than not
+COMMIT = 2.5  # slope over the logits; the network learns with SHARP, whose veils are what is to be expected and look like smoke
+CORE = 100.0  # slope at the borders of what is there in any case, per unit of depth in REACH
+LEAST = 0.15  # of the inflated silhouette, that is there in any case
+THIN = 1.0  # and so many half layers: less falls between them
 SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
 
 
@@ -86,8 +89,9 @@ class Lift:
     context: ClassVar[str] = "clip"  # frames look at each other
     weights: ClassVar[list[dict[str, str]]] = [{"name": "gs4d lift", "licence": "Apache-2.0"}]
 
-    def __init__(self, network: LiftNet) -> None:
-        self.network = network
+    def __init__(self, network: LiftNet, *, veils: bool = True) -> None:
+        """``veils`` as in ``detailed_gaussians``."""
+        self.network, self.veils = network, veils
 
     def views(
         self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
@@ -97,16 +101,18 @@ class Lift:
             raise UserError(f"lift wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
         side = min(frames.shape[1], SIDE)
         orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
-        cameras = cameras_of(orbits, width=side, height=side)
+        shrink = math.ceil(SIDE / side)
+        cameras = cameras_of(orbits, width=shrink * side, height=shrink * side)
         drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
         trust = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
         for t, solid in enumerate(lift(self.network, frames, source)):
-            gaussians, sureness = detailed_gaussians(solid, frames[t], source)
+            gaussians, sureness = detailed_gaussians(solid, frames[t], source, veils=self.veils)
             seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
             sure = render(gaussians.replace(sh=((sureness[:, None, None] - 0.5) / SH_C0).expand(-1, 1, 3)), cameras)
-            straight = seen.rgb / seen.alpha.clamp_min(1e-6)[..., None]
-            drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([straight, seen.alpha[..., None]], -1)))
-            trust[:, t] = (TRUST * sure.rgb[..., 0].clamp(0, 1)).round().to(torch.uint8)
+            layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(-1, 1)
+            rgb, alpha, believed = F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
+            drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1)))
+            trust[:, t] = (TRUST * believed[..., 0].clamp(0, 1)).round().to(torch.uint8)
         return Views(orbits, drawn, trust)
 
 
@@ -128,7 +134,7 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
 
 
 def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) -> Float[Tensor, "t d h w"]:
-    """Occupancy, above a half in all cells that are to be inside.
+    """Occupancy: above a half in all cells that are to be inside, near one where the network is sure.
 
     A thin part whose depth is unsure may be nowhere likelier than not, and would be lost: where the network thinks that the
     middle of what a pixel shows is, there is at least a share of the inflated silhouette.
@@ -141,8 +147,8 @@ def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) 
     depth = ((torch.arange(layers) + 0.5) * 2 / layers - 1)[:, None, None]
     middle = (torch.softmax(2 * logits, 1) * depth).sum(1, keepdim=True)
     half = (LEAST * thickness).clamp_min(THIN / layers) * (thickness > 0)
-    least = PRIOR_SLOPE * (half[:, None] - (depth - middle).abs())
-    return torch.maximum(logits, least).sigmoid()
+    least = CORE * (half[:, None] - (depth - middle).abs())
+    return torch.maximum(COMMIT * (logits + BIAS), least).sigmoid()
 
 
 def network_inputs(
@@ -158,7 +164,7 @@ def network_inputs(
 
 
 def detailed_gaussians(
-    solid: Solid, frame: UInt8[Tensor, "h w 4"], source: Orbit, times: int = FINER
+    solid: Solid, frame: UInt8[Tensor, "h w 4"], source: Orbit, times: int = FINER, *, veils: bool = True
 ) -> tuple[Gaussians, Float[Tensor, "n"]]:
     """The Gaussians of a solid, with the frame's own outline and colours where it shows the surface; and how sure each is.
 
@@ -167,6 +173,7 @@ def detailed_gaussians(
         frame: RGBA with straight alpha, square.
         source: its camera.
         times: cells per cell of the solid, along every axis.
+        veils: draw what may be there as a veil; else what is likelier than not is there, and nothing beside it.
     """
     fine = finer(solid, times)
     layers, side, _ = fine.occupancy.shape
@@ -177,4 +184,5 @@ def detailed_gaussians(
     shown = (order <= first + SHOWN * times)[None]
     own = (picture[..., :3] / picture[..., 3:].clamp_min(1e-6)).clamp(0, 1).movedim(-1, 0)[:, None]
     fine = Solid(occupancy, torch.where(shown, own, fine.colors))
-    return solid_gaussians(fine, source), steps_at(occupancy, skin(occupancy), times).clamp(0, 1)
+    opacities = soft_skin(occupancy, LEVELS if veils else (SURFACE,))
+    return solid_gaussians(fine, source, opacities), steps_at(occupancy, opacities > 0, times).clamp(0, 1)

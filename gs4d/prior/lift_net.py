@@ -18,6 +18,7 @@ from ..clip import Orbit
 
 PRIOR_SLOPE = 12.0  # of the inflated solid's logit, per unit of depth in REACH
 PRIOR_MOST = 3.0
+PRIOR_BLUR = 9  # cells of the colours' grid, odd
 SEEN = 7  # channels that the network sees: premultiplied RGBA, thickness, where a pixel is
 
 
@@ -135,7 +136,7 @@ class LiftNet(nn.Module):
             half = x if level == 1 else half
         logits = self.solid(x).float().unflatten(0, (b, t)) + prior_logits(thickness, s.layers)
         colors = self.paint(half).float().unflatten(1, (3, s.layers // 2)).unflatten(0, (b, t))
-        return logits, colors + prior_colors(pictures)
+        return logits, colors + prior_colors(pictures, s.layers)
 
 
 def prior_logits(thickness: Float[Tensor, "b t h w"], layers: int) -> Float[Tensor, "b t d h w"]:
@@ -145,10 +146,19 @@ def prior_logits(thickness: Float[Tensor, "b t h w"], layers: int) -> Float[Tens
     return (PRIOR_SLOPE * inside).clamp(-PRIOR_MOST, PRIOR_MOST)
 
 
-def prior_colors(pictures: Float[Tensor, "b t 4 h w"]) -> Float[Tensor, "b t 3 1 h2 w2"]:
-    """What a picture shows, on a grid half as fine, for every layer behind it."""
-    small = F.avg_pool2d(pictures.flatten(0, 1), 2)
-    return (small[:, :3] / small[:, 3:].clamp_min(1 / 255)).clamp(0, 1).unflatten(0, pictures.shape[:2])[:, :, :, None]
+def prior_colors(pictures: Float[Tensor, "b t 4 h w"], layers: int) -> Float[Tensor, "b t 3 d2 h2 w2"]:
+    """What a picture shows, on a grid half as fine: as it is on the near side, without its detail on the far side.
+
+    No face is on the back of a head: there, colours are means over ``PRIOR_BLUR`` cells around, twice.
+    """
+    near = F.avg_pool2d(pictures.flatten(0, 1), 2)
+    far = near
+    for _ in range(2):
+        far = F.avg_pool2d(far, PRIOR_BLUR, 1, PRIOR_BLUR // 2)
+    near, far = ((x[:, :3] / x[:, 3:].clamp_min(1 / 255)).clamp(0, 1)[:, :, None] for x in (near, far))
+    depth = (torch.arange(layers // 2, device=pictures.device) + 0.5) * 4 / layers - 1
+    behind = (0.5 + 2 * depth).clamp(0, 1)[:, None, None]
+    return torch.lerp(near, far, behind).unflatten(0, pictures.shape[:2])
 
 
 def camera_numbers(source: Orbit) -> list[float]:

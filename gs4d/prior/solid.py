@@ -6,7 +6,9 @@ equally spaced in camera z, from ``REACH`` before the origin to ``REACH`` behind
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -19,7 +21,11 @@ from ..geometry import SH_C0, rotations_to_quats
 
 REACH = 0.6  # of the layers to both sides of the origin, world units: objects lie inside a sphere of this radius
 SURFACE = 0.5  # occupancy at which a surface is assumed
+SHARP = 2.0  # logit of a ray that meets the solid, over the highest logit of the cells on its way
 SPREAD = 0.5  # standard deviation of a cell's Gaussian over the distance to its neighbours, measured against true solids
+LEVELS = (0.2, 0.5, 0.8)  # occupancies of the shells that a solid is drawn as
+OPAQUE = 0.95  # of the innermost shell's Gaussians
+OVERLAP = 4.0  # optical depth of a shell over that of one of its Gaussians, measured
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Solid:
     """One frame's solid.
 
     Attributes:
-        occupancy: how likely each cell is inside, in [0, 1].
+        occupancy: how likely a ray that comes to each cell has met the object, in [0, 1].
         colors: of the cells, in [0, 1]; they matter near the surface.
     """
 
@@ -73,10 +79,29 @@ def steps_at(occupancy: Float[Tensor, "d h w"], cells: Tensor, reach: int) -> Fl
     return near.amax(1) - near.amin(1)
 
 
-def solid_gaussians(solid: Solid, orbit: Orbit, *, surface: float = SURFACE, logit_opacity: float = 4.0) -> Gaussians:
-    """A Gaussian for every cell of the solid's skin, in world space."""
+def shell_opacities(levels: Sequence[float]) -> list[float]:
+    """Opacities of the Gaussians of nested shells at some occupancies, the innermost being opaque.
+
+    A ray whose likeliest cell lies between two levels enters and leaves all shells up to the lower of them, and is to be
+    covered by their mean: it is that likely to meet the object.
+    """
+    passed = [1.0, *(1 - (low + high) / 2 for low, high in pairwise(levels))]
+    return [1 - (after / before) ** (0.5 / OVERLAP) for before, after in pairwise(passed)] + [OPAQUE]
+
+
+def soft_skin(occupancy: Float[Tensor, "d h w"], levels: Sequence[float] = LEVELS) -> Float[Tensor, "d h w"]:
+    """Opacities of the cells of a solid's shells, 0 for all others: opaque where it is sure, a veil where it may be."""
+    clear = torch.ones_like(occupancy)
+    for level, opacity in zip(levels, shell_opacities(levels), strict=True):
+        clear = torch.where(skin(occupancy, level), clear * (1 - opacity), clear)
+    return 1 - clear
+
+
+def solid_gaussians(solid: Solid, orbit: Orbit, opacities: Float[Tensor, "d h w"] | None = None) -> Gaussians:
+    """A Gaussian for every cell that has an opacity, by default those of ``soft_skin``, in world space."""
     layers, side, _ = solid.occupancy.shape
-    where = skin(solid.occupancy, surface)
+    opacities = soft_skin(solid.occupancy) if opacities is None else opacities
+    where = opacities > 0
     means = cell_centers(orbit, side, layers)[where]
     camera = cameras_of([orbit], width=side, height=side)
     T, focal = camera.T_camera_world[0], camera.K[0, 0, 0]
@@ -87,6 +112,6 @@ def solid_gaussians(solid: Solid, orbit: Orbit, *, surface: float = SURFACE, log
         means=means,
         quats=quats,
         log_scales=(SPREAD * sizes).log(),
-        logit_opacities=torch.full((len(means),), logit_opacity),
+        logit_opacities=opacities[where].logit(),
         sh=((solid.colors[:, where].T - 0.5) / SH_C0)[:, None],
     )

@@ -30,7 +30,7 @@ from ...synth import make_object
 from ...synth.objects import ObjectOptions
 from ..solid import cell_centers
 
-FORMAT = 1  # another number makes other lessons
+FORMAT = 3  # another number makes other lessons
 SIDE, LAYERS = 64, 32  # of the solids
 FRAMES = 4
 SHOTS = 128  # pixels of the pictures that solids are carved from
@@ -43,6 +43,7 @@ AROUND = tuple(
 SLACK = 0.012  # world units that a cell may lie before a surface and still count as inside: the splats have a thickness
 NEAR = 0.03  # world units around a seen surface whose cells get its colour
 MESH_SHARE = 0.3  # of the lessons, where there are meshes
+FIGURE_SHARE = 0.3  # of the procedural objects that are figures in any case: most clips that people bring show one
 MESH_POINTS = 9000
 
 
@@ -84,9 +85,8 @@ def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
     stride = rng.integers(1, 6) / 15
     times = rng.uniform(0, 1 - 3 * stride) + stride * np.arange(FRAMES) if rng.random() < 0.9 else np.full(FRAMES, rng.random())
     size = rng.uniform(0.9, 1.0) if rng.random() < 0.7 else rng.uniform(0.7, 0.9)
-    way = rng.normal(size=3)
-    shift = torch.from_numpy(way / np.linalg.norm(way) * (1 - size) * 0.6 * rng.random()).float()
     source = _source(rng)
+    shift = _shift(rng, source, 0.6 * (1 - size))
     parts = []
     for time in times:
         gaussians = subject(float(time))
@@ -97,7 +97,8 @@ def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
 
 
 def _object(rng: Generator) -> Callable[[float], Gaussians]:
-    options = ObjectOptions(spacing=0.015, max_gaussians=9000, motion=1.0, upright=bool(rng.random() < 0.5))
+    family = "biped" if rng.random() < FIGURE_SHARE else None
+    options = ObjectOptions(spacing=0.015, max_gaussians=9000, family=family, upright=bool(rng.random() < 0.7))
     return make_object(int(rng.integers(2**40)), options).at
 
 
@@ -119,6 +120,13 @@ def _mesh(rng: Generator, meshes: tuple[Path, ...]) -> Callable[[float], Gaussia
     film = surface_gaussians(mesh, MESH_POINTS, int(rng.integers(2**31)), lighting=light)
     hues = torch.from_numpy(rng.dirichlet([0.6] * 3, 3) if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]).float()
     return lambda time: (moved := film.at(time)).replace(sh=moved.sh @ hues)
+
+
+def _shift(rng: Generator, source: Orbit, most: float) -> Float[Tensor, "3"]:
+    """A way to move an object, to the side and up as its picture shows, not in depth, which no picture could."""
+    right, down, _ = cameras_of([source], width=1, height=1).T_camera_world[0, :3, :3]
+    turn, length = rng.uniform(-math.pi, math.pi), most * rng.random()
+    return length * (math.cos(turn) * right + math.sin(turn) * down)
 
 
 def _source(rng: Generator) -> Orbit:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,14 +21,13 @@ from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from ...render import render
 from ..lift import detailed_gaussians, lift, network_inputs
 from ..lift_net import LiftNet, LiftShape
-from ..solid import REACH
+from ..solid import REACH, SHARP
 from .lessons import SIDE, VIEWS, Lesson, School, view_orbits
 
-COLOR_WEIGHT, OUTLINE_WEIGHT = 2.0, 2.0
-OUTLINES = 3  # views per sample whose outlines are compared
-RAYS, POINTS = 32, 40  # along each side of an outline, and along a ray
+COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 2.0, 6.0
+SHOWN_VIEWS = 2  # per sample that are compared
+RAYS, POINTS = 32, 40  # along each side of a view, and along a ray
 OUTSIDE = -8.0  # logit of what the source does not show
-SHARP = 2.0
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
 
 
@@ -57,9 +56,11 @@ class LiftCourse:
         """A lesson with changes drawn from ``seed`` that a video could have."""
         if lesson not in self.kept:
             self.kept[lesson] = _prepare(self.school.lesson(lesson))
-        frames, thickness, camera, occupancy, colors, seen, outlines, source = self.kept[lesson]
+        frames, thickness, camera, occupancy, colors, seen, views, source = self.kept[lesson]
         draw = torch.Generator().manual_seed(seed)
-        pictures, colors = augment(premultiply(frames), colors.float() / 255, draw)
+        chosen = torch.randperm(VIEWS, generator=draw)[:SHOWN_VIEWS]
+        shown = views[chosen].movedim(0, 1).float() / 255
+        pictures, colors, tints = augment(premultiply(frames), draw, colors.float() / 255, shown[..., :3])
         sample = {
             "pictures": pictures.movedim(-1, 1),
             "thickness": thickness.float(),
@@ -68,20 +69,21 @@ class LiftCourse:
             "colors": colors.movedim(-1, 1),
             "seen": torch.from_numpy(np.unpackbits(seen.numpy(), axis=-1)),
         }
-        chosen = torch.randperm(VIEWS, generator=draw)[:OUTLINES]
         rays = _rays(source, chosen.tolist())
         if torch.rand((), generator=draw) < 0.5:
             sample = {name: value if name == "camera" else value.flip(-1) for name, value in sample.items()}
             rays = rays * torch.tensor([-1.0, 1.0, 1.0])
-        return sample | {"rays": rays, "outlines": outlines[chosen].movedim(0, 1).float() / 255}
+        return sample | {"rays": rays, "views": torch.cat([tints * shown[..., 3:], shown[..., 3:]], -1)}
 
     def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Cross entropies of occupancy behind the object's pixels and of outlines from around; error of colours near surfaces.
+        """Cross entropies of occupancy behind the object's pixels and of outlines from around; squared errors of colours near
+        surfaces and of views from around over white.
 
-        An outline is drawn where the likeliest cell on a ray is likelier inside than not, as the solid's skin is.
+        A view is what is to be expected where the likeliest cell on the way is as likely as the whole way so far: what a ray
+        meets is the solid that it enters at some depth, or nothing (``solid.soft_gaussians`` draws the same).
         """
         b, t = batch["pictures"].shape[:2]
-        together = (4, 4, 2, 1)[step % 4]  # frames that are seen together: a clip, two of its frames, or a picture
+        together = (4, 1, 2, 1)[step % 4]  # frames that are seen together: a clip, two of its frames, or a picture
         clips = {name: value for name, value in batch.items() if name not in ("camera", "rays")}
         rows = {name: value.reshape(b * t // together, together, *value.shape[2:]) for name, value in clips.items()}
         camera = batch["camera"].repeat_interleave(t // together, 0)
@@ -92,13 +94,20 @@ class LiftCourse:
         where = rows["seen"][:, :, None].float()
         color = _mean((colors - rows["colors"]).square() * where, where.expand_as(rows["colors"]), b)
         field = torch.where(columns > 0, logits, OUTSIDE).reshape(b * t, 1, *logits.shape[2:]) - OUTSIDE
-        rays = batch["rays"].repeat_interleave(t, 0)
-        along = F.grid_sample(field, rays.flatten(1, 2), align_corners=False)[:, 0] + OUTSIDE  # nothing is outside the grid
-        highest = along.unflatten(1, (OUTLINES, -1)).amax(2)
-        truth = batch["outlines"].flatten(0, 1)
-        outline = F.binary_cross_entropy_with_logits(SHARP * highest, truth, reduction="none").reshape(b, -1).mean(1)
-        parts = {"solid": solid.mean(), "color": color.mean(), "outline": outline.mean()}
-        return {"loss": parts["solid"] + COLOR_WEIGHT * parts["color"] + OUTLINE_WEIGHT * parts["outline"], **parts}
+        rays = batch["rays"].repeat_interleave(t, 0).flatten(1, 2)
+        along = F.grid_sample(field, rays, align_corners=False)[:, 0] + OUTSIDE  # nothing is outside the grid
+        highest = along.cummax(-1).values
+        truth = batch["views"].flatten(0, 1).flatten(1, 2)
+        outline = F.binary_cross_entropy_with_logits(SHARP * highest[..., -1], truth[..., 3], reduction="none")
+        met = (SHARP * highest).sigmoid()
+        entered = torch.diff(met, dim=-1, prepend=torch.zeros_like(met[..., :1]))
+        tints = F.grid_sample(colors.reshape(b * t, *colors.shape[2:]), rays, align_corners=False, padding_mode="border")
+        expected = (entered[:, None] * tints).sum(-1).movedim(1, -1) - met[..., -1:]
+        view = (expected - truth[..., :3] + truth[..., 3:]).square()
+        parts = {"solid": solid, "color": color, "outline": outline.reshape(b, -1).mean(1), "view": view.reshape(b, -1).mean(1)}
+        weights = (1.0, COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT)
+        means = {name: part.mean() for name, part in parts.items()}
+        return {"loss": sum(weight * part for weight, part in zip(weights, means.values(), strict=True)), **means}
 
     def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
         """Views of lessons that are never learnt from, as the network draws them, against the truth."""
@@ -131,20 +140,26 @@ def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "sampl
 def _prepare(lesson: Lesson) -> tuple[Any, ...]:
     _, thickness, camera = network_inputs(lesson.frames, lesson.source, SIDE)
     packed = [torch.from_numpy(np.packbits(bits.numpy(), axis=-1)) for bits in (lesson.occupancy, lesson.seen)]
-    alpha = lesson.views[..., 3].flatten(0, 1).float()
-    outlines = F.avg_pool2d(alpha[:, None], SIDE // RAYS)[:, 0].round().to(torch.uint8).unflatten(0, (VIEWS, -1))
-    return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1], outlines, lesson.source
+    views = torch.stack([_halved(view) for view in lesson.views])
+    return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1], views, lesson.source
 
 
-def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v n r r 3"]:
+def _halved(views: UInt8[Tensor, "t h w 4"]) -> UInt8[Tensor, "t r r 4"]:
+    """Pictures of straight alpha, reduced to RAYS pixels."""
+    small = F.avg_pool2d(premultiply(views).movedim(-1, 1), SIDE // RAYS).movedim(1, -1)
+    straight = small[..., :3] / small[..., 3:].clamp_min(1 / 255)
+    return (torch.cat([straight.clamp(0, 1), small[..., 3:]], -1) * 255).round().to(torch.uint8)
+
+
+def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v r r n 3"]:
     """Points on the rays of some of a lesson's views, as places in the source's solid: x, y, z in [-1, 1]."""
     orbits = view_orbits(source)
     cameras, own = cameras_of([orbits[v] for v in chosen], width=RAYS, height=RAYS), cameras_of([source], width=1, height=1)
     across = (torch.arange(RAYS) + 0.5 - RAYS / 2) / cameras.K[0, 0, 0]
     ends = torch.tensor([orbits[v].radius for v in chosen])[:, None] + torch.linspace(-REACH, REACH, POINTS)
     y, x = torch.meshgrid(across, across, indexing="ij")
-    z = ends[:, :, None, None]
-    points = torch.stack([x * z, y * z, z.expand(-1, -1, RAYS, RAYS)], -1)
+    z = ends[:, None, None]
+    points = torch.stack([x[..., None] * z, y[..., None] * z, z.expand(-1, RAYS, RAYS, -1)], -1)
     T = cameras.T_camera_world[:, None, None, None]
     world = ((points - T[..., :3, 3])[..., None, :] @ T[..., :3, :3])[..., 0, :]
     at = world @ own.T_camera_world[0, :3, :3].T + own.T_camera_world[0, :3, 3]
@@ -153,18 +168,15 @@ def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v n r r 3"]:
     return torch.stack([focal * x / z, focal * y / z, (z - source.radius) / REACH], -1)
 
 
-def augment(
-    pictures: Float[Tensor, "t h w 4"], colors: Float[Tensor, "t d h2 w2 3"], draw: torch.Generator
-) -> tuple[Float[Tensor, "t h w 4"], Float[Tensor, "t d h2 w2 3"]]:
-    """Other exposure and tint in pictures and truth; blur, noise and a worse mask in the pictures alone."""
+def augment(pictures: Float[Tensor, "t h w 4"], draw: torch.Generator, *truths: Float[Tensor, "t ... 3"]) -> tuple[Tensor, ...]:
+    """Other exposure and tint in premultiplied pictures and true colours; blur, noise and a worse mask in the pictures alone."""
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(shape, generator=draw)
 
     gain, gamma = (0.75 + 0.5 * rand(1)) * (0.92 + 0.16 * rand(3)), 2 ** (rand(1) - 0.5)
     rgb, alpha = pictures[..., :3], pictures[..., 3:]
-    straight = (rgb / alpha.clamp_min(1 / 255)).clamp(0, 1).pow(gamma).mul(gain).clamp(0, 1)
-    colors = colors.pow(gamma).mul(gain).clamp(0, 1)
+    straight, *others = (x.clamp(0, 1).pow(gamma).mul(gain).clamp(0, 1) for x in (rgb / alpha.clamp_min(1 / 255), *truths))
     if rand(1) < 0.4:
         rough = torch.randn(len(pictures) if rand(1) < 0.5 else 1, 16, 16, 3, generator=draw).movedim(-1, 1)
         texture = F.interpolate(rough, pictures.shape[1:3], mode="bilinear").movedim(1, -1)
@@ -178,4 +190,4 @@ def augment(
     if rand(1) < 0.3:
         soft = F.avg_pool2d(out.movedim(-1, 1), 3, 1, 1, count_include_pad=False).movedim(1, -1)
         out = torch.lerp(out, soft, rand(1)) * (pictures[..., 3:] > 0)
-    return out, colors
+    return out, *others

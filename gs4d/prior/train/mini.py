@@ -113,7 +113,7 @@ class MiniCourse:
         truth, rendered = (premultiply(some[places, times]).transpose(0, 1) for some in (album.pictures, album.renders[which]))
         both = torch.cat([truth, rendered], 1)
         straight = (both[..., :3] / both[..., 3:].clamp_min(1 / 255)).clamp(0, 1)
-        source, colors = augment(premultiply(album.pictures[album.inputs[which]]), straight, draw)
+        source, colors = augment(premultiply(album.pictures[album.inputs[which]]), draw, straight)
         both = torch.cat([colors * both[..., 3:], both[..., 3:]], -1).permute(1, 0, 4, 2, 3) * 2 - 1
         source = source.movedim(-1, 1) * 2 - 1
         orbits, here = album.orbits, album.orbits[album.inputs[which]]
