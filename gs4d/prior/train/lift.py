@@ -169,7 +169,7 @@ def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v r r n 3"]:
 
 
 def augment(pictures: Float[Tensor, "t h w 4"], draw: torch.Generator, *truths: Float[Tensor, "t ... 3"]) -> tuple[Tensor, ...]:
-    """Other exposure and tint in premultiplied pictures and true colours; blur, noise and a worse mask in the pictures alone."""
+    """Other exposure and tint in pictures and true colours alike; blur, noise and a worse mask in the pictures alone."""
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(shape, generator=draw)
