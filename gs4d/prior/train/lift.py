@@ -105,9 +105,9 @@ class LiftCourse:
         expected = (entered[:, None] * tints).sum(-1).movedim(1, -1) - met[..., -1:]
         view = (expected - truth[..., :3] + truth[..., 3:]).square()
         parts = {"solid": solid, "color": color, "outline": outline.reshape(b, -1).mean(1), "view": view.reshape(b, -1).mean(1)}
-        weights = (1.0, COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT)
         means = {name: part.mean() for name, part in parts.items()}
-        return {"loss": sum(weight * part for weight, part in zip(weights, means.values(), strict=True)), **means}
+        loss = means["solid"] + COLOR_WEIGHT * means["color"] + OUTLINE_WEIGHT * means["outline"] + VIEW_WEIGHT * means["view"]
+        return {"loss": loss, **means}
 
     def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
         """Views of lessons that are never learnt from, as the network draws them, against the truth."""
