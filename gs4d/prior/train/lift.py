@@ -80,7 +80,7 @@ class LiftCourse:
         surfaces and of views from around over white.
 
         A view is what is to be expected where the likeliest cell on the way is as likely as the whole way so far: what a ray
-        meets is the solid that it enters at some depth, or nothing (``solid.soft_gaussians`` draws the same).
+        meets is the solid that it enters at some depth, or nothing (``solid.soft_skin`` draws the same).
         """
         b, t = batch["pictures"].shape[:2]
         together = (4, 1, 2, 1)[step % 4]  # frames that are seen together: a clip, two of its frames, or a picture
