@@ -213,7 +213,7 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
             pairs = zip(*(x.flatten(0, 1) for x in (coverage[..., 0], truth[..., 0], seen, colors)), strict=True)
             found += [[float(mask_iou(a, b)), float(psnr(c, d))] for a, b, c, d in pairs]
     (overlap, quality), (inflated_overlap, inflated_quality) = (np.mean(rows, 0) for rows in (lifted, inflated))
-    assert overlap > inflated_overlap
+    assert overlap > 1.03 * inflated_overlap
     assert quality > inflated_quality + 0.7
 
 

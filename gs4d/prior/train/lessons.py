@@ -33,7 +33,7 @@ from ..solid import cell_centers
 FORMAT = 3  # another number makes other lessons
 SIDE, LAYERS = 64, 32  # of the solids
 FRAMES = 4
-SHOTS = 128  # pixels of the pictures that solids are carved from
+SHOTS = 2 * SIDE  # pixels of the pictures that solids are carved from
 VIEWS = 16  # of the pictures around that are kept: SyncDreamer's azimuths at elevation 30
 AROUND = tuple(
     [Orbit(22.5 * k, 30.0) for k in range(VIEWS)]
@@ -145,7 +145,7 @@ def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
             [source, *(replace(o, azimuth=o.azimuth + source.azimuth) for o in AROUND)], width=SHOTS, height=SHOTS
         )
         shots = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
-    small = _small(torch.cat([shots.rgb, shots.alpha[..., None]], -1)[: 1 + VIEWS])
+    small = halved(torch.cat([shots.rgb, shots.alpha[..., None]], -1)[: 1 + VIEWS])
     columns = small[0, ..., 3] > 0
     inside, colors, weights = _carve(shots, cameras.T_camera_world, cameras.K, cell_centers(source, SIDE, LAYERS)[:, columns])
     occupancy = torch.zeros(LAYERS, SIDE, SIDE, dtype=torch.bool)
@@ -158,9 +158,9 @@ def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
     return small[0], occupancy, (known * 255).round().to(torch.uint8), seen, small[1:]
 
 
-def _small(pictures: Float[Tensor, "b s s 4"]) -> UInt8[Tensor, "b h w 4"]:
-    """Premultiplied pictures, reduced, with straight alpha."""
-    means = F.avg_pool2d(pictures.movedim(-1, 1), SHOTS // SIDE).movedim(1, -1)
+def halved(pictures: Float[Tensor, "b s s 4"]) -> UInt8[Tensor, "b h w 4"]:
+    """Premultiplied pictures at half their size, with straight alpha."""
+    means = F.avg_pool2d(pictures.movedim(-1, 1), 2).movedim(1, -1)
     straight = torch.cat([means[..., :3] / means[..., 3:].clamp_min(0.5 / 255), means[..., 3:]], -1)
     return (straight.clamp(0, 1) * 255).round().to(torch.uint8)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,11 +22,11 @@ from ...render import render
 from ..lift import detailed_gaussians, lift, network_inputs
 from ..lift_net import LiftNet, LiftShape
 from ..solid import REACH, SHARP
-from .lessons import SIDE, VIEWS, Lesson, School, view_orbits
+from .lessons import SIDE, VIEWS, Lesson, School, halved, view_orbits
 
 COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 2.0, 6.0
 SHOWN_VIEWS = 2  # per sample that are compared
-RAYS, POINTS = 32, 40  # along each side of a view, and along a ray
+RAYS, POINTS = SIDE // 2, 40  # along each side of a view, and along a ray
 OUTSIDE = -8.0  # logit of what the source does not show
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
 
@@ -140,15 +140,8 @@ def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "sampl
 def _prepare(lesson: Lesson) -> tuple[Any, ...]:
     _, thickness, camera = network_inputs(lesson.frames, lesson.source, SIDE)
     packed = [torch.from_numpy(np.packbits(bits.numpy(), axis=-1)) for bits in (lesson.occupancy, lesson.seen)]
-    views = torch.stack([_halved(view) for view in lesson.views])
+    views = torch.stack([halved(premultiply(view)) for view in lesson.views])
     return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1], views, lesson.source
-
-
-def _halved(views: UInt8[Tensor, "t h w 4"]) -> UInt8[Tensor, "t r r 4"]:
-    """Pictures of straight alpha, reduced to RAYS pixels."""
-    small = F.avg_pool2d(premultiply(views).movedim(-1, 1), SIDE // RAYS).movedim(1, -1)
-    straight = small[..., :3] / small[..., 3:].clamp_min(1 / 255)
-    return (torch.cat([straight.clamp(0, 1), small[..., 3:]], -1) * 255).round().to(torch.uint8)
 
 
 def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v r r n 3"]:
