@@ -14,7 +14,7 @@ demo: .venv/.installed
 	.venv/bin/python train.py --configs arguments/i2v.py -e rose
 
 test: .venv/.installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 check: lint test
 

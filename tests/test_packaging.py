@@ -97,5 +97,6 @@ def test_check_is_what_ci_runs() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^check: lint test$", makefile, re.MULTILINE)
     recipes = dict(re.findall(r"^(lint|test):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE))
-    steps = [line.split(".venv/bin/")[1].split(" --pythonpath")[0] for line in (recipes["lint"] + recipes["test"]).splitlines()]
+    commands = [line.split(".venv/bin/")[1] for line in (recipes["lint"] + recipes["test"]).splitlines()]
+    steps = [re.split(" --(?:pythonpath|numprocesses) ", command)[0] for command in commands]
     assert steps == ["ruff check", "ruff format --check", "pyright", "python -m pytest"]
