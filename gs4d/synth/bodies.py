@@ -31,10 +31,19 @@ def coat(plan: Plan, colours: Palette, size: float) -> Paint:
     return grained(base, rng, rng.uniform(0.02, 0.08), size * 0.06)
 
 
-def face(plan: Plan, head: ndarray, size: ndarray, bone: int, colours: Palette, skin: Paint, snout: float) -> None:
-    """Eyes, and a muzzle with a nose that stands out by ``snout``; a mouth where there is none."""
+def face(
+    plan: Plan,
+    head: ndarray,
+    size: ndarray,
+    bone: int,
+    colours: Palette,
+    skin: Paint,
+    snout: float,
+    curved: tuple[float, float] = (1.0, 1.0),
+) -> None:
+    """Eyes, and a muzzle with a nose that stands out by ``snout``; a mouth where there is none. ``curved`` as of ``eyes``."""
     rng = plan.rng
-    plan.eyes(head, size, bone, colours.accent)
+    plan.eyes(head, size, bone, colours.accent, curved=curved)
     if snout > 0:
         width = rng.uniform(0.35, 0.65)
         reach = size[2] * (0.75 + snout)
@@ -48,8 +57,8 @@ def face(plan: Plan, head: ndarray, size: ndarray, bone: int, colours: Palette, 
         mouth = rng.uniform(0.15, 0.4)
         open_ = rng.uniform(0.04, 0.2)
         colour = np.array([0.45, 0.08, 0.1]) if open_ > 0.1 else BLACK
-        depth = size[2] * 0.9
-        plan.ball(head + [0, -0.4 * size[1], depth * 0.95], (mouth * size[0], open_ * size[1], size[2] * 0.1), colour, bone)
+        depth = size[2] * (0.855 if curved[1] else 0.97)
+        plan.ball(head + [0, -0.4 * size[1], depth], (mouth * size[0], open_ * size[1], size[2] * 0.1), colour, bone)
 
 
 def ears(plan: Plan, head: ndarray, size: ndarray, bone: int, skin: Paint, colours: Palette) -> None:

@@ -112,13 +112,24 @@ class Plan:
         """An ellipsoid, or a ball where ``size`` is a number."""
         self.add(superquadric(np.ones(3) * np.asarray(size, float)).place(centre), paint, bone)
 
-    def eyes(self, head: Vector, size: Vector, bone: int, colour: Colour, forward: float = 0.8) -> None:
-        """Two eyes on the front (+z) of an ellipsoid: dots, or white with pupils, or with coloured irises."""
+    def eyes(
+        self,
+        head: Vector,
+        size: Vector,
+        bone: int,
+        colour: Colour,
+        forward: float = 0.8,
+        curved: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        """Two eyes on the front (+z) of an ellipsoid: dots, or white with pupils, or with coloured irises.
+
+        Across x or y the front is flat where ``curved`` says 0.
+        """
         rng = self.rng
         spread, lift = rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.4)
         eye = min(size[0], size[1]) * rng.uniform(0.14, 0.34)
         style = rng.choice(["dot", "white", "iris"])
-        depth = size[2] * np.sqrt(max(0.05, 1 - spread**2 - lift**2)) * (0.9 + 0.1 * forward)
+        depth = size[2] * np.sqrt(max(0.05, 1 - curved[0] * spread**2 - curved[1] * lift**2)) * (0.9 + 0.1 * forward)
         for mirror in (-1, 1):
             centre = np.asarray(head, float) + [mirror * spread * size[0], lift * size[1], depth]
             out = np.array([0.35 * mirror * spread, 0.1, 1.0])

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy import ndarray
+from numpy.random import Generator
 
 from .bodies import ears, face
 from .build import Plan, X, Y, Z, upright
-from .paint import Paint, Palette, facing, grained, hsv, mixed, palette, solid, span, step, texture
+from .paint import Paint, Palette, Patch, facing, grained, hsv, mixed, palette, solid, span, step, texture
 from .rig import Deform, Wave
-from .surface import lathe, superquadric, tube
+from .surface import Sweep, lathe, superquadric, tube
+
+# Superquadrics that heads are: bulge, exponent, their own axes, and across which of x and y their front is curved.
+UPRIGHT, ACROSS, AHEAD = np.eye(3), np.array([Y, X, (0.0, 0.0, -1.0)]), np.array([X, Z, (0.0, -1.0, 0.0)])
+SKULLS = {
+    "box": (0.2, 0.2, UPRIGHT, (0.0, 0.0)),
+    "drum": (0.15, 1.0, UPRIGHT, (1.0, 0.0)),
+    "barrel": (0.15, 1.0, ACROSS, (0.0, 1.0)),
+    "can": (0.15, 1.0, AHEAD, (0.0, 0.0)),
+}
 
 
 def biped(plan: Plan) -> None:
@@ -18,9 +30,10 @@ def biped(plan: Plan) -> None:
     colours, clothes = palette(rng, rng.choice(["any", "fur", "metal"])), palette(rng)
     boxy = rng.random() < 0.3
     edge = rng.uniform(0.15, 0.45) if boxy else rng.uniform(0.7, 1.0)
-    tall, wide, deep = rng.uniform(0.3, 0.55), rng.uniform(0.14, 0.27), rng.uniform(0.1, 0.2)
-    leg, arm = rng.uniform(0.2, 0.6), rng.uniform(0.3, 0.55)
-    thick = rng.uniform(0.04, 0.085)
+    tall, wide = rng.uniform(0.22, 0.55), rng.uniform(0.14, 0.27)
+    deep = rng.uniform(0.1, 0.2) if rng.random() < 0.5 else wide * rng.uniform(0.6, 1.1)
+    leg, arm = rng.uniform(0.15, 0.6), rng.uniform(0.25, 0.55)
+    thick = rng.uniform(0.04, 0.085) if rng.random() < 0.7 else rng.uniform(0.018, 0.04)
     natural = hsv(rng.uniform(0.04, 0.09), rng.uniform(0.2, 0.65), rng.uniform(0.3, 0.98))
     flesh = solid(natural) if rng.random() < 0.45 else grained(solid(colours.main), rng, 0.05)
     shirt, trousers = texture(rng, clothes, 0.4), texture(rng, clothes, 0.4, clothes.second)
@@ -49,12 +62,7 @@ def biped(plan: Plan) -> None:
     waist = plan.bone(
         (0, tall * 0.3, 0), (Y, plan.sway(0.4 if act == "dance" else 0.12, cycles)), (Z, plan.sway(0.12, cycles)), parent=root
     )
-    shape = superquadric((wide, tall / 2, deep), edge * 0.8, edge).place((0, tall / 2, 0))
-    if not boxy:
-        bulge = rng.uniform(0.75, 1.3)
-        widths = wide * np.array([0.85, bulge * 0.95, rng.uniform(0.8, 1.15), rng.uniform(0.6, 0.95)])
-        shape = tube([(0, 0, 0), (0, tall, 0)], widths, flat=deep / wide, exponent=edge, side=X)
-    plan.add(shape, belly, root, waist)
+    plan.add(_trunk(rng, tall, wide, deep, edge, boxy), belly, root, waist)
 
     # Legs hang from the hips, arms from the shoulders; both swing against each other.
     boots, gloves = (
@@ -62,6 +70,7 @@ def biped(plan: Plan) -> None:
         solid(clothes.accent) if rng.random() < 0.3 else flesh,
     )
     limb_edge = edge if boxy else 1.0
+    knobs = solid(clothes.dark if rng.random() < 0.5 else colours.light) if rng.random() < 0.25 else None
     crouch = 0.5 if act == "jump" else 0.0
     stance, foot_size = rng.uniform(0.4, 0.65), rng.uniform(1.0, 1.7)
     for mirror in (-1.0, 1.0):
@@ -74,10 +83,19 @@ def biped(plan: Plan) -> None:
             knee, (X, plan.sway(swing * 1.2 + crouch, cycles, (phase if not crouch else 0.0) + 0.1, shape="pulse")), parent=hip
         )
         plan.limb([foot, knee, top], [thick * 0.95, thick, thick * 1.25], trousers, [shin, hip], exponent=limb_edge)
-        shoe = superquadric((thick * foot_size, thick * 0.75, thick * foot_size * 1.5), edge, edge)
-        plan.add(shoe.place(foot + [0, -thick * 0.3, thick * 0.7]), boots, shin)
+        sole = max(thick, 0.04)
+        shoe = superquadric((sole * foot_size, sole * 0.75, sole * foot_size * 1.5), edge, edge)
+        plan.add(shoe.place(foot + [0, -sole * 0.3, sole * 0.7]), boots, shin)
+        if knobs:
+            plan.ball(knee, thick * 1.5, knobs, shin)
 
-    down = rng.uniform(0.1, 0.6)  # how far the arms stand off at rest
+    down = rng.uniform(0.1, 0.6) if rng.random() < 0.75 else rng.uniform(0.9, 1.6)  # how far the arms stand off at rest
+    ahead = rng.uniform(0.3, 1.6) * (rng.random(2) < 0.7) if rng.random() < 0.35 else np.zeros(2)  # and reach forward
+    bent, fist = (
+        rng.uniform(0.1, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.6),
+        max(thick, 0.03) * rng.uniform(1.0, 2.0),
+    )
+    pads = fist * rng.uniform(1.0, 1.6) if rng.random() < 0.2 else 0.0
     gesture = rng.choice(["both", "one"]) if act in ("wave", "dance", "jump") else "none"
     hands = []
     for mirror in (-1.0, 1.0):
@@ -91,31 +109,90 @@ def biped(plan: Plan) -> None:
             if raised
             else plan.sway(0.08)
         )
-        turns = ((Z, base), (X, plan.sway(-swing * 0.9 if not raised else 0.3, cycles, phase)))
+        reach = 0.0 if raised else -float(ahead[int(mirror > 0)])
+        turns = ((Z, base), (X, plan.sway(-swing * 0.9 if not raised else 0.3, cycles, phase, offset=reach)))
         upper = plan.bone(shoulder, *turns, parent=waist)
-        bend = Wave(offset=-0.35, amount=0.3 * plan.vigour, cycles=cycles, phase=phase)
+        bend = Wave(offset=-bent, amount=0.3 * plan.vigour, cycles=cycles, phase=phase)
         wave = plan.sway(0.7, 2 * cycles, 0.0) if raised else plan.sway(0.05)
         lower = plan.bone(elbow, (X, bend), (Z, wave), parent=upper)
         plan.limb([hand, elbow, shoulder], [thick * 0.75, thick * 0.8, thick * 1.05], shirt, [lower, upper], exponent=limb_edge)
-        plan.add(superquadric((thick * 1.05,) * 3, edge, edge).place(hand), gloves, lower)
+        plan.add(superquadric((fist,) * 3, edge, edge).place(hand), gloves, lower)
+        if knobs:
+            plan.ball(elbow, thick * 1.4, knobs, lower)
+        if pads:
+            plan.add(superquadric((pads, pads * 0.8, pads), edge, edge).place(shoulder), boots, upper)
         hands.append((hand, lower))
 
     # The head, and what is on it.
-    big = rng.uniform(0.1, 0.17) if rng.random() < 0.6 else rng.uniform(0.2, 0.32)
+    big = rng.uniform(0.1, 0.17) if rng.random() < 0.5 else rng.uniform(0.2, 0.38)
     size = big * np.array([rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.15), rng.uniform(0.8, 1.1)])
-    collar = np.array([0, tall + 0.02, 0])
+    kind = rng.choice(["body's", *SKULLS], p=[0.48, 0.16, 0.22, 0.07, 0.07])
+    bulge, exponent, axes, curved = SKULLS.get(kind, (edge, edge, UPRIGHT, (1.0, 1.0)))
+    if kind != "body's":
+        size *= [rng.uniform(0.95, 1.35), rng.uniform(0.65, 1.0), rng.uniform(0.8, 1.25)]
+    if kind == "drum":
+        size[2] = size[0] * rng.uniform(0.85, 1.1)
+    collar = np.array([0, tall + (rng.uniform(0.02, 0.12) if rng.random() < 0.3 else 0.02), 0])
     head = plan.bone(collar, (X, plan.sway(0.15)), (Y, plan.sway(rng.uniform(0.05, 0.6))), (Z, plan.sway(0.12)), parent=waist)
     place = collar + [0, size[1] * 0.9, 0.02]
     plan.limb([collar - [0, 0.05, 0], place], [thick, thick], flesh, [waist, head])
-    plan.add(superquadric(size, edge, edge).place(place), flesh, head)
-    face(plan, place, size, head, colours, flesh, rng.uniform(0.0, 0.4) if rng.random() < 0.25 else 0.0)
-    _headgear(plan, place, size, head, clothes, flesh)
+    look = flesh if kind == "body's" or rng.random() < 0.5 else _screen(rng, flesh, place, size, clothes)
+
+    def skull(larger: float, shift: ndarray) -> Sweep:
+        return superquadric(np.abs(axes @ size) * larger, bulge, exponent).place(place + shift, axes)
+
+    plan.add(skull(1.0, np.zeros(3)), look, head)
+    face(plan, place, size, head, colours, flesh, rng.uniform(0.0, 0.4) if rng.random() < 0.25 else 0.0, curved)
+    _headgear(plan, place, size, head, clothes, flesh, skull)
     _luggage(plan, hands, clothes, waist, tall, wide, deep)
 
 
-def _headgear(plan: Plan, head: ndarray, size: ndarray, bone: int, colours: Palette, skin: Paint) -> None:
+def _trunk(rng: Generator, tall: float, wide: float, deep: float, edge: float, boxy: bool) -> Sweep:
+    """A body, from the hips up: a box, or a bulging tube, a drum, an egg or a bell."""
+    kind = "box" if boxy else rng.choice(["tube", "drum", "egg", "bell"], p=[0.55, 0.2, 0.15, 0.1])
+    if kind == "tube":
+        bulge = rng.uniform(0.75, 1.3)
+        widths = wide * np.array([0.85, bulge * 0.95, rng.uniform(0.8, 1.15), rng.uniform(0.6, 0.95)])
+        return tube([(0, 0, 0), (0, tall, 0)], widths, flat=deep / wide, exponent=edge, side=X)
+    if kind == "bell":
+        foot, neck = rng.uniform(1.0, 1.4), rng.uniform(0.3, 0.7)
+        if rng.random() < 0.5:
+            foot, neck = neck, foot
+        profile = [
+            (0, 0),
+            (wide * foot, 0),
+            (wide * (foot + neck) / 2, tall * rng.uniform(0.4, 0.6)),
+            (wide * neck, tall),
+            (0, tall),
+        ]
+        return lathe(profile, 1.0, deep / wide)
+    bulge, exponent = {"box": (edge * 0.8, edge), "drum": (0.15, 1.0), "egg": (1.0, 1.0)}[kind]
+    return superquadric((wide, tall / 2, deep), bulge, exponent).place((0, tall / 2, 0))
+
+
+def _screen(rng: Generator, skin: Paint, head: ndarray, size: ndarray, colours: Palette) -> Paint:
+    """A visor or a screen in the front of a head."""
+    low, high, half = rng.uniform(-0.7, -0.1), rng.uniform(0.3, 0.8), rng.uniform(0.6, 0.95)
+
+    def inside(patch: Patch) -> ndarray:
+        x, y, z = ((patch.points - head) / size).T
+        return ((np.abs(x) < half) & (y > low) & (y < high) & (z > 0.2)).astype(float)
+
+    return mixed(skin, solid(colours.dark if rng.random() < 0.6 else colours.light), inside)
+
+
+def _headgear(
+    plan: Plan,
+    head: ndarray,
+    size: ndarray,
+    bone: int,
+    colours: Palette,
+    skin: Paint,
+    skull: Callable[[float, ndarray], Sweep],
+) -> None:
+    """Hair or a hat and the like; ``skull`` gives the head's surface, larger and shifted."""
     rng = plan.rng
-    kind = rng.choice(["hair", "hat", "helmet", "ears", "antenna", "none"], p=[0.3, 0.22, 0.13, 0.15, 0.1, 0.1])
+    kind = rng.choice(["hair", "hat", "helmet", "ears", "antenna", "none"], p=[0.18, 0.18, 0.16, 0.14, 0.12, 0.22])
     top = head + [0, size[1] * 0.35, 0]
     if kind == "hair":
         tone = (
@@ -124,7 +201,7 @@ def _headgear(plan: Plan, head: ndarray, size: ndarray, bone: int, colours: Pale
             else colours.accent
         )
         fringe = rng.uniform(0.0, 0.4)
-        shell = superquadric(size * 1.1, 1.0, 1.0).place(head + [0, size[1] * 0.05, -size[2] * 0.06])
+        shell = skull(1.1, size * [0, 0.05, -0.06])
         cut = head[1] + fringe * size[1]
         low = head[1] - rng.uniform(0.1, 0.9) * size[1]
 
@@ -152,7 +229,7 @@ def _headgear(plan: Plan, head: ndarray, size: ndarray, bone: int, colours: Pale
             face = (p[:, 2] > head[2] + 0.35 * size[2]) & (p[:, 1] < head[1] + 0.45 * size[1])
             return (p[:, 1] > head[1] - 0.75 * size[1]) & ~face
 
-        plan.add(superquadric(size * 1.18).place(head), plate, bone, keep=around_visor)
+        plan.add(skull(1.18, np.zeros(3)), plate, bone, keep=around_visor)
         if rng.random() < 0.6:
             plume = [head + size * [0, 1.1, 0.3], head + size * [0, 1.7, -0.4], head + size * [0, 0.9, -1.6]]
             plan.blade(plume, [0.02, size[1] * 0.35, size[1] * 0.2], colours.accent, [bone], Y, soft=(0.0, 1.0))
@@ -183,10 +260,12 @@ def _luggage(plan: Plan, hands: list, colours: Palette, waist: int, tall: float,
         box = superquadric((wide * 0.7, tall * 0.35, deep * 0.6), 0.3, 0.3).place((0, tall * 0.55, -deep * 1.4))
         plan.add(box, texture(rng, colours, 0.3), waist)
     hand, bone = hands[int(rng.integers(2))]
-    held = rng.choice(["blade", "staff", "shield", "ball", "none"], p=[0.1, 0.08, 0.08, 0.09, 0.65])
+    held = rng.choice(["blade", "staff", "shield", "ball", "none"], p=[0.22, 0.08, 0.09, 0.09, 0.52])
     if held == "blade":
+        tip, broad = rng.uniform(0.3, 0.7), rng.uniform(0.03, 0.06)
         plan.limb([hand - [0, 0, 0.08], hand + [0, 0, 0.08]], [0.02, 0.02], solid(colours.dark), [bone])
-        plan.blade([hand + [0, 0, 0.06], hand + [0, 0, 0.5]], [0.045, 0.04, 0.005], np.array([0.75, 0.77, 0.8]), [bone], Y)
+        steel = solid(palette(rng, "metal").main)
+        plan.blade([hand + [0, 0, 0.06], hand + [0, 0, tip]], [broad, broad * 0.9, 0.005], steel, [bone], Y)
     elif held == "staff":
         plan.limb([hand - [0, 0.35, 0], hand + [0, 0.45, 0]], [0.018, 0.018], solid(hsv(0.08, 0.6, 0.4)), [bone])
         plan.ball(hand + [0, 0.47, 0], 0.05, colours.accent, bone)
