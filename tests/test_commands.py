@@ -51,6 +51,23 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return command("train.py", "--configs", str(ROOT / "arguments/quick.py"), *where, *arguments)
 
 
+def outcomes(calls: list[list[str]]) -> list[tuple[int, str]]:
+    """Exit codes of several calls of train.py, and what each says on stderr: in one process, because starting takes seconds."""
+    code = """
+import contextlib, io, json, sys
+import train
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
+        status = train.guarded(train.main, arguments)
+    print(json.dumps([status, said.getvalue()]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(calls)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_a_run_leaves_everything(place: Path):
     out = place / "output" / "toy"
     assert [p.name for p in sorted((out / "ply").iterdir())] == ["0000.ply", "0001.ply", "0002.ply"]
@@ -179,26 +196,26 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path):
     assert "the config changed (fit.seed 6666 -> 1)" in changed.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
+def test_bad_input_is_one_sentence_and_exit_code_2(place: Path):
+    cases = [
         (["-e", "tyo"], "no clip named 'tyo'"),
         (["-e", "toy", "--fit.stpes", "3"], "did you mean '--fit.steps'"),
         (["-e", "toy", "--resume", "--output_dir", "/nonexistent"], "nothing to resume"),
         (["-e", "toy", "--output_dir", "/dev/null/x"], "cannot make the output folder"),
         (["-e", "toy", "--configs", "arguments/i2w.py"], "did you mean 'arguments/i2v.py'"),
         (["-e", "toy", "--fit.static_frame", "9"], "static_frame is 9"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2(place: Path, arguments: list[str], sentence: str):
+    ]
     before = sorted(str(p) for p in place.rglob("*"))
-    done = command("train.py", "--data_dir", str(place / "data"), "--output_dir", str(place / "output"), *TINY, *arguments)
-    assert done.returncode == 2, done.stderr
-    line = done.stderr.strip().splitlines()
-    assert len(line) == 1
-    assert line[0].startswith("error: ")
-    assert sentence in line[0]
+    where = ["--data_dir", str(place / "data"), "--output_dir", str(place / "output"), *TINY]
+    found = outcomes([[*where, *arguments] for arguments, _ in cases])
+    for (status, said), (_, sentence) in zip(found, cases, strict=True):
+        assert status == 2, said
+        assert said.startswith("error: ")
+        assert sentence in said
+        assert said.count("\n") == 1
     assert sorted(str(p) for p in place.rglob("*")) == before
+    done = command("train.py", *where, *cases[0][0])
+    assert (done.returncode, done.stderr) == tuple(found[0])
 
 
 @pytest.mark.parametrize("kilobytes", [60, 150])
@@ -237,23 +254,23 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes
         assert read_asset(folder).frames == 3
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ("fit=3", "fit is 3, wanted the options of FitOptions"),
-        ("fit=FitOptions(steps=4.5)", "fit: steps is 4.5, wanted int"),
-        ("fit=FitOptions(start='cube')", "start is 'cube', wanted one of 'hull', 'ball'"),
-        ("resume='no'", "resume is 'no', wanted bool"),
-        ("data_dir='elsewhere', name='x'", "no clip named 'x' in elsewhere"),
-    ],
-)
-def test_config_files_with_values_of_the_wrong_type(tmp_path: Path, options: str, sentence: str):
+def test_config_files_with_values_of_the_wrong_type(tmp_path: Path):
     """Here and not beside the other configs, because those tests run with types checked at every call."""
-    (tmp_path / "c.py").write_text(f"from gs4d.config import Config, FitOptions\nconfig = Config({options})")
-    done = command("train.py", "--configs", str(tmp_path / "c.py"), "--output_dir", str(tmp_path))
-    assert done.returncode == 2, done.stderr
-    assert sentence in done.stderr
-    assert done.stderr.count("\n") == 1
+    cases = {
+        "fit=3": "fit is 3, wanted the options of FitOptions",
+        "fit=FitOptions(steps=4.5)": "fit: steps is 4.5, wanted int",
+        "fit=FitOptions(start='cube')": "start is 'cube', wanted one of 'hull', 'ball'",
+        "resume='no'": "resume is 'no', wanted bool",
+        "data_dir='elsewhere', name='x'": "no clip named 'x' in elsewhere",
+    }
+    calls = []
+    for k, options in enumerate(cases):
+        (tmp_path / f"{k}.py").write_text(f"from gs4d.config import Config, FitOptions\nconfig = Config({options})")
+        calls.append(["--configs", str(tmp_path / f"{k}.py"), "--output_dir", str(tmp_path)])
+    for (status, said), sentence in zip(outcomes(calls), cases.values(), strict=True):
+        assert status == 2, said
+        assert sentence in said
+        assert said.count("\n") == 1
 
 
 def test_a_run_that_is_not_there_cannot_be_rendered(tmp_path: Path):
