@@ -151,12 +151,12 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
 ) -> None:
     monkeypatch.setattr(course_module, "HELD_OUT", 0)  # lessons that are there already
     monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
-    o = options(school, tmp_path / "run", steps=30, learning_rate=5e-3, measure_every=15, average=0.9)
+    o = options(school, tmp_path / "run", steps=60, learning_rate=5e-3, measure_every=30, average=0.9)
     folder = train(o, LiftCourse(school, TINY))
     rows = json.loads((folder / "history.json").read_text())["history"]
     assert np.mean([row["solid"] for row in rows[-5:]]) < 0.9 * np.mean([row["solid"] for row in rows[:5]])
-    assert [row["step"] for row in rows if "iou" in row] == [15, 30]
-    assert {p.name for p in folder.glob("*.png")} == {"curves.png", "held_out_000015.png", "held_out_000030.png"}
+    assert [row["step"] for row in rows if "iou" in row] == [30, 60]
+    assert {p.name for p in folder.glob("*.png")} == {"curves.png", "held_out_000030.png", "held_out_000060.png"}
     views = open_prior(f"lift:{folder}").views(school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator())
     assert views.images.shape == (1, FRAMES, SIDE, SIDE, 4)
 

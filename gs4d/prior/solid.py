@@ -23,9 +23,9 @@ REACH = 0.6  # of the layers to both sides of the origin, world units: objects l
 SURFACE = 0.5  # occupancy at which a surface is assumed
 SHARP = 2.0  # logit of a ray that meets the solid, over the highest logit of the cells on its way
 SPREAD = 0.5  # standard deviation of a cell's Gaussian over the distance to its neighbours, measured against true solids
-LEVELS = (0.2, 0.5, 0.8)  # occupancies of the shells that a solid is drawn as
+LEVELS = (0.15, 0.3, 0.5, 0.7, 0.85)  # occupancies of the shells that a solid is drawn as
 OPAQUE = 0.95  # of the innermost shell's Gaussians
-OVERLAP = 4.0  # optical depth of a shell over that of one of its Gaussians, measured
+OVERLAP = 4.2  # optical depth of a shell over that of one of its Gaussians, measured
 
 
 @dataclass(frozen=True)

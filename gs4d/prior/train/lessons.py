@@ -30,7 +30,7 @@ from ...synth import make_object
 from ...synth.objects import ObjectOptions
 from ..solid import cell_centers
 
-FORMAT = 3  # another number makes other lessons
+FORMAT = 4  # another number makes other lessons
 SIDE, LAYERS = 64, 32  # of the solids
 FRAMES = 4
 SHOTS = 2 * SIDE  # pixels of the pictures that solids are carved from
@@ -42,8 +42,8 @@ AROUND = tuple(
 )
 SLACK = 0.012  # world units that a cell may lie before a surface and still count as inside: the splats have a thickness
 NEAR = 0.03  # world units around a seen surface whose cells get its colour
-MESH_SHARE = 0.3  # of the lessons, where there are meshes
-FIGURE_SHARE = 0.3  # of the procedural objects that are figures in any case: most clips that people bring show one
+MESH_SHARE = 0.25  # of the lessons, where there are meshes
+FIGURE_SHARE = 0.35  # of the procedural objects that are figures in any case: most clips that people bring show one
 MESH_POINTS = 9000
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,15 +18,14 @@ from ...clip import Orbit, cameras_of, over_white, premultiply
 from ...io.files import atomic_path
 from ...io.images import to_bytes
 from ...metrics.image import inside, mask_iou, psnr, psnr_inside
-from ...render import render
-from ..lift import detailed_gaussians, lift, network_inputs
+from ..lift import Lift, network_inputs
 from ..lift_net import LiftNet, LiftShape
 from ..solid import REACH, SHARP
 from .lessons import SIDE, VIEWS, Lesson, School, halved, view_orbits
 
 COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 2.0, 6.0
-SHOWN_VIEWS = 2  # per sample that are compared
-RAYS, POINTS = SIDE // 2, 40  # along each side of a view, and along a ray
+SHOWN_VIEWS, SHOWN_RAYS = 4, 200  # per sample, and per view, that are compared
+POINTS = 40  # along a ray
 OUTSIDE = -8.0  # logit of what the source does not show
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
 
@@ -59,7 +58,8 @@ class LiftCourse:
         frames, thickness, camera, occupancy, colors, seen, views, source = self.kept[lesson]
         draw = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(VIEWS, generator=draw)[:SHOWN_VIEWS]
-        shown = views[chosen].movedim(0, 1).float() / 255
+        rays, pixels = _rays(source, chosen.tolist(), draw)
+        shown = views[chosen].flatten(2, 3)[torch.arange(SHOWN_VIEWS)[:, None], :, pixels].permute(2, 0, 1, 3).float() / 255
         pictures, colors, tints = augment(premultiply(frames), draw, colors.float() / 255, shown[..., :3])
         sample = {
             "pictures": pictures.movedim(-1, 1),
@@ -69,7 +69,6 @@ class LiftCourse:
             "colors": colors.movedim(-1, 1),
             "seen": torch.from_numpy(np.unpackbits(seen.numpy(), axis=-1)),
         }
-        rays = _rays(source, chosen.tolist())
         if torch.rand((), generator=draw) < 0.5:
             sample = {name: value if name == "camera" else value.flip(-1) for name, value in sample.items()}
             rays = rays * torch.tensor([-1.0, 1.0, 1.0])
@@ -94,10 +93,10 @@ class LiftCourse:
         where = rows["seen"][:, :, None].float()
         color = _mean((colors - rows["colors"]).square() * where, where.expand_as(rows["colors"]), b)
         field = torch.where(columns > 0, logits, OUTSIDE).reshape(b * t, 1, *logits.shape[2:]) - OUTSIDE
-        rays = batch["rays"].repeat_interleave(t, 0).flatten(1, 2)
+        rays = batch["rays"].repeat_interleave(t, 0)
         along = F.grid_sample(field, rays, align_corners=False)[:, 0] + OUTSIDE  # nothing is outside the grid
         highest = along.cummax(-1).values
-        truth = batch["views"].flatten(0, 1).flatten(1, 2)
+        truth = batch["views"].flatten(0, 1)
         outline = F.binary_cross_entropy_with_logits(SHARP * highest[..., -1], truth[..., 3], reduction="none")
         met = (SHARP * highest).sigmoid()
         entered = torch.diff(met, dim=-1, prepend=torch.zeros_like(met[..., :1]))
@@ -114,18 +113,13 @@ class LiftCourse:
         rows, sheet = [], []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
             lesson = self.school.lesson(number)
-            cameras = cameras_of(view_orbits(lesson.source), width=SIDE, height=SIDE)
-            solids = lift(network, lesson.frames, lesson.source)
-            for t in range(0, len(solids), 2):
-                gaussians, _ = detailed_gaussians(solids[t], lesson.frames[t], lesson.source)
-                drawn = render(gaussians, cameras)
-                truth, coverage = over_white(lesson.views[:, t])
-                for v in range(2, VIEWS - 1):
-                    mask = inside(drawn.alpha[v], coverage[v, ..., 0])
-                    scores = psnr(drawn.rgb[v], truth[v]), psnr_inside(drawn.rgb[v], truth[v], mask)
-                    rows.append([*scores, mask_iou(drawn.alpha[v], coverage[v, ..., 0])])
-                if t == 0:
-                    sheet += [torch.cat(list(drawn.rgb[::2]), 1), torch.cat(list(truth[::2]), 1)]
+            orbits, chosen = view_orbits(lesson.source)[2:-1], lesson.frames[::2]
+            drawn = Lift(network).views(chosen, lesson.source, orbits, torch.Generator()).images
+            for view, true in zip(drawn.flatten(0, 1), lesson.views[2:-1, ::2].flatten(0, 1), strict=True):
+                (a, x), (b, y) = over_white(view), over_white(true)
+                x, y = x[..., 0], y[..., 0]
+                rows.append([float(psnr(a, b)), float(psnr_inside(a, b, inside(x, y))), float(mask_iou(x, y))])
+            sheet += [torch.cat([over_white(view)[0] for view in film[::2, 0]], 1) for film in (drawn, lesson.views[2:-1])]
         with atomic_path(folder / f"held_out_{step:06d}.png") as part:
             Image.fromarray(to_bytes(torch.cat(sheet[:16]))).save(part)
         means = torch.tensor(rows).nanmean(0).tolist()
@@ -144,21 +138,28 @@ def _prepare(lesson: Lesson) -> tuple[Any, ...]:
     return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1], views, lesson.source
 
 
-def _rays(source: Orbit, chosen: list[int]) -> Float[Tensor, "v r r n 3"]:
-    """Points on the rays of some of a lesson's views, as places in the source's solid: x, y, z in [-1, 1]."""
+def _rays(source: Orbit, chosen: list[int], draw: torch.Generator) -> tuple[Float[Tensor, "v r n 3"], Int[Tensor, "v r"]]:
+    """Some rays of some of a lesson's views: their points as places in the source's solid, and their pixels.
+
+    Places are x, y, z in [-1, 1]. Rays that pass the sphere of radius REACH by are never drawn: they meet nothing.
+    """
     orbits = view_orbits(source)
-    cameras, own = cameras_of([orbits[v] for v in chosen], width=RAYS, height=RAYS), cameras_of([source], width=1, height=1)
-    across = (torch.arange(RAYS) + 0.5 - RAYS / 2) / cameras.K[0, 0, 0]
-    ends = torch.tensor([orbits[v].radius for v in chosen])[:, None] + torch.linspace(-REACH, REACH, POINTS)
+    size = SIDE // 2
+    cameras, own = cameras_of([orbits[v] for v in chosen], width=size, height=size), cameras_of([source], width=1, height=1)
+    across = (torch.arange(size) + 0.5 - size / 2) / cameras.K[0, 0, 0]
     y, x = torch.meshgrid(across, across, indexing="ij")
-    z = ends[:, None, None]
-    points = torch.stack([x[..., None] * z, y[..., None] * z, z.expand(-1, RAYS, RAYS, -1)], -1)
-    T = cameras.T_camera_world[:, None, None, None]
+    slope = (x.square() + y.square()).flatten()
+    near = torch.nonzero(orbits[0].radius ** 2 * slope < REACH**2 * (1 + slope))[:, 0]
+    pixels = near[torch.stack([torch.randperm(len(near), generator=draw)[:SHOWN_RAYS] for _ in chosen])]
+    ends = torch.tensor([orbits[v].radius for v in chosen])[:, None] + torch.linspace(-REACH, REACH, POINTS)
+    z = ends[:, None].expand(-1, SHOWN_RAYS, -1)
+    points = torch.stack([x.flatten()[pixels][..., None] * z, y.flatten()[pixels][..., None] * z, z], -1)
+    T = cameras.T_camera_world[:, None, None]
     world = ((points - T[..., :3, 3])[..., None, :] @ T[..., :3, :3])[..., 0, :]
     at = world @ own.T_camera_world[0, :3, :3].T + own.T_camera_world[0, :3, 3]
     focal = 2 * own.K[0, 0, 0]  # of pictures from -1 to 1
     x, y, z = at.unbind(-1)
-    return torch.stack([focal * x / z, focal * y / z, (z - source.radius) / REACH], -1)
+    return torch.stack([focal * x / z, focal * y / z, (z - source.radius) / REACH], -1), pixels
 
 
 def augment(pictures: Float[Tensor, "t h w 4"], draw: torch.Generator, *truths: Float[Tensor, "t ... 3"]) -> tuple[Tensor, ...]:
