@@ -154,7 +154,8 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
     o = options(school, tmp_path / "run", steps=60, learning_rate=5e-3, measure_every=30, average=0.9)
     folder = train(o, LiftCourse(school, TINY))
     rows = json.loads((folder / "history.json").read_text())["history"]
-    assert np.mean([row["solid"] for row in rows[-5:]]) < 0.9 * np.mean([row["solid"] for row in rows[:5]])
+    for part in ("solid", "loss"):
+        assert np.mean([row[part] for row in rows[-5:]]) < 0.9 * np.mean([row[part] for row in rows[:5]])
     assert [row["step"] for row in rows if "iou" in row] == [30, 60]
     assert {p.name for p in folder.glob("*.png")} == {"curves.png", "held_out_000030.png", "held_out_000060.png"}
     views = open_prior(f"lift:{folder}").views(school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator())

@@ -91,10 +91,8 @@ def biped(plan: Plan) -> None:
 
     down = rng.uniform(0.1, 0.6) if rng.random() < 0.75 else rng.uniform(0.9, 1.6)  # how far the arms stand off at rest
     ahead = rng.uniform(0.3, 1.6) * (rng.random(2) < 0.7) if rng.random() < 0.35 else np.zeros(2)  # and reach forward
-    bent, fist = (
-        rng.uniform(0.1, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.6),
-        max(thick, 0.03) * rng.uniform(1.0, 2.0),
-    )
+    bent = rng.uniform(0.1, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.6)
+    fist = max(thick, 0.03) * rng.uniform(1.0, 2.0)
     pads = fist * rng.uniform(1.0, 1.6) if rng.random() < 0.2 else 0.0
     gesture = rng.choice(["both", "one"]) if act in ("wave", "dance", "jump") else "none"
     hands = []

@@ -116,9 +116,10 @@ class LiftCourse:
             orbits, chosen = view_orbits(lesson.source)[2:-1], lesson.frames[::2]
             drawn = Lift(network).views(chosen, lesson.source, orbits, torch.Generator()).images
             for view, true in zip(drawn.flatten(0, 1), lesson.views[2:-1, ::2].flatten(0, 1), strict=True):
-                (a, x), (b, y) = over_white(view), over_white(true)
-                x, y = x[..., 0], y[..., 0]
-                rows.append([float(psnr(a, b)), float(psnr_inside(a, b, inside(x, y))), float(mask_iou(x, y))])
+                (rgb, alpha), (truth, coverage) = over_white(view), over_white(true)
+                mask = inside(alpha[..., 0], coverage[..., 0])
+                overlap = mask_iou(alpha[..., 0], coverage[..., 0])
+                rows.append([float(psnr(rgb, truth)), float(psnr_inside(rgb, truth, mask)), float(overlap)])
             sheet += [torch.cat([over_white(view)[0] for view in film[::2, 0]], 1) for film in (drawn, lesson.views[2:-1])]
         with atomic_path(folder / f"held_out_{step:06d}.png") as part:
             Image.fromarray(to_bytes(torch.cat(sheet[:16]))).save(part)
@@ -149,10 +150,10 @@ def _rays(source: Orbit, chosen: list[int], draw: torch.Generator) -> tuple[Floa
     across = (torch.arange(size) + 0.5 - size / 2) / cameras.K[0, 0, 0]
     y, x = torch.meshgrid(across, across, indexing="ij")
     slope = (x.square() + y.square()).flatten()
-    near = torch.nonzero(orbits[0].radius ** 2 * slope < REACH**2 * (1 + slope))[:, 0]
+    radius = orbits[0].radius  # all have the same
+    near = torch.nonzero(radius**2 * slope < REACH**2 * (1 + slope))[:, 0]
     pixels = near[torch.stack([torch.randperm(len(near), generator=draw)[:SHOWN_RAYS] for _ in chosen])]
-    ends = torch.tensor([orbits[v].radius for v in chosen])[:, None] + torch.linspace(-REACH, REACH, POINTS)
-    z = ends[:, None].expand(-1, SHOWN_RAYS, -1)
+    z = (radius + torch.linspace(-REACH, REACH, POINTS)).expand(*pixels.shape, -1)
     points = torch.stack([x.flatten()[pixels][..., None] * z, y.flatten()[pixels][..., None] * z, z], -1)
     T = cameras.T_camera_world[:, None, None]
     world = ((points - T[..., :3, 3])[..., None, :] @ T[..., :3, :3])[..., 0, :]
