@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .bodies import coat, ears, face
-from .build import Plan, X, Y, Z, upright
+from .build import Head, Plan, X, Y, Z, upright
 from .paint import hsv, mixed, palette, solid, span, texture, waves
 from .rig import Wave
 from .surface import lathe, tube
@@ -67,9 +67,9 @@ def quadruped(plan: Plan) -> None:
     )
     head = plan.bone(nape, (X, plan.sway(0.2)), (Y, plan.sway(rng.uniform(0.05, 0.35))), parent=neck)
     place = nape + [0, 0.25 * size[1], 0.45 * size[2]]
-    plan.ball(place, tuple(size), skin, head)
-    face(plan, place, size, head, colours, skin, rng.uniform(0.2, 1.3) if rng.random() < 0.85 else 0.0)
-    ears(plan, place, size, head, skin, colours)
+    plan.ball(place, size, skin, head)
+    face(plan, Head(place, size, head), colours, skin, rng.uniform(0.2, 1.3) if rng.random() < 0.85 else 0.0)
+    ears(plan, Head(place, size, head), skin, colours)
     if rng.random() < 0.9:
         start, far = hips + [0, girth * 0.3, -girth * 0.4], rng.uniform(0.15, 0.9)
         fall = rng.uniform(-0.9, 1.1)
@@ -138,7 +138,7 @@ def winged(plan: Plan) -> None:
     plan.limb([chest - ahead * 0.05, neck], [girth * 0.7, size[0] * 0.6], skin, [root, head])
     place = neck + [0, size[1] * 0.4, size[2] * 0.4]
     plan.ball(place, tuple(size), solid(colours.main) if insect else skin, head)
-    plan.eyes(place, size, head, colours.accent)
+    plan.eyes(Head(place, size, head), colours.accent)
     if insect or rng.random() < 0.2:
         for mirror in (-1, 1):
             line = [

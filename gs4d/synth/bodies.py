@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy import ndarray
 
-from .build import BLACK, Plan, X, Y, Z
+from .build import BLACK, Head, Plan, X, Y, Z
 from .paint import Paint, Palette, facing, grained, mixed, noise, solid, spots, step, waves
 from .rig import Wave
 
@@ -31,39 +30,29 @@ def coat(plan: Plan, colours: Palette, size: float) -> Paint:
     return grained(base, rng, rng.uniform(0.02, 0.08), size * 0.06)
 
 
-def face(
-    plan: Plan,
-    head: ndarray,
-    size: ndarray,
-    bone: int,
-    colours: Palette,
-    skin: Paint,
-    snout: float,
-    curved: tuple[float, float] = (1.0, 1.0),
-) -> None:
-    """Eyes, and a muzzle with a nose that stands out by ``snout``; a mouth where there is none. ``curved`` as of ``eyes``."""
-    rng = plan.rng
-    plan.eyes(head, size, bone, colours.accent, curved=curved)
+def face(plan: Plan, head: Head, colours: Palette, skin: Paint, snout: float) -> None:
+    """Eyes, and a muzzle with a nose that stands out by ``snout``; a mouth where there is none."""
+    rng, size = plan.rng, head.size
+    plan.eyes(head, colours.accent)
     if snout > 0:
         width = rng.uniform(0.35, 0.65)
         reach = size[2] * (0.75 + snout)
-        muzzle = head + [0, -size[1] * rng.uniform(0.15, 0.35), reach * 0.6]
-        plan.ball(
-            muzzle, (size[0] * width, size[1] * width * 0.8, reach * 0.55), skin if rng.random() < 0.5 else colours.light, bone
-        )
+        muzzle = head.place + [0, -size[1] * rng.uniform(0.15, 0.35), reach * 0.6]
+        fur = skin if rng.random() < 0.5 else solid(colours.light)
+        plan.ball(muzzle, (size[0] * width, size[1] * width * 0.8, reach * 0.55), fur, head.bone)
         nose = size[0] * rng.uniform(0.12, 0.22)
-        plan.ball(muzzle + [0, size[1] * width * 0.35, reach * 0.5], (nose, nose * 0.8, nose * 0.7), BLACK, bone)
+        plan.ball(muzzle + [0, size[1] * width * 0.35, reach * 0.5], (nose, nose * 0.8, nose * 0.7), BLACK, head.bone)
     elif rng.random() < 0.7:
         mouth = rng.uniform(0.15, 0.4)
         open_ = rng.uniform(0.04, 0.2)
         colour = np.array([0.45, 0.08, 0.1]) if open_ > 0.1 else BLACK
-        depth = size[2] * (0.855 if curved[1] else 0.97)
-        plan.ball(head + [0, -0.4 * size[1], depth], (mouth * size[0], open_ * size[1], size[2] * 0.1), colour, bone)
+        place = head.place + size * [0, -0.4, 0.855 if head.curved[1] else 0.97]
+        plan.ball(place, size * [mouth, open_, 0.1], colour, head.bone)
 
 
-def ears(plan: Plan, head: ndarray, size: ndarray, bone: int, skin: Paint, colours: Palette) -> None:
+def ears(plan: Plan, head: Head, skin: Paint, colours: Palette) -> None:
     """A pair of ears or horns, or nothing."""
-    rng = plan.rng
+    rng, size = plan.rng, head.size
     kind = rng.choice(["pointed", "round", "long", "horns", "none"], p=[0.3, 0.22, 0.18, 0.15, 0.15])
     if kind == "none":
         return
@@ -75,10 +64,10 @@ def ears(plan: Plan, head: ndarray, size: ndarray, bone: int, skin: Paint, colou
     droop = rng.uniform(-0.9, 0.5) if kind == "long" else rng.uniform(0.3, 1.0)
     wag = plan.sway(0.25)
     for mirror in (-1.0, 1.0):
-        foot = head + size * [mirror * spread, 0.75 * np.sqrt(1 - spread**2) + 0.1, -0.1]
+        foot = head.place + size * [mirror * spread, 0.75 * np.sqrt(1 - spread**2) + 0.1, -0.1]
         tip = foot + length * np.array([mirror * (1.1 - abs(droop)), droop, -0.1])
         middle = (foot + tip) / 2 + length * np.array([mirror * 0.12, 0.12, 0])
-        ear = plan.bone(foot, (Z, Wave(mirror * wag.amount, wag.cycles, wag.phase)), parent=bone)
+        ear = plan.bone(foot, (Z, Wave(mirror * wag.amount, wag.cycles, wag.phase)), parent=head.bone)
         if kind == "horns":
             plan.limb([foot, middle, tip], [0.16 * length, 0.1 * length, 0.01], solid(colours.light), [ear])
         elif kind == "round":

@@ -41,6 +41,23 @@ class Part:
     inward: bool = False
 
 
+@dataclass(frozen=True)
+class Head:
+    """An ellipsoid, or a box or drum, with a face; it faces +z.
+
+    Attributes:
+        place: its centre.
+        size: half its sizes.
+        bone: that carries it.
+        curved: across x and y, whether its front is round (1) or flat (0).
+    """
+
+    place: Float[ndarray, "3"]
+    size: Float[ndarray, "3"]
+    bone: int
+    curved: tuple[float, float] = (1.0, 1.0)
+
+
 @dataclass
 class Plan:
     """What a family of objects fills in; front is +z, up is +y, about one unit large.
@@ -112,34 +129,29 @@ class Plan:
         """An ellipsoid, or a ball where ``size`` is a number."""
         self.add(superquadric(np.ones(3) * np.asarray(size, float)).place(centre), paint, bone)
 
-    def eyes(
-        self,
-        head: Vector,
-        size: Vector,
-        bone: int,
-        colour: Colour,
-        forward: float = 0.8,
-        curved: tuple[float, float] = (1.0, 1.0),
-    ) -> None:
-        """Two eyes on the front (+z) of an ellipsoid: dots, or white with pupils, or with coloured irises.
-
-        Across x or y the front is flat where ``curved`` says 0.
-        """
+    def eyes(self, head: Head, colour: Colour, forward: float = 0.8) -> None:
+        """Two eyes: dots, or white with pupils, or with coloured irises, or lenses that stand out."""
         rng = self.rng
         spread, lift = rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.4)
-        eye = min(size[0], size[1]) * rng.uniform(0.14, 0.34)
-        style = rng.choice(["dot", "white", "iris"])
-        depth = size[2] * np.sqrt(max(0.05, 1 - curved[0] * spread**2 - curved[1] * lift**2)) * (0.9 + 0.1 * forward)
+        eye = min(head.size[0], head.size[1]) * rng.uniform(0.14, 0.34)
+        style = rng.choice(["dot", "white", "iris", "lens"], p=[0.3, 0.3, 0.28, 0.12])
+        reach = eye * rng.uniform(0.2, 2.0)
+        rim, glass = (BLACK, colour) if rng.random() < 0.6 else (colour, BLACK)
+        flat = np.sqrt(max(0.05, 1 - head.curved[0] * spread**2 - head.curved[1] * lift**2)) * (0.9 + 0.1 * forward)
         for mirror in (-1, 1):
-            centre = np.asarray(head, float) + [mirror * spread * size[0], lift * size[1], depth]
+            centre = head.place + head.size * [mirror * spread, lift, flat]
             out = np.array([0.35 * mirror * spread, 0.1, 1.0])
             if style == "dot":
-                self.ball(centre, eye * 0.7, BLACK, bone)
-                continue
-            self.ball(centre, eye, WHITE, bone)
-            if style == "iris":
-                self.ball(centre + out * eye * 0.28, eye * 0.8, colour, bone)
-            self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, bone)
+                self.ball(centre, eye * 0.7, BLACK, head.bone)
+            elif style == "lens":
+                end = centre + [0, 0, reach]
+                self.limb([centre - [0, 0, eye], end], [eye * 1.3, eye * 1.3], solid(rim), [head.bone])
+                self.ball(end, (eye * 0.9, eye * 0.9, eye * 0.3), glass, head.bone)
+            else:
+                self.ball(centre, eye, WHITE, head.bone)
+                if style == "iris":
+                    self.ball(centre + out * eye * 0.28, eye * 0.8, colour, head.bone)
+                self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, head.bone)
 
     def limb(
         self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: Number

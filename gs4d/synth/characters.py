@@ -9,7 +9,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from .bodies import ears, face
-from .build import Plan, X, Y, Z, upright
+from .build import Head, Plan, X, Y, Z, upright
 from .paint import Paint, Palette, Patch, facing, grained, hsv, mixed, palette, solid, span, step, texture
 from .rig import Deform, Wave
 from .surface import Sweep, lathe, superquadric, tube
@@ -31,9 +31,9 @@ def biped(plan: Plan) -> None:
     boxy = rng.random() < 0.3
     edge = rng.uniform(0.15, 0.45) if boxy else rng.uniform(0.7, 1.0)
     tall, wide = rng.uniform(0.22, 0.55), rng.uniform(0.14, 0.27)
-    deep = rng.uniform(0.1, 0.2) if rng.random() < 0.5 else wide * rng.uniform(0.6, 1.1)
+    deep = rng.uniform(0.1, 0.22) if rng.random() < 0.35 else wide * rng.uniform(0.7, 1.2)
     leg, arm = rng.uniform(0.15, 0.6), rng.uniform(0.25, 0.55)
-    thick = rng.uniform(0.04, 0.085) if rng.random() < 0.7 else rng.uniform(0.018, 0.04)
+    thick = rng.uniform(0.045, 0.105) if rng.random() < 0.75 else rng.uniform(0.018, 0.045)
     natural = hsv(rng.uniform(0.04, 0.09), rng.uniform(0.2, 0.65), rng.uniform(0.3, 0.98))
     flesh = solid(natural) if rng.random() < 0.45 else grained(solid(colours.main), rng, 0.05)
     shirt, trousers = texture(rng, clothes, 0.4), texture(rng, clothes, 0.4, clothes.second)
@@ -123,25 +123,26 @@ def biped(plan: Plan) -> None:
 
     # The head, and what is on it.
     big = rng.uniform(0.1, 0.17) if rng.random() < 0.5 else rng.uniform(0.2, 0.38)
-    size = big * np.array([rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.15), rng.uniform(0.8, 1.1)])
+    size = big * np.array([rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.15), rng.uniform(0.85, 1.2)])
     kind = rng.choice(["body's", *SKULLS], p=[0.48, 0.16, 0.22, 0.07, 0.07])
     bulge, exponent, axes, curved = SKULLS.get(kind, (edge, edge, UPRIGHT, (1.0, 1.0)))
     if kind != "body's":
         size *= [rng.uniform(0.95, 1.35), rng.uniform(0.65, 1.0), rng.uniform(0.8, 1.25)]
-    if kind == "drum":
-        size[2] = size[0] * rng.uniform(0.85, 1.1)
+    if kind == "drum" or rng.random() < 0.4:
+        size[2] = size[0] * rng.uniform(0.9, 1.15)
     collar = np.array([0, tall + (rng.uniform(0.02, 0.12) if rng.random() < 0.3 else 0.02), 0])
-    head = plan.bone(collar, (X, plan.sway(0.15)), (Y, plan.sway(rng.uniform(0.05, 0.6))), (Z, plan.sway(0.12)), parent=waist)
-    place = collar + [0, size[1] * 0.9, 0.02]
-    plan.limb([collar - [0, 0.05, 0], place], [thick, thick], flesh, [waist, head])
-    look = flesh if kind == "body's" or rng.random() < 0.5 else _screen(rng, flesh, place, size, clothes)
+    bone = plan.bone(collar, (X, plan.sway(0.15)), (Y, plan.sway(rng.uniform(0.05, 0.6))), (Z, plan.sway(0.12)), parent=waist)
+    place = collar + [0, size[1] * 0.9, size[2] * rng.uniform(-0.25, 0.3)]
+    head = Head(place, size, bone, curved)
+    plan.limb([collar - [0, 0.05, 0], place], [thick, thick], flesh, [waist, bone])
+    look = flesh if kind == "body's" or rng.random() < 0.5 else _screen(rng, flesh, head, clothes)
 
     def skull(larger: float, shift: ndarray) -> Sweep:
         return superquadric(np.abs(axes @ size) * larger, bulge, exponent).place(place + shift, axes)
 
-    plan.add(skull(1.0, np.zeros(3)), look, head)
-    face(plan, place, size, head, colours, flesh, rng.uniform(0.0, 0.4) if rng.random() < 0.25 else 0.0, curved)
-    _headgear(plan, place, size, head, clothes, flesh, skull)
+    plan.add(skull(1.0, np.zeros(3)), look, bone)
+    face(plan, head, colours, flesh, rng.uniform(0.0, 0.4) if rng.random() < 0.25 else 0.0)
+    _headgear(plan, head, clothes, flesh, skull)
     _luggage(plan, hands, clothes, waist, tall, wide, deep)
 
 
@@ -168,30 +169,22 @@ def _trunk(rng: Generator, tall: float, wide: float, deep: float, edge: float, b
     return superquadric((wide, tall / 2, deep), bulge, exponent).place((0, tall / 2, 0))
 
 
-def _screen(rng: Generator, skin: Paint, head: ndarray, size: ndarray, colours: Palette) -> Paint:
+def _screen(rng: Generator, skin: Paint, head: Head, colours: Palette) -> Paint:
     """A visor or a screen in the front of a head."""
     low, high, half = rng.uniform(-0.7, -0.1), rng.uniform(0.3, 0.8), rng.uniform(0.6, 0.95)
 
     def inside(patch: Patch) -> ndarray:
-        x, y, z = ((patch.points - head) / size).T
+        x, y, z = ((patch.points - head.place) / head.size).T
         return ((np.abs(x) < half) & (y > low) & (y < high) & (z > 0.2)).astype(float)
 
     return mixed(skin, solid(colours.dark if rng.random() < 0.6 else colours.light), inside)
 
 
-def _headgear(
-    plan: Plan,
-    head: ndarray,
-    size: ndarray,
-    bone: int,
-    colours: Palette,
-    skin: Paint,
-    skull: Callable[[float, ndarray], Sweep],
-) -> None:
+def _headgear(plan: Plan, head: Head, colours: Palette, skin: Paint, skull: Callable[[float, ndarray], Sweep]) -> None:
     """Hair or a hat and the like; ``skull`` gives the head's surface, larger and shifted."""
-    rng = plan.rng
+    rng, place, size, bone = plan.rng, head.place, head.size, head.bone
     kind = rng.choice(["hair", "hat", "helmet", "ears", "antenna", "none"], p=[0.18, 0.18, 0.16, 0.14, 0.12, 0.22])
-    top = head + [0, size[1] * 0.35, 0]
+    top = place + [0, size[1] * 0.35, 0]
     if kind == "hair":
         tone = (
             hsv(rng.uniform(0.03, 0.12), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8))
@@ -200,15 +193,15 @@ def _headgear(
         )
         fringe = rng.uniform(0.0, 0.4)
         shell = skull(1.1, size * [0, 0.05, -0.06])
-        cut = head[1] + fringe * size[1]
-        low = head[1] - rng.uniform(0.1, 0.9) * size[1]
+        cut = place[1] + fringe * size[1]
+        low = place[1] - rng.uniform(0.1, 0.9) * size[1]
 
         def above_fringe(p: ndarray) -> ndarray:
-            return p[:, 1] > np.where(p[:, 2] > head[2] + 0.2 * size[2], cut, low)
+            return p[:, 1] > np.where(p[:, 2] > place[2] + 0.2 * size[2], cut, low)
 
         plan.add(shell, grained(solid(tone), rng, 0.12, 0.03), bone, keep=above_fringe)
         if rng.random() < 0.35:
-            start = head - [0, -0.2 * size[1], size[2]]
+            start = place - [0, -0.2 * size[1], size[2]]
             tail = [start, start - [0, 0.5 * size[1], 0.6 * size[2]], start - [0, size[1] * 2.2, 0.5 * size[2]]]
             bones = plan.chain(
                 tail, 3, bone, lambda i: ((X, plan.sway(0.25, None, 0.1 * i)), (Z, plan.sway(0.25, None, 0.1 * i)))
@@ -224,18 +217,18 @@ def _headgear(
         plate = grained(solid(palette(rng, "metal").main), rng, 0.06, 0.05)
 
         def around_visor(p: ndarray) -> ndarray:
-            face = (p[:, 2] > head[2] + 0.35 * size[2]) & (p[:, 1] < head[1] + 0.45 * size[1])
-            return (p[:, 1] > head[1] - 0.75 * size[1]) & ~face
+            face = (p[:, 2] > place[2] + 0.35 * size[2]) & (p[:, 1] < place[1] + 0.45 * size[1])
+            return (p[:, 1] > place[1] - 0.75 * size[1]) & ~face
 
         plan.add(skull(1.18, np.zeros(3)), plate, bone, keep=around_visor)
         if rng.random() < 0.6:
-            plume = [head + size * [0, 1.1, 0.3], head + size * [0, 1.7, -0.4], head + size * [0, 0.9, -1.6]]
+            plume = [place + size * [0, 1.1, 0.3], place + size * [0, 1.7, -0.4], place + size * [0, 0.9, -1.6]]
             plan.blade(plume, [0.02, size[1] * 0.35, size[1] * 0.2], colours.accent, [bone], Y, soft=(0.0, 1.0))
     elif kind == "ears":
-        ears(plan, head, size, bone, skin, colours)
+        ears(plan, head, skin, colours)
     elif kind == "antenna":
         for mirror in (-1, 1) if rng.random() < 0.5 else (0,):
-            start = head + [mirror * 0.5 * size[0], size[1] * 0.8, 0]
+            start = place + [mirror * 0.5 * size[0], size[1] * 0.8, 0]
             end = start + [mirror * 0.06, size[1] * rng.uniform(0.5, 1.2), 0]
             stick = plan.bone(start, (Z, plan.sway(0.3)), (X, plan.sway(0.2)), parent=bone)
             plan.limb([start, end], [0.012, 0.012], solid(colours.dark), [stick])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .bodies import coat
-from .build import BLACK, WHITE, Plan, X, Y, Z
+from .build import BLACK, WHITE, Head, Plan, X, Y, Z
 from .paint import facing, mixed, palette, solid, step, texture, waves
 from .rig import Wave
 from .surface import lathe, superquadric, tube
@@ -74,8 +74,8 @@ def _snake(plan: Plan) -> None:
         skin = mixed(skin, solid(colours.accent), waves(lambda p: p.along, rng.uniform(4, 10), 0, duty=rng.uniform(-0.2, 0.6)))
     plan.add(tube(line, thick * np.array([0.8, 1.1, 1.1, 1.0, 0.8, 0.25]), side=Y), skin, *bones)
     head, size = line[0] + [0, 0.01, 0.03], thick * np.array([1.35, 0.95, 1.8])
-    plan.ball(head, tuple(size), skin, bones[0])
-    plan.eyes(head, size, bones[0], colours.accent)
+    plan.ball(head, size, skin, bones[0])
+    plan.eyes(Head(head, size, bones[0]), colours.accent)
 
 
 def _worm(plan: Plan) -> None:
@@ -100,7 +100,7 @@ def _worm(plan: Plan) -> None:
                 plan.limb([top, top + [mirror * 0.05, 0.14, 0.05]], [0.015, 0.015], solid(colours.dark), [ball])
                 plan.ball(top + [mirror * 0.05, 0.14, 0.05], 0.03, colours.accent, ball)
         if i == 0:
-            plan.eyes((0, 0, at), (radius, radius, radius), ball, colours.accent)
+            plan.eyes(Head(np.array([0, 0, at]), np.full(3, radius), ball), colours.accent)
 
 
 def _octopus(plan: Plan) -> None:
@@ -120,7 +120,7 @@ def _octopus(plan: Plan) -> None:
     dome = lathe([(0, -0.02), (radius, -0.06), (radius * 1.05, 0.05), (radius * 0.75, tall * 0.7), (0, tall)]) if bell else None
     plan.add((dome or superquadric((radius, tall, radius))).place((0, tall * 0.5, 0)), skin, root)
     if not bell:
-        plan.eyes((0, tall * 0.5, 0), (radius, tall * 0.9, radius), root, colours.accent)
+        plan.eyes(Head(np.array([0, tall * 0.5, 0]), np.array([radius, tall * 0.9, radius]), root), colours.accent)
     far, drop, thick = rng.uniform(0.2, 0.5), rng.uniform(0.1, 0.6), rng.uniform(0.03, 0.07)
     curl, lag = rng.uniform(0.2, 0.45), rng.uniform(0.08, 0.2)
     under = mixed(skin, solid(colours.light), step(facing((0, -1, 0)), 0.3, 0.2))
@@ -151,7 +151,7 @@ def _spider(plan: Plan) -> None:
     plan.ball((0, 0, 0), tuple(size), skin, root)
     front = size * rng.uniform(0.4, 0.8)
     plan.ball((0, 0, size[2] + front[2] * 0.3), tuple(front), solid(colours.second), root)
-    plan.eyes((0, 0.02, size[2] + front[2] * 0.3), front, root, colours.accent)
+    plan.eyes(Head(np.array([0, 0.02, size[2] + front[2] * 0.3]), front, root), colours.accent)
     far, tall, thick = rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.3), rng.uniform(0.018, 0.04)
     paint = (
         mixed(solid(colours.dark), solid(colours.accent), waves(lambda p: p.along, 2.0))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy import ndarray
 from scipy.interpolate import PchipInterpolator
 
-from .build import BLACK, Plan, X, Y, Z, turned
+from .build import BLACK, Head, Plan, X, Y, Z, turned
 from .paint import Paint, Palette, grained, mixed, palette, solid, texture, waves
 from .rig import Deform, Wave
 from .surface import Sweep, lathe, norm, ring, superquadric, tube
@@ -164,7 +164,7 @@ def _stack(plan: Plan, root: int, colours: Palette) -> None:
         plan.add(shape.place((0, height, 0)), texture(rng, colours, size * 1.5, colours.any(rng)), parent)
         height += tall * 0.9
     if rng.random() < 0.4:
-        plan.eyes((0, height - 0.2, 0), (0.14, 0.14, 0.14), parent, colours.accent)
+        plan.eyes(Head(np.array([0, height - 0.2, 0]), np.full(3, 0.14), parent), colours.accent)
 
 
 def soft(plan: Plan) -> None:
@@ -209,7 +209,7 @@ def _ghost(plan: Plan) -> None:
         tooth=0.06,
     )
     plan.add(skirt, grained(solid(colours.light if rng.random() < 0.6 else colours.main), rng, 0.02), root, soft=(1.0, 0.0))
-    plan.eyes((0, 0.15, 0), (wide, 0.3, wide), root, colours.accent, 1.0)
+    plan.eyes(Head(np.array([0, 0.15, 0]), np.array([wide, 0.3, wide]), root), colours.accent, 1.0)
     plan.ball((0, 0.02, wide * 0.93), (0.05, rng.uniform(0.02, 0.09), 0.05), BLACK, root)
     for mirror in (-1.0, 1.0):
         start = np.array([mirror * wide * 0.85, 0.05, 0.05])
@@ -230,7 +230,7 @@ def _jelly(plan: Plan) -> None:
     )
     plan.add(shape, texture(rng, colours, 0.5), root, soft=(0.2, 1.0))
     if rng.random() < 0.6:
-        plan.eyes((0, size * 0.1, 0), (size * 0.8, size * 0.8, size * 0.85), root, colours.accent)
+        plan.eyes(Head(np.array([0, size * 0.1, 0]), size * np.array([0.8, 0.8, 0.85]), root), colours.accent)
     for _ in range(2):
         aim = rng.normal(size=3)
         axis = aim / np.linalg.norm(aim)
@@ -293,7 +293,7 @@ def _spring(plan: Plan) -> None:
     head = plan.bone(top, (Y, plan.sway(0.4)), (Z, plan.sway(0.3)), (X, plan.sway(0.2)), parent=root)
     plan.add(_random_solid(plan, size).place(top + [0, size * 0.7, 0]), texture(rng, colours, size * 1.5), head)
     if rng.random() < 0.5:
-        plan.eyes(top + [0, size * 0.7, 0], (size * 0.8, size * 0.8, size * 0.8), head, colours.accent)
+        plan.eyes(Head(top + [0, size * 0.7, 0], np.full(3, size * 0.8), head), colours.accent)
     cycles = float(rng.integers(1, 4))
     plan.deforms.append(Deform("squash", plan.sway(0.4, cycles, 0.0)))
     plan.deforms.append(Deform("bend", plan.sway(0.6, cycles), Y, X))
