@@ -17,7 +17,7 @@ from gs4d.errors import UserError
 from gs4d.metrics.image import mask_iou, psnr
 from gs4d.prior import LIFT_WEIGHTS, ViewPrior, best_painter, open_prior
 from gs4d.prior.inflate import Inflate, InflateOptions
-from gs4d.prior.lift import Lift, lift, read_lift
+from gs4d.prior.lift import Lift, lift, network_inputs, read_lift
 from gs4d.prior.lift_net import LiftNet, LiftShape, prior_colors, prior_logits
 from gs4d.prior.solid import REACH, Solid, cell_centers, finer, solid_gaussians
 from gs4d.prior.train.lessons import make_lesson, view_orbits
@@ -198,6 +198,21 @@ def test_shipped_weights_are_small_and_are_what_is_taken() -> None:
     assert LIFT_WEIGHTS.stat().st_size <= 16 << 20
     assert best_painter() == "lift"
     assert sum(p.numel() for p in read_lift(LIFT_WEIGHTS).parameters()) > 10**6
+
+
+def test_shipped_tokens_tell_pictures_apart_and_are_heard() -> None:
+    """Tokens that have grown until all are the same cost no score much and no test above: they must be seen to matter."""
+    network = read_lift(LIFT_WEIGHTS)
+    lessons = [make_lesson(2 * 10**9 + k) for k in range(4)]
+    clips = [network_inputs(lesson.frames[:1], lesson.source, 64) for lesson in lessons]
+    rows = [torch.stack(column) for column in zip(*clips, strict=True)]
+    tokens = []
+    with network.norm.register_forward_hook(lambda _, __, out: tokens.append(out)):
+        said, _ = network(*rows)
+    with network.norm.register_forward_hook(lambda _, __, out: out.roll(1, 0)):
+        confused, _ = network(*rows)
+    assert tokens[0].std(0).mean() > 0.2 * tokens[0].square().mean().sqrt()
+    assert (confused - said).abs().mean() > 0.01 * said.abs().mean()
 
 
 def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> None:

@@ -19,6 +19,7 @@ from ..clip import Orbit
 PRIOR_SLOPE = 12.0  # of the inflated solid's logit, per unit of depth in REACH
 PRIOR_MOST = 3.0
 PRIOR_BLUR = 9  # cells of the colours' grid, odd
+START = 0.1  # scale of what a block adds
 SEEN = 7  # channels that the network sees: premultiplied RGBA, thickness, where a pixel is
 
 
@@ -56,7 +57,12 @@ class Convolutions(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and two layers, each added to what it sees after normalisation."""
+    """Attention and two layers, each added to what it sees after normalisation.
+
+    Queries and keys are normalised (Dehghani et al., Scaling Vision Transformers to 22 Billion Parameters, 2023), and what is
+    added is scaled, per channel (Touvron et al., Going Deeper with Image Transformers, 2021): else, at the rates that the
+    convolutions want, tokens grow until all are the same.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -67,14 +73,16 @@ class Block(nn.Module):
         self.between = nn.LayerNorm(width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
+        self.attend, self.think = (nn.Parameter(torch.full((width,), START)) for _ in range(2))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Tokens that have seen each other."""
         b, n, c = x.shape
         q, k, v = self.qkv(self.before(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = (F.rms_norm(part, part.shape[-1:]) for part in (q, k))
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
-        x = x + self.out(seen)
-        return x + self.down(F.gelu(self.up(self.between(x))))
+        x = x + self.attend * self.out(seen)
+        return x + self.think * self.down(F.gelu(self.up(self.between(x))))
 
 
 class LiftNet(nn.Module):
@@ -87,10 +95,12 @@ class LiftNet(nn.Module):
         self.stem = nn.Conv2d(SEEN, levels[0], 3, padding=1)
         self.look = nn.ModuleList(Convolutions(c, c) for c in levels)
         self.down = nn.ModuleList(nn.Conv2d(c, d, 3, stride=2, padding=1) for c, d in zip(levels, wider, strict=True))
+        self.enter = nn.LayerNorm(s.width)
         self.place = nn.Parameter(torch.randn((s.side // 8) ** 2, s.width) * 0.02)
         self.camera = nn.Linear(3, s.width)
         self.blocks = nn.ModuleList(Block(s.width, s.heads) for _ in range(s.depth))
         self.norm = nn.LayerNorm(s.width)
+        self.rough = nn.Linear(s.width, 4 * s.layers)
         self.up = nn.ModuleList(nn.Conv2d(d, c, 3, padding=1) for c, d in zip(levels, wider, strict=True))
         self.draw = nn.ModuleList(Convolutions(2 * c, c) for c in levels)
         self.solid = nn.Sequential(nn.GroupNorm(8, levels[0]), nn.SiLU(), nn.Conv2d(levels[0], s.layers, 3, padding=1))
@@ -98,6 +108,8 @@ class LiftNet(nn.Module):
         with torch.no_grad():  # at first, next to nothing is corrected
             for parameter in (*self.solid[-1].parameters(), *self.paint[-1].parameters()):
                 parameter.mul_(0.1)
+            for parameter in self.rough.parameters():
+                parameter.zero_()
 
     def forward(
         self,
@@ -123,18 +135,22 @@ class LiftNet(nn.Module):
             kept.append(look(x))
             x = down(kept[-1])
         side = x.shape[-1]
-        x = x.flatten(2).transpose(1, 2) + self.place
+        x = self.enter(x.flatten(2).transpose(1, 2)) + self.place
         x = (x.unflatten(0, (b, t)) + self.camera(camera)[:, None, None]).flatten(0, 1)
         for i, block in enumerate(self.blocks):
             rows = b if i % 3 == 1 else b * t
             x = block(x.reshape(rows, -1, s.width)).reshape(b * t, -1, s.width)
-        x = self.norm(x).transpose(1, 2).unflatten(2, (side, side))
-        half = x
+        x = self.norm(x)
+        # Tokens also say themselves, in four cells each, where the solid is: the way through the convolutions is long, and they
+        # learn to do without it.
+        rough = F.pixel_shuffle(self.rough(x).transpose(1, 2).unflatten(2, (side, side)), 2)
+        rough = F.interpolate(rough.float(), (s.side, s.side), mode="bilinear", align_corners=False).unflatten(0, (b, t))
+        x = half = x.transpose(1, 2).unflatten(2, (side, side))
         for level in (2, 1, 0):
             x = self.up[level](F.interpolate(x, scale_factor=2.0, mode="nearest"))
             x = self.draw[level](torch.cat([x, kept[level]], 1))
             half = x if level == 1 else half
-        logits = self.solid(x).float().unflatten(0, (b, t)) + prior_logits(thickness, s.layers)
+        logits = self.solid(x).float().unflatten(0, (b, t)) + rough + prior_logits(thickness, s.layers)
         colors = self.paint(half).float().unflatten(1, (3, s.layers // 2)).unflatten(0, (b, t))
         return logits, colors + prior_colors(pictures, s.layers)
 

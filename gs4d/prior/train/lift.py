@@ -23,8 +23,8 @@ from ..lift_net import LiftNet, LiftShape
 from ..solid import REACH, SHARP
 from .lessons import SIDE, VIEWS, Lesson, School, halved, view_orbits
 
-COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 2.0, 6.0
-SHOWN_VIEWS, SHOWN_RAYS = 4, 200  # per sample, and per view, that are compared
+COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 3.0, 12.0
+SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per sample, and per view, that are compared
 POINTS = 40  # along a ray
 OUTSIDE = -8.0  # logit of what the source does not show
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
