@@ -19,7 +19,7 @@ from ..clip import Orbit
 PRIOR_SLOPE = 12.0  # of the inflated solid's logit, per unit of depth in REACH
 PRIOR_MOST = 3.0
 PRIOR_BLUR = 9  # cells of the colours' grid, odd
-START = 0.1  # scale of what a block adds
+START = 0.1  # scale of what a block adds, before it learns
 SEEN = 7  # channels that the network sees: premultiplied RGBA, thickness, where a pixel is
 
 
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
     Queries and keys are normalised (Dehghani et al., Scaling Vision Transformers to 22 Billion Parameters, 2023), and what is
     added is scaled, per channel (Touvron et al., Going Deeper with Image Transformers, 2021): else, at the rates that the
-    convolutions want, tokens grow until all are the same.
+    convolutions want, tokens grow until all are the same. ``attend`` and ``think`` are these scales.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -137,7 +137,7 @@ def winged(plan: Plan) -> None:
     head = plan.bone(chest, (X, plan.sway(0.25)), (Y, plan.sway(rng.uniform(0.1, 0.5))), parent=root)
     plan.limb([chest - ahead * 0.05, neck], [girth * 0.7, size[0] * 0.6], skin, [root, head])
     place = neck + [0, size[1] * 0.4, size[2] * 0.4]
-    plan.ball(place, tuple(size), solid(colours.main) if insect else skin, head)
+    plan.ball(place, size, solid(colours.main) if insect else skin, head)
     plan.eyes(Head(place, size, head), colours.accent)
     if insect or rng.random() < 0.2:
         for mirror in (-1, 1):

@@ -46,7 +46,7 @@ class Head:
     """An ellipsoid, or a box or drum, with a face; it faces +z.
 
     Attributes:
-        place: its centre.
+        place: its centre in the plan's rest pose.
         size: half its sizes.
         bone: that carries it.
         curved: across x and y, whether its front is round (1) or flat (0).

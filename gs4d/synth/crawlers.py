@@ -148,9 +148,9 @@ def _spider(plan: Plan) -> None:
     skin = texture(rng, colours, 0.5) if rng.random() < 0.6 else coat(plan, colours, 0.6)
     cycles = float(rng.integers(1, 4))
     root = plan.bone((0, 0, 0), (Z, plan.sway(0.06, cycles)), (X, plan.sway(0.05)), slide=(Y, plan.sway(0.04, 2 * cycles)))
-    plan.ball((0, 0, 0), tuple(size), skin, root)
+    plan.ball((0, 0, 0), size, skin, root)
     front = size * rng.uniform(0.4, 0.8)
-    plan.ball((0, 0, size[2] + front[2] * 0.3), tuple(front), solid(colours.second), root)
+    plan.ball((0, 0, size[2] + front[2] * 0.3), front, solid(colours.second), root)
     plan.eyes(Head(np.array([0, 0.02, size[2] + front[2] * 0.3]), front, root), colours.accent)
     far, tall, thick = rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.3), rng.uniform(0.018, 0.04)
     paint = (
