@@ -121,7 +121,7 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: Scho
     def of(occupancy: torch.Tensor) -> dict[str, float]:
         network = Answer(TINY)
         network.occupancy = occupancy
-        return {name: float(value) for name, value in course.loss(network, batch, 0).items()}  # four frames together
+        return {name: float(value) for name, value in course.loss(network, batch, 0).items()}  # its frames together
 
     true, deeper, nothing = (of(x) for x in (sample["occupancy"], sample["occupancy"].roll(4, 1), 0 * sample["occupancy"]))
     assert true["solid"] < 0.01
@@ -129,6 +129,19 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: Scho
     assert true["view"] < 0.02
     for name in ("solid", "outline", "view", "loss"):
         assert true[name] < 0.5 * min(deeper[name], nothing[name])
+
+
+def test_wide_layers_learn_more_slowly(school: School, tmp_path: Path) -> None:
+    """The first step of Adam moves whatever has a gradient by the rate, so a layer's own rate can be read from it."""
+    o = options(school, tmp_path, learning_rate=0.01, warmup=0, cooldown=0.0, weight_decay=0.0, fan_in=36)
+    trainer = Trainer(o, LiftCourse(school, TINY))
+    before = {name: value.detach().clone() for name, value in trainer.bare().named_parameters()}
+    trainer.advance()
+    rates = {name: float((value.detach() - before[name]).abs().max()) for name, value in trainer.bare().named_parameters()}
+    assert rates["draw.0.conv1.weight"] == pytest.approx(0.01 * 36 / 144, rel=0.01)  # 16 channels of 3x3
+    assert rates["draw.0.conv2.weight"] == pytest.approx(0.01 * 36 / 72, rel=0.01)
+    assert rates["draw.0.skip.weight"] == pytest.approx(0.01, rel=0.01)
+    assert rates["draw.0.norm1.weight"] == pytest.approx(0.01, rel=0.01)
 
 
 def test_steps_draw_from_ever_more_lessons() -> None:

@@ -35,7 +35,7 @@ from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussi
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell, Gaussians swell
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
-BIAS = 0.4  # of the network's logits: outlines overlap the true ones best if they take in what is a little less likely than not
+BIAS = 0.3  # of the network's logits: outlines overlap the true ones best if they take in what is a little less likely than not
 COMMIT = 2.5  # slope over the logits; the network learns with SHARP, whose veils are what is to be expected and look like smoke
 CORE = 100.0  # slope at the borders of what is there in any case, per unit of depth in REACH
 LEAST = 0.15  # of the inflated silhouette, that is there in any case
@@ -74,8 +74,8 @@ def _shape(path: Path) -> LiftShape:
         with safe_open(path, "pt") as file:
             said = json.loads((file.metadata() or {}).get("shape", "{}"))
         shape = LiftShape(**{**said, "channels": tuple(said["channels"])} if "channels" in said else said)
-        sizes = [(shape.side, 512), (shape.layers, 256), (shape.width, 4096), (shape.depth, 64), (shape.heads, 64)]
-        sizes += [(count, 4096) for count in shape.channels]
+        sizes = [(shape.side, 512), (shape.layers, 256), (shape.width, 4096), (shape.heads, 64)]
+        sizes += [(count, 64) for count in (shape.depth, shape.across)] + [(count, 4096) for count in shape.channels]
         if len(shape.channels) != 3 or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
             raise ValueError("a size is out of range")
     except (ValueError, TypeError, AttributeError) as error:

@@ -1,7 +1,7 @@
 """The network of ``lift``: what lies behind every pixel of a clip's frames, as corrections to the inflated silhouette.
 
-A U-net over the frames (Ronneberger et al. 2015) whose coarsest level is a transformer. Some of its blocks attend across the
-frames of the clip, as L4GM does (Ren et al. 2024, section 3.2), and know no order: one moment shows what another hides.
+A U-net over the frames (Ronneberger et al. 2015) whose coarsest level attends across all frames of the clip, as L4GM does (Ren
+et al. 2024, section 3.2), and knows no order: one moment shows what another hides.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ class LiftShape:
     layers: int = 32
     channels: tuple[int, int, int] = (32, 64, 128)
     """Of the convolutions at full, half and quarter resolution."""
+    depth: int = 5
+    """Pairs of convolutions at quarter resolution on the way down; one at the others and on the way up."""
     width: int = 256
-    """Of the transformer, at an eighth."""
-    depth: int = 6
+    """Of the tokens, at an eighth."""
+    across: int = 2
+    """Layers of attention between tokens."""
     heads: int = 4
 
     def record(self) -> dict[str, object]:
@@ -56,33 +59,29 @@ class Convolutions(nn.Module):
         return self.skip(x) + self.conv2(F.silu(self.norm2(y)))
 
 
-class Block(nn.Module):
-    """Attention and two layers, each added to what it sees after normalisation.
+class Across(nn.Module):
+    """Attention between the tokens of all frames, added to them.
 
     Queries and keys are normalised (Dehghani et al., Scaling Vision Transformers to 22 Billion Parameters, 2023), and what is
     added is scaled, per channel (Touvron et al., Going Deeper with Image Transformers, 2021): else, at the rates that the
-    convolutions want, tokens grow until all are the same. ``attend`` and ``think`` are these scales.
+    convolutions want, tokens grow until all are the same.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.before = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.between = nn.LayerNorm(width)
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
-        self.attend, self.think = (nn.Parameter(torch.full((width,), START)) for _ in range(2))
+        self.scale = nn.Parameter(torch.full((width,), START))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         """Tokens that have seen each other."""
         b, n, c = x.shape
-        q, k, v = self.qkv(self.before(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.norm(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         q, k = (F.rms_norm(part, part.shape[-1:]) for part in (q, k))
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c)
-        x = x + self.attend * self.out(seen)
-        return x + self.think * self.down(F.gelu(self.up(self.between(x))))
+        return x + self.scale * self.out(seen)
 
 
 class LiftNet(nn.Module):
@@ -93,12 +92,13 @@ class LiftNet(nn.Module):
         self.shape = s = shape
         levels, wider = s.channels, (*s.channels[1:], s.width)
         self.stem = nn.Conv2d(SEEN, levels[0], 3, padding=1)
-        self.look = nn.ModuleList(Convolutions(c, c) for c in levels)
+        pairs = zip(levels, (1, 1, s.depth), strict=True)
+        self.look = nn.ModuleList(nn.Sequential(*(Convolutions(c, c) for _ in range(n))) for c, n in pairs)
         self.down = nn.ModuleList(nn.Conv2d(c, d, 3, stride=2, padding=1) for c, d in zip(levels, wider, strict=True))
         self.enter = nn.LayerNorm(s.width)
         self.place = nn.Parameter(torch.randn((s.side // 8) ** 2, s.width) * 0.02)
         self.camera = nn.Linear(3, s.width)
-        self.blocks = nn.ModuleList(Block(s.width, s.heads) for _ in range(s.depth))
+        self.across = nn.ModuleList(Across(s.width, s.heads) for _ in range(s.across))
         self.norm = nn.LayerNorm(s.width)
         self.rough = nn.Linear(s.width, 4 * s.layers)
         self.up = nn.ModuleList(nn.Conv2d(d, c, 3, padding=1) for c, d in zip(levels, wider, strict=True))
@@ -136,11 +136,10 @@ class LiftNet(nn.Module):
             x = down(kept[-1])
         side = x.shape[-1]
         x = self.enter(x.flatten(2).transpose(1, 2)) + self.place
-        x = (x.unflatten(0, (b, t)) + self.camera(camera)[:, None, None]).flatten(0, 1)
-        for i, block in enumerate(self.blocks):
-            rows = b if i % 3 == 1 else b * t
-            x = block(x.reshape(rows, -1, s.width)).reshape(b * t, -1, s.width)
-        x = self.norm(x)
+        x = x.reshape(b, -1, s.width) + self.camera(camera)[:, None]
+        for across in self.across:
+            x = across(x)
+        x = self.norm(x.reshape(b * t, -1, s.width))
         # Tokens also say themselves, in four cells each, where the solid is: the way through the convolutions is long, and they
         # learn to do without it.
         rough = F.pixel_shuffle(self.rough(x).transpose(1, 2).unflatten(2, (side, side)), 2)

@@ -21,10 +21,11 @@ from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from ..lift import Lift, network_inputs
 from ..lift_net import LiftNet, LiftShape
 from ..solid import REACH, SHARP
-from .lessons import SIDE, VIEWS, Lesson, School, halved, view_orbits
+from .lessons import FRAMES, SIDE, VIEWS, Lesson, School, halved, view_orbits
 
 COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 3.0, 12.0
 SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per sample, and per view, that are compared
+SHOWN_FRAMES = 2  # per sample: many objects in a step teach more than many moments of few
 POINTS = 40  # along a ray
 OUTSIDE = -8.0  # logit of what the source does not show
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
@@ -55,11 +56,14 @@ class LiftCourse:
         """A lesson with changes drawn from ``seed`` that a video could have."""
         if lesson not in self.kept:
             self.kept[lesson] = _prepare(self.school.lesson(lesson))
-        frames, thickness, camera, occupancy, colors, seen, views, source = self.kept[lesson]
+        *film, camera, views, source = self.kept[lesson]
         draw = torch.Generator().manual_seed(seed)
+        times = torch.randperm(FRAMES, generator=draw)[:SHOWN_FRAMES]
+        frames, thickness, occupancy, colors, seen = (x[times] for x in film)
         chosen = torch.randperm(VIEWS, generator=draw)[:SHOWN_VIEWS]
         rays, pixels = _rays(source, chosen.tolist(), draw)
-        shown = views[chosen].flatten(2, 3)[torch.arange(SHOWN_VIEWS)[:, None], :, pixels].permute(2, 0, 1, 3).float() / 255
+        watched = views[chosen][:, times].flatten(2, 3)
+        shown = watched[torch.arange(SHOWN_VIEWS)[:, None], :, pixels].permute(2, 0, 1, 3).float() / 255
         pictures, colors, tints = augment(premultiply(frames), draw, colors.float() / 255, shown[..., :3])
         sample = {
             "pictures": pictures.movedim(-1, 1),
@@ -82,7 +86,7 @@ class LiftCourse:
         meets is the solid that it enters at some depth, or nothing (``solid.soft_skin`` draws the same).
         """
         b, t = batch["pictures"].shape[:2]
-        together = (4, 1, 2, 1)[step % 4]  # frames that are seen together: a clip, two of its frames, or a picture
+        together = (SHOWN_FRAMES, 1)[step % 2]  # frames that are seen together
         clips = {name: value for name, value in batch.items() if name not in ("camera", "rays")}
         rows = {name: value.reshape(b * t // together, together, *value.shape[2:]) for name, value in clips.items()}
         camera = batch["camera"].repeat_interleave(t // together, 0)
@@ -136,7 +140,7 @@ def _prepare(lesson: Lesson) -> tuple[Any, ...]:
     _, thickness, camera = network_inputs(lesson.frames, lesson.source, SIDE)
     packed = [torch.from_numpy(np.packbits(bits.numpy(), axis=-1)) for bits in (lesson.occupancy, lesson.seen)]
     views = torch.stack([halved(premultiply(view)) for view in lesson.views])
-    return lesson.frames, thickness.half(), camera, packed[0], lesson.colors, packed[1], views, lesson.source
+    return lesson.frames, thickness.half(), packed[0], lesson.colors, packed[1], camera, views, lesson.source
 
 
 def _rays(source: Orbit, chosen: list[int], draw: torch.Generator) -> tuple[Float[Tensor, "v r n 3"], Int[Tensor, "v r"]]:

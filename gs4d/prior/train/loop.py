@@ -89,6 +89,9 @@ class TrainOptions:
     lessons_per_step: float = 2.0
     most_lessons: int = 12000
     learning_rate: float = 6e-4
+    fan_in: int = 0
+    """Inputs per output from which on a layer's rate falls as one over their number, as Yang et al. derive (Tensor Programs V,
+    2022); 0: all layers have the same rate."""
     warmup: int = 100
     """Steps in which the rate rises."""
     cooldown: float = 0.3
@@ -155,7 +158,8 @@ class Trainer:
         if options.start is not None:
             fill(network, read_weights(options.start), str(options.start)).train().requires_grad_(True)
         self.average = deepcopy(network).eval().requires_grad_(False).to(self.accelerator.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, betas=BETAS, weight_decay=options.weight_decay, fused=True)
+        groups = _groups(network, options.fan_in)
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, weight_decay=options.weight_decay, fused=True)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.step = 0
         self.seconds = 0.0
@@ -165,7 +169,7 @@ class Trainer:
         """One step; returns its losses, means over all processes."""
         o, accelerator = self.options, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = o.rate(self.step)
+            group["lr"] = o.rate(self.step) * group["share"]
         rows = draw(o, self.step, o.batch * accelerator.num_processes)[accelerator.process_index :: accelerator.num_processes]
         samples = [self.course.sample(lesson, seed) for lesson, seed in rows]
         batch = {name: torch.stack([s[name] for s in samples]).to(accelerator.device) for name in samples[0]}
@@ -236,6 +240,16 @@ class Trainer:
             "parameters": sum(p.numel() for p in self.average.parameters()),
             "options": to_record(self.options),
         }
+
+
+def _groups(network: nn.Module, fan_in: int) -> list[dict[str, Any]]:
+    """Parameters by the share of the rate that they learn at."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        wide = fan_in and parameter.dim() > 1
+        share = min(1.0, fan_in / parameter[0].numel()) if wide else 1.0
+        groups.setdefault(share, []).append(parameter)
+    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
 
 
 def draw(options: TrainOptions, step: int, count: int) -> list[tuple[int, int]]:
