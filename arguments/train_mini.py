@@ -14,6 +14,7 @@ config = TrainOptions(
     batch=2,  # each four views of four frames: on two CPU cores, many small steps teach more than few large ones
     steps=1200,
     learning_rate=4e-4,
+    fan_in=0,
     average=0.995,
     cooldown=0.28,
     first_lessons=1000,

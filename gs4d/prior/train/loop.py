@@ -89,7 +89,7 @@ class TrainOptions:
     lessons_per_step: float = 2.0
     most_lessons: int = 12000
     learning_rate: float = 6e-4
-    fan_in: int = 0
+    fan_in: int = 288
     """Inputs per output from which on a layer's rate falls as one over their number, as Yang et al. derive (Tensor Programs V,
     2022); 0: all layers have the same rate."""
     warmup: int = 100
@@ -117,8 +117,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         require_ranges("train", self, steps=(1, 10**8), batch=(1, 10**5), first_lessons=(1, 10**9), most_lessons=(1, 10**9))
-        require_ranges("train", self, lessons_per_step=(0, 1e6), learning_rate=(0, 1), warmup=(0, 10**8), cooldown=(0, 1))
-        require_ranges("train", self, weight_decay=(0, 1), clip=(0, 1e9), average=(0, 1), workers=(0, 256), threads=(0, 1024))
+        require_ranges("train", self, lessons_per_step=(0, 1e6), learning_rate=(0, 1), fan_in=(0, 10**8), warmup=(0, 10**8))
+        require_ranges("train", self, cooldown=(0, 1), weight_decay=(0, 1), clip=(0, 1e9), average=(0, 1), workers=(0, 256))
+        require_ranges("train", self, threads=(0, 1024))
 
     def school(self) -> School:
         """Where lessons come from.
