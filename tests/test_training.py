@@ -144,6 +144,19 @@ def test_wide_layers_learn_more_slowly(school: School, tmp_path: Path) -> None:
     assert rates["draw.0.norm1.weight"] == pytest.approx(0.01, rel=0.01)
 
 
+def test_a_saved_state_fits_other_rates_of_wide_layers(school: School, tmp_path: Path) -> None:
+    course = LiftCourse(school, TINY)
+    first = Trainer(options(school, tmp_path, fan_in=36), course)
+    first.advance()
+    first.save(tmp_path)
+    second = Trainer(options(school, tmp_path, fan_in=0), course)
+    second.restore(tmp_path)
+    for before, after in zip(first.bare().parameters(), second.bare().parameters(), strict=True):
+        kept, restored = first.optimizer.state[before]["exp_avg"], second.optimizer.state[after]["exp_avg"]
+        assert torch.equal(kept, restored)
+    second.advance()
+
+
 def test_steps_draw_from_ever_more_lessons() -> None:
     o = TrainOptions(first_lessons=5, lessons_per_step=2.0, most_lessons=50)
     assert [o.known_lessons(step) for step in (0, 10, 100)] == [5, 25, 50]

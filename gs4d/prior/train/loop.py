@@ -244,13 +244,13 @@ class Trainer:
 
 
 def _groups(network: nn.Module, fan_in: int) -> list[dict[str, Any]]:
-    """Parameters by the share of the rate that they learn at."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in network.parameters():
+    """Every parameter with the share of the rate that it learns at; in the network's order, so that a saved state fits any."""
+
+    def share(parameter: nn.Parameter) -> float:
         wide = fan_in and parameter.dim() > 1
-        share = min(1.0, fan_in / parameter[0].numel()) if wide else 1.0
-        groups.setdefault(share, []).append(parameter)
-    return [{"params": parameters, "share": share} for share, parameters in groups.items()]
+        return min(1.0, fan_in / parameter[0].numel()) if wide else 1.0
+
+    return [{"params": [parameter], "share": share(parameter)} for parameter in network.parameters()]
 
 
 def draw(options: TrainOptions, step: int, count: int) -> list[tuple[int, int]]:
