@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ NEAR = 0.03  # world units around a seen surface whose cells get its colour
 MESH_SHARE = 0.25  # of the lessons, where there are meshes
 FIGURE_SHARE = 0.35  # of the procedural objects that are figures in any case: most clips that people bring show one
 MESH_POINTS = 9000
+
+_loaded = lru_cache(maxsize=64)(load_animated_mesh)  # reading a file takes longer than all else of a lesson
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def _object(rng: Generator) -> Callable[[float], Gaussians]:
 def _mesh(rng: Generator, meshes: tuple[Path, ...]) -> Callable[[float], Gaussians]:
     """A model in one of its clips, stretched, turned about its upright axis, in other colours and other light."""
     path = meshes[rng.integers(len(meshes))]
-    clips = load_animated_mesh(path).clips
-    mesh = load_animated_mesh(path, str(clips[rng.integers(len(clips))]) if clips else None)
+    clips = _loaded(path).clips
+    mesh = _loaded(path, str(clips[rng.integers(len(clips))]) if clips else None)
     turn = rng.normal(0, 0.3) if rng.random() < 0.6 else rng.uniform(-math.pi, math.pi)
     c, s = math.cos(turn), math.sin(turn)
     stretch = rng.uniform(0.8, 1.25, 3)

@@ -168,14 +168,16 @@ def _rays(source: Orbit, chosen: list[int], draw: torch.Generator) -> tuple[Floa
 
 
 def augment(pictures: Float[Tensor, "t h w 4"], draw: torch.Generator, *truths: Float[Tensor, "t ... 3"]) -> tuple[Tensor, ...]:
-    """Other exposure and tint in pictures and true colours alike; blur, noise and a worse mask in the pictures alone."""
+    """Other hues, exposure and tint in pictures and true colours alike; blur, noise and a worse mask in the pictures alone."""
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(shape, generator=draw)
 
     gain, gamma = (0.75 + 0.5 * rand(1)) * (0.92 + 0.16 * rand(3)), 2 ** (rand(1) - 0.5)
     rgb, alpha = pictures[..., :3], pictures[..., 3:]
-    straight, *others = (x.clamp(0, 1).pow(gamma).mul(gain).clamp(0, 1) for x in (rgb / alpha.clamp_min(1 / 255), *truths))
+    hues = torch.randperm(3, generator=draw)  # else colours tell which lesson it is
+    straight = rgb / alpha.clamp_min(1 / 255)
+    straight, *others = (x.clamp(0, 1)[..., hues].pow(gamma).mul(gain).clamp(0, 1) for x in (straight, *truths))
     if rand(1) < 0.4:
         rough = torch.randn(len(pictures) if rand(1) < 0.5 else 1, 16, 16, 3, generator=draw).movedim(-1, 1)
         texture = F.interpolate(rough, pictures.shape[1:3], mode="bilinear").movedim(1, -1)
