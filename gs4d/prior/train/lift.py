@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +27,7 @@ COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 3.0, 12.0
 SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per sample, and per view, that are compared
 SHOWN_FRAMES = 2  # per sample: many objects in a step teach more than many moments of few
 POINTS = 40  # along a ray
+FILM = ("frames", "thickness", "occupancy", "colors", "seen")  # of what is prepared, what has a time axis first
 OUTSIDE = -8.0  # logit of what the source does not show
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
 
@@ -42,7 +43,6 @@ class LiftCourse:
 
     school: School
     shape: LiftShape = field(default_factory=LiftShape)
-    kept: dict[int, tuple[Any, ...]] = field(default_factory=dict, compare=False)
 
     def network(self) -> LiftNet:
         """A network that has learnt nothing."""
@@ -54,21 +54,21 @@ class LiftCourse:
 
     def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
         """A lesson with changes drawn from ``seed`` that a video could have."""
-        if lesson not in self.kept:
-            self.kept[lesson] = _prepare(self.school.lesson(lesson))
-        *film, camera, views, source = self.kept[lesson]
+        kept = self._prepared(lesson)
+        film = [kept[name] for name in FILM]
+        source = Orbit(*kept["source"].tolist())
         draw = torch.Generator().manual_seed(seed)
         times = torch.randperm(FRAMES, generator=draw)[:SHOWN_FRAMES]
         frames, thickness, occupancy, colors, seen = (x[times] for x in film)
         chosen = torch.randperm(VIEWS, generator=draw)[:SHOWN_VIEWS]
         rays, pixels = _rays(source, chosen.tolist(), draw)
-        watched = views[chosen][:, times].flatten(2, 3)
+        watched = kept["views"][chosen][:, times].flatten(2, 3)
         shown = watched[torch.arange(SHOWN_VIEWS)[:, None], :, pixels].permute(2, 0, 1, 3).float() / 255
         pictures, colors, tints = augment(premultiply(frames), draw, colors.float() / 255, shown[..., :3])
         sample = {
             "pictures": pictures.movedim(-1, 1),
             "thickness": thickness.float(),
-            "camera": camera,
+            "camera": kept["camera"],
             "occupancy": torch.from_numpy(np.unpackbits(occupancy.numpy(), axis=-1)),
             "colors": colors.movedim(-1, 1),
             "seen": torch.from_numpy(np.unpackbits(seen.numpy(), axis=-1)),
@@ -77,6 +77,15 @@ class LiftCourse:
             sample = {name: value if name == "camera" else value.flip(-1) for name, value in sample.items()}
             rays = rays * torch.tensor([-1.0, 1.0, 1.0])
         return sample | {"rays": rays, "views": torch.cat([tints * shown[..., 3:], shown[..., 3:]], -1)}
+
+    def _prepared(self, lesson: int) -> dict[str, Tensor]:
+        """What samples of a lesson begin with, in a file of its own: that is mapped into memory, where processes share it."""
+        path = self.school.folder / "prepared" / f"{lesson:07d}.safetensors"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as part:
+                save_file(_prepare(self.school.lesson(lesson)), part)
+        return load_file(path)
 
     def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Cross entropies of occupancy behind the object's pixels and of outlines from around; squared errors of colours near
@@ -136,11 +145,19 @@ def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "sampl
     return values.reshape(samples, -1).sum(1) / weights.reshape(samples, -1).sum(1).clamp_min(1)
 
 
-def _prepare(lesson: Lesson) -> tuple[Any, ...]:
-    _, thickness, camera = network_inputs(lesson.frames, lesson.source, SIDE)
-    packed = [torch.from_numpy(np.packbits(bits.numpy(), axis=-1)) for bits in (lesson.occupancy, lesson.seen)]
-    views = torch.stack([halved(premultiply(view)) for view in lesson.views])
-    return lesson.frames, thickness.half(), packed[0], lesson.colors, packed[1], camera, views, lesson.source
+def _prepare(lesson: Lesson) -> dict[str, Tensor]:
+    source = lesson.source
+    _, thickness, camera = network_inputs(lesson.frames, source, SIDE)
+    return {
+        "frames": lesson.frames,
+        "thickness": thickness.half(),
+        "occupancy": torch.from_numpy(np.packbits(lesson.occupancy.numpy(), axis=-1)),
+        "colors": lesson.colors,
+        "seen": torch.from_numpy(np.packbits(lesson.seen.numpy(), axis=-1)),
+        "camera": camera,
+        "views": torch.stack([halved(premultiply(view)) for view in lesson.views]),
+        "source": torch.tensor([source.azimuth, source.elevation, source.radius, source.fov], dtype=torch.float64),
+    }
 
 
 def _rays(source: Orbit, chosen: list[int], draw: torch.Generator) -> tuple[Float[Tensor, "v r n 3"], Int[Tensor, "v r"]]:
