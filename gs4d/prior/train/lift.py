@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +82,6 @@ class LiftCourse:
         """What samples of a lesson begin with, in a file of its own: that is mapped into memory, where processes share it."""
         path = self.school.folder / "prepared" / f"{lesson:07d}.safetensors"
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as part:
                 save_file(_prepare(self.school.lesson(lesson)), part)
         return load_file(path)
@@ -156,7 +155,7 @@ def _prepare(lesson: Lesson) -> dict[str, Tensor]:
         "seen": torch.from_numpy(np.packbits(lesson.seen.numpy(), axis=-1)),
         "camera": camera,
         "views": torch.stack([halved(premultiply(view)) for view in lesson.views]),
-        "source": torch.tensor([source.azimuth, source.elevation, source.radius, source.fov], dtype=torch.float64),
+        "source": torch.tensor(astuple(source), dtype=torch.float64),
     }
 
 
