@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gs4d.clip import Orbit, cameras_of, over_white
+from gs4d.clip import Orbit, cameras_of, over_white, premultiply
 from gs4d.errors import UserError
 from gs4d.metrics.image import mask_iou, psnr
 from gs4d.prior import LIFT_WEIGHTS, ViewPrior, best_painter, open_prior
@@ -20,7 +20,7 @@ from gs4d.prior.inflate import Inflate, InflateOptions
 from gs4d.prior.lift import Lift, lift, network_inputs, read_lift
 from gs4d.prior.lift_net import LiftNet, LiftShape, prior_colors, prior_logits
 from gs4d.prior.solid import REACH, Solid, cell_centers, finer, solid_gaussians
-from gs4d.prior.train.lessons import SIDE, make_lesson, view_orbits
+from gs4d.prior.train.lessons import SIDE, halved, make_lesson, view_orbits
 from gs4d.render import render
 
 TINY = LiftShape(channels=(8, 8, 16), width=16, depth=2, heads=2)
@@ -105,7 +105,7 @@ def test_prior_colors_keep_faces_off_the_backs_of_heads() -> None:
 def inputs(b: int, t: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     return (
-        torch.rand(b, t, 4, 64, 64, generator=generator),
+        torch.rand(b, t, 4, 128, 128, generator=generator),
         torch.rand(b, t, 64, 64, generator=generator),
         torch.rand(b, 3, generator=generator),
     )
@@ -127,6 +127,14 @@ def test_network_shapes_and_that_clips_are_apart(tiny: LiftNet) -> None:
     assert colors.shape == (2, 3, 3, 16, 32, 32)
     alone, _ = tiny(pictures[1:], thickness[1:], camera[1:])
     assert torch.allclose(alone, logits[1:], atol=1e-4)
+
+
+def test_detail_finer_than_a_cell_is_seen(tiny: LiftNet) -> None:
+    pictures, thickness, camera = inputs(1, 1)
+    blurred = pictures.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).mean((-1, -3), keepdim=True)
+    blurred = blurred.expand(1, 1, 4, 64, 2, 64, 2).flatten(-2).flatten(-3, -2)
+    sharp, soft = (tiny(x, thickness, camera)[0] for x in (pictures, blurred))
+    assert (sharp - soft).abs().max() > 1e-3
 
 
 def test_frames_see_each_other_without_an_order(tiny: LiftNet) -> None:
@@ -239,7 +247,7 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
         colors, truth = over_white(lesson.views[4:13])
         for prior, found in ((shipped, lifted), (Inflate(InflateOptions()), inflated)):
             drawn = prior.views(lesson.frames, lesson.source, rig, torch.Generator())
-            seen, coverage = over_white(drawn.images)
+            seen, coverage = over_white(halved(premultiply(drawn.images)))
             pairs = zip(*(x.flatten(0, 1) for x in (coverage[..., 0], truth[..., 0], seen, colors)), strict=True)
             found += [[float(mask_iou(a, b)), float(psnr(c, d))] for a, b, c, d in pairs]
     (overlap, quality), (inflated_overlap, inflated_quality) = (np.mean(rows, 0) for rows in (lifted, inflated))

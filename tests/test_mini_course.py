@@ -13,7 +13,7 @@ from gs4d.prior import open_prior
 from gs4d.prior.mini_net import NOTHING, pluecker
 from gs4d.prior.train import mini as course_module
 from gs4d.prior.train.__main__ import course_of
-from gs4d.prior.train.lessons import VIEWS, School
+from gs4d.prior.train.lessons import VIEWS, School, halved
 from gs4d.prior.train.loop import Trainer, TrainOptions, train
 from gs4d.prior.train.mini import MiniCourse
 
@@ -36,7 +36,7 @@ def test_an_album_is_the_lesson_and_what_the_plainer_prior_makes_of_two_of_its_v
     assert torch.equal(album.renders, again.renders), "read again where it was kept"
     assert album.orbits == again.orbits
     assert album.inputs == again.inputs
-    assert torch.equal(album.pictures[0], lesson.frames)
+    assert torch.equal(album.pictures[0], halved(premultiply(lesson.frames)))
     assert torch.equal(album.pictures[1:], lesson.views)
     first, second = album.inputs
     assert first == 0 < second <= VIEWS

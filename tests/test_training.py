@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from gs4d.clip import Orbit
+from gs4d.clip import Orbit, premultiply
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0
@@ -23,8 +23,8 @@ from gs4d.prior import open_prior
 from gs4d.prior.lift_net import LiftNet, LiftShape
 from gs4d.prior.solid import REACH, cell_centers
 from gs4d.prior.train import lift as course_module
-from gs4d.prior.train.lessons import FRAMES, LAYERS, SIDE, VIEWS, School, _look, make_lesson
-from gs4d.prior.train.lift import LiftCourse, augment
+from gs4d.prior.train.lessons import FRAMES, LAYERS, SHOTS, SIDE, VIEWS, School, _look, halved, make_lesson
+from gs4d.prior.train.lift import LiftCourse, augment, relief_error
 from gs4d.prior.train.loop import Trainer, TrainOptions, draw, train
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +61,7 @@ def test_a_kept_lesson_is_the_made_one(school: School) -> None:
     for name in ("frames", "occupancy", "seen", "views"):
         assert torch.equal(getattr(made, name), getattr(kept, name)), name
     assert torch.equal(made.colors[made.seen], kept.colors[kept.seen])
-    assert kept.frames.shape == (FRAMES, SIDE, SIDE, 4)
+    assert kept.frames.shape == (FRAMES, SHOTS, SHOTS, 4)
     assert kept.views.shape == (VIEWS, FRAMES, SIDE, SIDE, 4)
 
 
@@ -84,14 +84,14 @@ def test_a_ball_is_carved_as_a_ball() -> None:
     assert not occupancy[radius > 0.34].any()
     assert (colors[seen].float() / 255 - green).abs().mean() < 0.03
     assert seen.any()
-    assert (frame[..., 3] > 127).sum() > 400
+    assert (frame[..., 3] > 127).sum() > 1600
 
 
 def test_hidden_hollows_are_not_solid(school: School) -> None:
     """Cells between limbs are carved out: an object's solid fills its own views, and less than its columns."""
     lesson = school.lesson(0)
     for t in range(FRAMES):
-        columns = lesson.frames[t, ..., 3] > 127
+        columns = halved(premultiply(lesson.frames[t]))[..., 3] > 127
         share = lesson.occupancy[t][:, columns].float().mean()
         assert 0.01 < share < 0.6
         assert lesson.occupancy[t].any(0)[columns].float().mean() > 0.9
@@ -126,8 +126,28 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: Scho
     assert true["solid"] < 0.01
     assert true["color"] < 1e-6
     assert true["view"] < 0.02
-    for name in ("solid", "outline", "view", "loss"):
+    for name in ("solid", "outline", "overlap", "view", "loss"):
         assert true[name] < 0.5 * min(deeper[name], nothing[name])
+    assert true["relief"] < 0.01
+    assert deeper["relief"] < 0.2 * nothing["relief"], "as a whole, it lies elsewhere; its relief is the same"
+
+
+def test_relief_is_how_parts_lie_to_each_other() -> None:
+    depth = torch.full((8, 8), 4)
+    depth[:, 4:] = 7  # a step in the middle
+    layers = torch.arange(16)[:, None, None]
+    true = ((layers >= depth) & (layers < 12)).float()
+    flat = ((layers >= 4) & (layers < 12)).float().expand(16, 8, 8)
+    half = true * (torch.arange(8) < 4)  # beyond, nothing is there, and nothing is asked
+
+    def error(said: torch.Tensor, occupancy: torch.Tensor) -> float:
+        return float(relief_error(20 * said[None, None] - 10, occupancy[None, None].to(torch.uint8), 1)[0])
+
+    assert error(true, true) == pytest.approx(0, abs=1e-6)
+    assert error(true.roll(2, 0), true) == pytest.approx(0, abs=1e-6)
+    assert error(flat, half) == pytest.approx(0, abs=1e-6)
+    # Of the 8 * (7 + 6 + 4) pairs along one axis and as many along the other, 8 * (1 + 2 + 4) span the step of 3 of 8 layers.
+    assert error(flat, true) == pytest.approx(3 / 8 * (1 + 2 + 4) / (2 * (7 + 6 + 4)), rel=1e-5)
 
 
 def test_wide_layers_learn_more_slowly(school: School, tmp_path: Path) -> None:
@@ -184,7 +204,7 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
     assert [row["step"] for row in rows if "iou" in row] == [30, 60]
     assert {p.name for p in folder.glob("*.png")} == {"curves.png", "held_out_000030.png", "held_out_000060.png"}
     views = open_prior(f"lift:{folder}").views(school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator())
-    assert views.images.shape == (1, FRAMES, SIDE, SIDE, 4)
+    assert views.images.shape == (1, FRAMES, SHOTS, SHOTS, 4)
 
 
 def test_a_resumed_run_is_the_run_that_was_not_cut(school: School, tmp_path: Path) -> None:

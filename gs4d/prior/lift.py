@@ -29,13 +29,13 @@ from ..io.weights import fill, read_weights
 from ..render import render
 from . import LIFT_WEIGHTS, Views
 from .inflate import half_thickness
-from .lift_net import LiftNet, LiftShape, camera_numbers
+from .lift_net import FINE, LiftNet, LiftShape, camera_numbers
 from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussians, steps_at
 
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell, Gaussians swell
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
-BIAS = 0.3  # of the network's logits: outlines overlap the true ones best if they take in what is a little less likely than not
+BIAS = 0.35  # of the logits: outlines overlap the true ones best if they take in what is a little less likely than not
 COMMIT = 2.5  # slope over the logits; the network learns with SHARP, whose veils are what is to be expected and look like smoke
 CORE = 100.0  # slope at the borders of what is there in any case, per unit of depth in REACH
 LEAST = 0.15  # of the inflated silhouette, that is there in any case
@@ -128,7 +128,7 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
     device = network.place.device
     with torch.no_grad():
         logits, colors = network(*(x[None].to(device) for x in (pictures, thickness, camera)))
-        occupancy = decide(logits[0].cpu(), thickness) * (pictures[:, 3:] > 0)
+        occupancy = decide(logits[0].cpu(), thickness) * (F.avg_pool2d(pictures[:, 3:], FINE) > 0)
         colors = F.interpolate(colors[0].cpu(), occupancy.shape[1:], mode="trilinear", align_corners=False).clamp(0, 1)
     return [Solid(*pair) for pair in zip(occupancy, colors, strict=True)]
 
@@ -153,12 +153,13 @@ def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) 
 
 def network_inputs(
     frames: UInt8[Tensor, "t h w 4"], source: Orbit, side: int
-) -> tuple[Float[Tensor, "t 4 s s"], Float[Tensor, "t s s"], Float[Tensor, "3"]]:
-    """What the network sees of a clip: small premultiplied pictures, inflated silhouettes, the camera."""
-    small = torch.stack([torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()) for frame in frames])
+) -> tuple[Float[Tensor, "t 4 f f"], Float[Tensor, "t s s"], Float[Tensor, "3"]]:
+    """What the network sees of a clip: small premultiplied pictures, inflated silhouettes of ``side`` cells, the camera."""
+    fine = FINE * side
+    small = torch.stack([torch.from_numpy(resize_rgba(frame.numpy(), fine, fine).copy()) for frame in frames])
     pictures = premultiply(small).movedim(-1, 1)
     pixel = 2 * source.radius * math.tan(math.radians(source.fov / 2)) / side / REACH
-    masks = (pictures[:, 3] > 0.5).numpy()
+    masks = (F.avg_pool2d(pictures[:, 3], FINE) > 0.5).numpy()
     thickness = np.stack([half_thickness(mask) for mask in masks]) * pixel
     return pictures, torch.from_numpy(thickness).float(), torch.tensor(camera_numbers(source))
 

@@ -20,7 +20,8 @@ PRIOR_SLOPE = 12.0  # of the inflated solid's logit, per unit of depth in REACH
 PRIOR_MOST = 3.0
 PRIOR_BLUR = 9  # cells of the colours' grid, odd
 START = 0.1  # scale of what a block adds, before it learns
-SEEN = 7  # channels that the network sees: premultiplied RGBA, thickness, where a pixel is
+FINE = 2  # pixels of a picture per cell, along both axes: shading and inner outlines are too fine for one
+SEEN = 7  # channels of what it sees of a cell as a whole: premultiplied RGBA, thickness, where it is
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ class LiftNet(nn.Module):
         levels, wider = s.channels, (*s.channels[1:], s.width)
         self.stem = nn.Conv2d(SEEN, levels[0], 3, padding=1)
         pairs = zip(levels, (1, 1, s.depth), strict=True)
+        self.detail = nn.Sequential(
+            nn.PixelUnshuffle(FINE),
+            nn.Conv2d(4 * FINE**2, levels[0], 3, padding=1),
+            Convolutions(levels[0], levels[0]),
+            nn.Conv2d(levels[0], levels[0], 1),
+        )
         self.look = nn.ModuleList(nn.Sequential(*(Convolutions(c, c) for _ in range(n))) for c, n in pairs)
         self.down = nn.ModuleList(nn.Conv2d(c, d, 3, stride=2, padding=1) for c, d in zip(levels, wider, strict=True))
         self.enter = nn.LayerNorm(s.width)
@@ -108,19 +115,19 @@ class LiftNet(nn.Module):
         with torch.no_grad():  # at first, next to nothing is corrected
             for parameter in (*self.solid[-1].parameters(), *self.paint[-1].parameters()):
                 parameter.mul_(0.1)
-            for parameter in self.rough.parameters():
+            for parameter in (*self.rough.parameters(), *self.detail[-1].parameters()):
                 parameter.zero_()
 
     def forward(
         self,
-        pictures: Float[Tensor, "b t 4 h w"],
+        pictures: Float[Tensor, "b t 4 s s"],
         thickness: Float[Tensor, "b t h w"],
         camera: Float[Tensor, "b 3"],
     ) -> tuple[Float[Tensor, "b t d h w"], Float[Tensor, "b t 3 d2 h2 w2"]]:
         """Logits of occupancy, and colours on a grid half as fine, about [0, 1].
 
         Args:
-            pictures: premultiplied RGBA.
+            pictures: premultiplied RGBA, FINE times as fine as the solid.
             thickness: half of the inflated solid's, in units of REACH.
             camera: ``camera_numbers`` of the source.
         """
@@ -128,8 +135,11 @@ class LiftNet(nn.Module):
         b, t = pictures.shape[:2]
         line = torch.linspace(-1, 1, s.side, device=pictures.device)
         grid = torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(b * t, 2, s.side, s.side)
-        x = torch.cat([pictures.flatten(0, 1), 4 * thickness.flatten(0, 1)[:, None], grid], 1)
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        sharp = pictures.flatten(0, 1)
+        coarse = F.avg_pool2d(sharp, FINE)
+        x = torch.cat([coarse, 4 * thickness.flatten(0, 1)[:, None], grid], 1)
+        x, sharp = (y.contiguous(memory_format=torch.channels_last) for y in (x, sharp))
+        x = self.stem(x) + self.detail(sharp)
         kept = []
         for look, down in zip(self.look, self.down, strict=True):
             kept.append(look(x))
@@ -151,7 +161,7 @@ class LiftNet(nn.Module):
             half = x if level == 1 else half
         logits = self.solid(x).float().unflatten(0, (b, t)) + rough + prior_logits(thickness, s.layers)
         colors = self.paint(half).float().unflatten(1, (3, s.layers // 2)).unflatten(0, (b, t))
-        return logits, colors + prior_colors(pictures, s.layers)
+        return logits, colors + prior_colors(coarse.unflatten(0, (b, t)), s.layers)
 
 
 def prior_logits(thickness: Float[Tensor, "b t h w"], layers: int) -> Float[Tensor, "b t d h w"]:

@@ -55,7 +55,7 @@ class Lesson:
     """A clip of one object, and what is true of it.
 
     Attributes:
-        frames: the source view, straight alpha.
+        frames: the source view, straight alpha, twice as fine as all else.
         source: its camera.
         occupancy: whether each cell behind the source view is inside the object: what no camera around could see is.
         colors: of cells near a visible surface, on a grid of half as many cells along every axis.
@@ -63,7 +63,7 @@ class Lesson:
         views: the object from SyncDreamer's azimuths around the source's, at elevation 30.
     """
 
-    frames: UInt8[Tensor, "t h w 4"]
+    frames: UInt8[Tensor, "t s s 4"]
     source: Orbit
     occupancy: Bool[Tensor, "t d h w"]
     colors: UInt8[Tensor, "t d2 h2 w2 3"]
@@ -148,7 +148,8 @@ def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
             [source, *(replace(o, azimuth=o.azimuth + source.azimuth) for o in AROUND)], width=SHOTS, height=SHOTS
         )
         shots = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
-    small = halved(torch.cat([shots.rgb, shots.alpha[..., None]], -1)[: 1 + VIEWS])
+    pictures = torch.cat([shots.rgb, shots.alpha[..., None]], -1)
+    small = halved(pictures[: 1 + VIEWS])
     columns = small[0, ..., 3] > 0
     inside, colors, weights = _carve(shots, cameras.T_camera_world, cameras.K, cell_centers(source, SIDE, LAYERS)[:, columns])
     occupancy = torch.zeros(LAYERS, SIDE, SIDE, dtype=torch.bool)
@@ -158,14 +159,18 @@ def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
     pooled = F.avg_pool3d(full[None], 2)[0]
     seen = pooled[3] > 0
     known = (pooled[:3] / pooled[3].clamp_min(1e-6)).movedim(0, -1)
-    return small[0], occupancy, (known * 255).round().to(torch.uint8), seen, small[1:]
+    return straight(pictures[0]), occupancy, (known * 255).round().to(torch.uint8), seen, small[1:]
 
 
-def halved(pictures: Float[Tensor, "b s s 4"]) -> UInt8[Tensor, "b h w 4"]:
+def halved(pictures: Float[Tensor, "*b s s 4"]) -> UInt8[Tensor, "*b h w 4"]:
     """Premultiplied pictures at half their size, with straight alpha."""
-    means = F.avg_pool2d(pictures.movedim(-1, 1), 2).movedim(1, -1)
-    straight = torch.cat([means[..., :3] / means[..., 3:].clamp_min(0.5 / 255), means[..., 3:]], -1)
-    return (straight.clamp(0, 1) * 255).round().to(torch.uint8)
+    return straight(pictures.unflatten(-2, (-1, 2)).mean(-2).unflatten(-3, (-1, 2)).mean(-3))
+
+
+def straight(pictures: Float[Tensor, "*b h w 4"]) -> UInt8[Tensor, "*b h w 4"]:
+    """Premultiplied pictures with straight alpha."""
+    colors = pictures[..., :3] / pictures[..., 3:].clamp_min(0.5 / 255)
+    return (torch.cat([colors, pictures[..., 3:]], -1).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _carve(shots: Render, T: Tensor, K: Tensor, cells: Float[Tensor, "d n 3"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,7 +207,7 @@ class School:
 
     def path(self, number: int) -> Path:
         """Where the lesson of a number is kept."""
-        return self.folder / f"{number:07d}.zst"
+        return self.folder / f"{number:07d}.lesson.zst"
 
     def prepare(self, number: int) -> None:
         """Makes a lesson, unless it is kept already."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,11 +19,12 @@ from ...io.files import atomic_path
 from ...io.images import to_bytes
 from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from ..lift import Lift, network_inputs
-from ..lift_net import LiftNet, LiftShape
+from ..lift_net import FINE, LiftNet, LiftShape
 from ..solid import REACH, SHARP
 from .lessons import FRAMES, SIDE, VIEWS, Lesson, School, halved, view_orbits
 
-COLOR_WEIGHT, OUTLINE_WEIGHT, VIEW_WEIGHT = 2.0, 3.0, 12.0
+WEIGHTS = {"solid": 1.0, "relief": 0.5, "color": 2.0, "outline": 1.5, "overlap": 1.0, "view": 12.0}  # of the loss's parts
+RELIEF_STEPS = (1, 2, 4, 8)  # cells
 SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per sample, and per view, that are compared
 SHOWN_FRAMES = 2  # per sample: many objects in a step teach more than many moments of few
 POINTS = 40  # along a ray
@@ -87,8 +88,8 @@ class LiftCourse:
         return load_file(path)
 
     def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Cross entropies of occupancy behind the object's pixels and of outlines from around; squared errors of colours near
-        surfaces and of views from around over white.
+        """Cross entropies of occupancy behind the object's pixels and of outlines from around; how little these overlap; errors
+        of the relief of what is seen; squared errors of colours near surfaces and of views from around over white.
 
         A view is what is to be expected where the likeliest cell on the way is as likely as the whole way so far: what a ray
         meets is the solid that it enters at some depth, or nothing (``solid.soft_skin`` draws the same).
@@ -99,7 +100,7 @@ class LiftCourse:
         rows = {name: value.reshape(b * t // together, together, *value.shape[2:]) for name, value in clips.items()}
         camera = batch["camera"].repeat_interleave(t // together, 0)
         logits, colors = network(rows["pictures"], rows["thickness"], camera)
-        columns = (rows["pictures"][:, :, 3:] > 0).float()
+        columns = (F.avg_pool2d(rows["pictures"][:, :, 3], FINE)[:, :, None] > 0).float()
         surprise = F.binary_cross_entropy_with_logits(logits, rows["occupancy"].float(), reduction="none") * columns
         solid = _mean(surprise, columns.expand_as(surprise), b)
         where = rows["seen"][:, :, None].float()
@@ -111,14 +112,21 @@ class LiftCourse:
         truth = batch["views"].flatten(0, 1)
         outline = F.binary_cross_entropy_with_logits(SHARP * highest[..., -1], truth[..., 3], reduction="none")
         met = (SHARP * highest).sigmoid()
+        inside, there = met[..., -1], truth[..., 3]
+        both = (inside * there).sum((1, 2))
+        overlap = 1 - (both + 1) / ((inside + there).sum((1, 2)) - both + 1)  # of a frame's rays; where there is nothing, none
         entered = torch.diff(met, dim=-1, prepend=torch.zeros_like(met[..., :1]))
         tints = F.grid_sample(colors.reshape(b * t, *colors.shape[2:]), rays, align_corners=False, padding_mode="border")
         expected = (entered[:, None] * tints).sum(-1).movedim(1, -1) - met[..., -1:]
         view = (expected - truth[..., :3] + truth[..., 3:]).square()
-        parts = {"solid": solid, "color": color, "outline": outline.reshape(b, -1).mean(1), "view": view.reshape(b, -1).mean(1)}
+        parts = {
+            "solid": solid,
+            "relief": relief_error(logits, rows["occupancy"], b),
+            "color": color,
+            **{name: x.reshape(b, -1).mean(1) for name, x in (("outline", outline), ("overlap", overlap), ("view", view))},
+        }
         means = {name: part.mean() for name, part in parts.items()}
-        loss = means["solid"] + COLOR_WEIGHT * means["color"] + OUTLINE_WEIGHT * means["outline"] + VIEW_WEIGHT * means["view"]
-        return {"loss": loss, **means}
+        return {"loss": torch.stack([WEIGHTS[name] * mean for name, mean in means.items()]).sum(), **means}
 
     def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
         """Views of lessons that are never learnt from, as the network draws them, against the truth."""
@@ -126,7 +134,7 @@ class LiftCourse:
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
             lesson = self.school.lesson(number)
             orbits, chosen = view_orbits(lesson.source)[2:-1], lesson.frames[::2]
-            drawn = Lift(network).views(chosen, lesson.source, orbits, torch.Generator()).images
+            drawn = halved(premultiply(Lift(network).views(chosen, lesson.source, orbits, torch.Generator()).images))
             for view, true in zip(drawn.flatten(0, 1), lesson.views[2:-1, ::2].flatten(0, 1), strict=True):
                 (rgb, alpha), (truth, coverage) = over_white(view), over_white(true)
                 mask = inside(alpha[..., 0], coverage[..., 0])
@@ -137,6 +145,29 @@ class LiftCourse:
             Image.fromarray(to_bytes(torch.cat(sheet[:16]))).save(part)
         means = torch.tensor(rows).nanmean(0).tolist()
         return dict(zip(("psnr", "psnr_inside", "iou"), means, strict=True))
+
+
+def relief_error(
+    logits: Float[Tensor, "b t d h w"], occupancy: UInt8[Tensor, "b t d h w"], samples: int
+) -> Float[Tensor, "samples"]:
+    """How wrong the differences in depth of what is seen are between cells some way apart, in units of REACH.
+
+    Where in depth an object is as a whole, a picture hardly tells. As long as that is open, cross entropies of cells reward
+    little what shading and inner outlines do tell: how its parts lie to each other.
+    """
+    depth = (1 - (SHARP * logits.cummax(2).values).sigmoid()).sum(2).flatten(0, 1)
+    true = occupancy.flatten(0, 1)
+    error = (depth - true.argmax(1)) * (2 / logits.shape[2])
+    there = true.amax(1) > 0
+    rows = []
+    for apart in RELIEF_STEPS:
+        for axis in (1, 2):
+            n = error.shape[axis] - apart
+            step = error.narrow(axis, apart, n) - error.narrow(axis, 0, n)
+            both = there.narrow(axis, apart, n) & there.narrow(axis, 0, n)
+            rows.append([part.reshape(samples, -1).sum(1) for part in (step.abs() * both, both)])
+    sums, counts = (torch.stack(column).sum(0) for column in zip(*rows, strict=True))
+    return sums / counts.clamp_min(1)
 
 
 def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "samples"]:
@@ -154,7 +185,7 @@ def _prepare(lesson: Lesson) -> dict[str, Tensor]:
         "colors": lesson.colors,
         "seen": torch.from_numpy(np.packbits(lesson.seen.numpy(), axis=-1)),
         "camera": camera,
-        "views": torch.stack([halved(premultiply(view)) for view in lesson.views]),
+        "views": halved(premultiply(lesson.views)),
         "source": torch.tensor(astuple(source), dtype=torch.float64),
     }
 
@@ -184,7 +215,7 @@ def _rays(source: Orbit, chosen: list[int], draw: torch.Generator) -> tuple[Floa
 
 
 def augment(pictures: Float[Tensor, "t h w 4"], draw: torch.Generator, *truths: Float[Tensor, "t ... 3"]) -> tuple[Tensor, ...]:
-    """Other hues, exposure and tint in pictures and true colours alike; blur, noise and a worse mask in the pictures alone."""
+    """Other hues, exposure and tint in pictures and true colours alike; noise, other sharpness and a worse mask in pictures."""
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(shape, generator=draw)
@@ -204,7 +235,9 @@ def augment(pictures: Float[Tensor, "t h w 4"], draw: torch.Generator, *truths: 
         edge = 0.3 * (rand(1) - 0.5)
         alpha = ((alpha - 0.5) * (1 + 2 * rand(1)) + 0.5 + edge).clamp(0, 1) * (alpha > 0)
     out = torch.cat([straight.clamp(0, 1) * alpha, alpha], -1)
-    if rand(1) < 0.3:
-        soft = F.avg_pool2d(out.movedim(-1, 1), 3, 1, 1, count_include_pad=False).movedim(1, -1)
-        out = torch.lerp(out, soft, rand(1)) * (pictures[..., 3:] > 0)
+    if rand(1) < 0.5:
+        wide = 3 if rand(1) < 0.5 else 5
+        soft = F.avg_pool2d(out.movedim(-1, 1), wide, 1, wide // 2, count_include_pad=False).movedim(1, -1)
+        rgb, alpha = (torch.lerp(out, soft, 1.6 * rand(1) - 0.6) * (pictures[..., 3:] > 0)).clamp(0, 1).split([3, 1], -1)
+        out = torch.cat([torch.minimum(rgb, alpha), alpha], -1)
     return out, *others

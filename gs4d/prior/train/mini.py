@@ -24,7 +24,7 @@ from .. import ViewPrior, open_prior
 from ..mini import BASES, Mini, Networks, noises, save_folder, told, untold
 from ..mini_net import NOTHING, MiniTransformer, linear_guess
 from ..networks import Place
-from .lessons import VIEWS, School, view_orbits
+from .lessons import VIEWS, School, halved, view_orbits
 from .lift import HELD_OUT, augment
 
 HELD_OUT_COUNT = 4
@@ -189,7 +189,7 @@ def make_album(school: School, number: int, prior: ViewPrior) -> Album:
     """The album of a lesson; its second input is one of the views, so that the true input becomes one to be drawn."""
     lesson = school.lesson(number)
     orbits = [lesson.source, *view_orbits(lesson.source)]
-    pictures = torch.cat([lesson.frames[None], lesson.views])
+    pictures = torch.cat([halved(premultiply(lesson.frames))[None], lesson.views])
     inputs = (0, 1 + int(torch.randint(VIEWS, (), generator=torch.Generator().manual_seed(number))))
     renders = [prior.views(pictures[i], orbits[i], orbits, torch.Generator().manual_seed(number)).images for i in inputs]
     return Album(orbits, pictures, torch.stack(renders), inputs)
