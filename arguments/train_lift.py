@@ -1,6 +1,7 @@
-"""How the weights of lift that come with gs4d were trained: python -m gs4d.prior.train --config arguments/train_lift.py
+"""How lift's sixth run was made, on which the weights that come with gs4d rest.
 
-docs/lift.md says on what, for how long, and what came of it. --meshes FOLDER adds animated models to the procedural objects.
+python -m gs4d.prior.train --config arguments/train_lift.py; docs/lift.md says what came of it, and what
+came after. --meshes FOLDER adds animated models to the procedural objects.
 """
 
 from gs4d.prior.train.loop import TrainOptions

@@ -160,6 +160,13 @@ def premultiply(images: UInt8[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
     return torch.cat([values[..., :3] * values[..., 3:], values[..., 3:]], -1)
 
 
+def straighten(images: Float[Tensor, "*b 4"]) -> UInt8[Tensor, "*b 4"]:
+    """Premultiplied RGBA as 8-bit with straight alpha, clamped: what ``premultiply`` takes."""
+    alpha = images[..., 3:].clamp(0, 1)
+    colors = images[..., :3] / alpha.clamp_min(0.5 / 255)  # less alpha is none in 8 bits
+    return (torch.cat([colors, alpha], -1).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 def over_white(images: UInt8[Tensor, "*b 4"]) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b 1"]]:
     """8-bit straight-alpha RGBA as it looks on white, and its alpha, as float in [0, 1]."""
     values = images.float().div_(255)

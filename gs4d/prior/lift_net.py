@@ -93,13 +93,13 @@ class LiftNet(nn.Module):
         self.shape = s = shape
         levels, wider = s.channels, (*s.channels[1:], s.width)
         self.stem = nn.Conv2d(SEEN, levels[0], 3, padding=1)
-        pairs = zip(levels, (1, 1, s.depth), strict=True)
         self.detail = nn.Sequential(
             nn.PixelUnshuffle(FINE),
             nn.Conv2d(4 * FINE**2, levels[0], 3, padding=1),
             Convolutions(levels[0], levels[0]),
             nn.Conv2d(levels[0], levels[0], 1),
         )
+        pairs = zip(levels, (1, 1, s.depth), strict=True)
         self.look = nn.ModuleList(nn.Sequential(*(Convolutions(c, c) for _ in range(n))) for c, n in pairs)
         self.down = nn.ModuleList(nn.Conv2d(c, d, 3, stride=2, padding=1) for c, d in zip(levels, wider, strict=True))
         self.enter = nn.LayerNorm(s.width)

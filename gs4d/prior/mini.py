@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..clip import Orbit, cameras_of, orbits_of, premultiply, syncdreamer_rig
+from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten, syncdreamer_rig
 from ..errors import UserError
 from ..io.files import atomic_path, read_json, write_json
-from ..io.images import to_bytes
 from . import Trial, ViewPrior, Views, open_prior
 from .catalogue import licence_of
 from .models import find_model
@@ -293,10 +292,7 @@ def _sized(pictures: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c 
 
 def _to_rgba(pictures: Float[Tensor, "*b 4 h w"]) -> UInt8[Tensor, "*b h w 4"]:
     """The network's pictures with straight alpha."""
-    values = pictures.detach().movedim(-3, -1).float().cpu() / 2 + 0.5
-    alpha = values[..., 3:].clamp(0, 1)
-    straight = values[..., :3] / alpha.clamp_min(0.5 / 255)
-    return torch.from_numpy(to_bytes(torch.cat([straight, alpha], -1).clamp(0, 1)))
+    return straighten(pictures.detach().movedim(-3, -1).float().cpu() / 2 + 0.5)
 
 
 def _rows(orbits: list[Orbit], count: int) -> list[list[Orbit]]:

@@ -22,19 +22,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
-from ...clip import Orbit, cameras_of
+from ...clip import Orbit, cameras_of, straighten
 from ...gaussians import Gaussians
 from ...io.files import atomic_path
 from ...mesh import Lighting, load_animated_mesh, surface_gaussians
 from ...render import Render, render
 from ...synth import make_object
 from ...synth.objects import ObjectOptions
+from ..lift_net import FINE
 from ..solid import cell_centers
 
 FORMAT = 4  # another number makes other lessons
 SIDE, LAYERS = 64, 32  # of the solids
 FRAMES = 4
-SHOTS = 2 * SIDE  # pixels of the pictures that solids are carved from
+SHOTS = FINE * SIDE  # pixels of the frames, and of the pictures that solids are carved from
 VIEWS = 16  # of the pictures around that are kept: SyncDreamer's azimuths at elevation 30
 AROUND = tuple(
     [Orbit(22.5 * k, 30.0) for k in range(VIEWS)]
@@ -55,7 +56,7 @@ class Lesson:
     """A clip of one object, and what is true of it.
 
     Attributes:
-        frames: the source view, straight alpha, twice as fine as all else.
+        frames: the source view, straight alpha, FINE times as fine as all else.
         source: its camera.
         occupancy: whether each cell behind the source view is inside the object: what no camera around could see is.
         colors: of cells near a visible surface, on a grid of half as many cells along every axis.
@@ -159,18 +160,12 @@ def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
     pooled = F.avg_pool3d(full[None], 2)[0]
     seen = pooled[3] > 0
     known = (pooled[:3] / pooled[3].clamp_min(1e-6)).movedim(0, -1)
-    return straight(pictures[0]), occupancy, (known * 255).round().to(torch.uint8), seen, small[1:]
+    return straighten(pictures[0]), occupancy, (known * 255).round().to(torch.uint8), seen, small[1:]
 
 
 def halved(pictures: Float[Tensor, "*b s s 4"]) -> UInt8[Tensor, "*b h w 4"]:
     """Premultiplied pictures at half their size, with straight alpha."""
-    return straight(pictures.unflatten(-2, (-1, 2)).mean(-2).unflatten(-3, (-1, 2)).mean(-3))
-
-
-def straight(pictures: Float[Tensor, "*b h w 4"]) -> UInt8[Tensor, "*b h w 4"]:
-    """Premultiplied pictures with straight alpha."""
-    colors = pictures[..., :3] / pictures[..., 3:].clamp_min(0.5 / 255)
-    return (torch.cat([colors, pictures[..., 3:]], -1).clamp(0, 1) * 255).round().to(torch.uint8)
+    return straighten(pictures.unflatten(-2, (-1, 2)).mean(-2).unflatten(-3, (-1, 2)).mean(-3))
 
 
 def _carve(shots: Render, T: Tensor, K: Tensor, cells: Float[Tensor, "d n 3"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -81,7 +81,7 @@ class LiftCourse:
 
     def _prepared(self, lesson: int) -> dict[str, Tensor]:
         """What samples of a lesson begin with, in a file of its own: that is mapped into memory, where processes share it."""
-        path = self.school.folder / "prepared" / f"{lesson:07d}.safetensors"
+        path = self.school.folder / "prepared" / f"{self.school.path(lesson).stem}.safetensors"
         if not path.is_file():
             with atomic_path(path) as part:
                 save_file(_prepare(self.school.lesson(lesson)), part)
@@ -121,7 +121,7 @@ class LiftCourse:
         view = (expected - truth[..., :3] + truth[..., 3:]).square()
         parts = {
             "solid": solid,
-            "relief": relief_error(logits, rows["occupancy"], b),
+            "relief": relief_error(logits, rows["occupancy"] * (columns > 0), b),
             "color": color,
             **{name: x.reshape(b, -1).mean(1) for name, x in (("outline", outline), ("overlap", overlap), ("view", view))},
         }
