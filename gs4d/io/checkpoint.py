@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .files import atomic_path, read_json, write_json
+from .foreign import foreign
 from .gaussians import LEVELS, levels_of
 
 FORMAT = 1
@@ -79,13 +80,11 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         UserError: as :func:`read_record`, or the tensors were cut short or changed.
     """
     record = read_record(folder)
-    path = folder / Path(str(record["tensors"])).name
-    if not path.is_file() or _sha256(path) != record["sha256"]:
-        raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
-    try:
+    path = folder / Path(str(record.get("tensors"))).name
+    with foreign(f"checkpoint tensors {path}", "safetensors", "train again without --resume"):
+        if not path.is_file() or _sha256(path) != record.get("sha256"):
+            raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
         return load_file(path), record
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"checkpoint tensors {path} cannot be read ({error}); train again without --resume") from error
 
 
 def _sha256(path: Path) -> str:
