@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .gaussians import Gaussians
+from .geometry import QUAT_MIN
 from .io.foreign import warn
 
 LOG_SCALE_MIN = -30.0  # what is thinner is drawn as thin
@@ -20,7 +21,6 @@ FARTHEST = 1e15  # file units
 FAR = 1e6  # of the median distance from the middle
 HUGE = 1e3  # standard deviation, of the median distance from the middle
 HUGE_LOG = 40.0  # of one that stands alone
-QUAT_ZERO = 1e-19  # the rasterizers' bound
 
 
 def drawable(path: Path, g: Gaussians, kept: list[Tensor] | None = None) -> Gaussians:
@@ -69,7 +69,7 @@ def _reasons(g: Gaussians) -> dict[str, Bool[Tensor, " n"]]:
     faults = {
         "numbers that are not finite": ~whole,
         "positions beyond any scene": far | ~near,
-        "no rotation": (g.quats.abs().amax(1) <= QUAT_ZERO) & ~round_,
+        "no rotation": (g.quats.abs().amax(1) <= QUAT_MIN) & ~round_,
         "sizes beyond any scene": huge,
         "opacities that are none": opacity.isfinite() & (opacity.abs() > LOGIT_ABSURD),
         "colours that are none": g.sh.abs().flatten(1).amax(1) > SH_ABSURD,
