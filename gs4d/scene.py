@@ -66,12 +66,14 @@ class Stage:
         """The Gaussians with y up."""
         if self.up == "up":
             return gaussians
-        return gaussians.half_turn() if self.up == "down" else gaussians.turned(torch.tensor(TURNS[self.up]))
+        return (
+            gaussians.half_turn() if self.up == "down" else gaussians.turned(torch.tensor(TURNS[self.up], dtype=torch.float64))
+        )
 
     def place_deltas(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
         """The deltas of a :class:`LowRank` motion in gs4d's world, as :meth:`place` turns what they are added to."""
         turned = dict(deltas)
-        matrix = torch.tensor(TURNS[self.up])
+        matrix = torch.tensor(TURNS[self.up], dtype=torch.float64)
         if "means" in turned:
             turned["means"] = turned["means"] @ matrix.T.to(turned["means"]) * self.scale
         if "quats" in turned and self.up == "down":  # as half_turn has it
