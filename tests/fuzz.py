@@ -25,6 +25,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -341,10 +342,8 @@ def trial(case: Case, folder: Path, seed: str) -> str | None:
     rng = random.Random(seed)
     path = case.make(folder)
     path.write_bytes(spoil(path.read_bytes(), rng))
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         case.mend(path)
-    except (ValueError, KeyError, TypeError):
-        pass
     before = time.process_time()
     signal.alarm(SECONDS)
     try:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import zstandard
 from PIL import Image
-from test_splats import write_sog
+from test_splats import grid_points, write_sog
 from toys import blobs, cloud
 
 from gs4d.checkpoint import is_run, read_asset
@@ -325,7 +325,7 @@ def test_points_without_colours_are_grey_and_broken_ones_left_out(tmp_path: Path
     assert g.count == 197
     assert "has no colours" in caplog.text
     assert "3 of 200 points are left out" in caplog.text
-    np.savez(tmp_path / "a.npz", xyz=np.random.rand(9, 3))
+    np.savez(tmp_path / "a.npz", xyz=grid_points()[:9])
     assert read_gaussians(tmp_path / "a.npz").count == 9
 
 
