@@ -30,7 +30,9 @@ LAYERS = [
     {"demo", "score", "report", "deliver", "doctor"},
     {"pipeline"},
     {"batch", "view"},
+    {"commands", "presets"},
     {"cli"},
+    {"__main__"},
 ]
 ROW = {box: row for row, boxes in enumerate(LAYERS) for box in boxes}
 HEAVY = {"diffusers", "transformers"}
