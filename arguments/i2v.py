@@ -1,4 +1,4 @@
-"""The preset i2v, under the name that a checkout has it by; a copy of gs4d/presets/i2v.py is a start for your own."""
+"""The preset i2v; to change it, copy gs4d/presets/i2v.py."""
 
 from gs4d.presets.i2v import config
 

@@ -1,4 +1,4 @@
-"""The preset quality, under the name that a checkout has it by; a copy of gs4d/presets/quality.py is a start for your own."""
+"""The preset quality; to change it, copy gs4d/presets/quality.py."""
 
 from gs4d.presets.quality import config
 

@@ -1,4 +1,4 @@
-"""The preset quick, under the name that a checkout has it by; a copy of gs4d/presets/quick.py is a start for your own."""
+"""The preset quick; to change it, copy gs4d/presets/quick.py."""
 
 from gs4d.presets.quick import config
 

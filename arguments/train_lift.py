@@ -1,4 +1,4 @@
-"""The preset train_lift, under the name that a checkout has it by; a copy of gs4d/presets/train_lift.py is a start for your own."""
+"""The preset train_lift; to change it, copy gs4d/presets/train_lift.py."""
 
 from gs4d.presets.train_lift import config
 

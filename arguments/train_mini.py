@@ -1,4 +1,4 @@
-"""The preset train_mini, under the name that a checkout has it by; a copy of gs4d/presets/train_mini.py is a start for your own."""
+"""The preset train_mini; to change it, copy gs4d/presets/train_mini.py."""
 
 from gs4d.presets.train_mini import config
 

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gs4d"
 
 # From the bottom up. A box (module or subpackage) may import boxes of lower rows, and itself.
 LAYERS = [
-    {"errors", "_native"},
+    {"errors", "machine", "_native"},
     {"geometry", "native"},
     {"gaussians", "camera"},
     {"clip"},

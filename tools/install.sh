@@ -90,7 +90,8 @@ install() {
         uv pip install --python .venv/bin/python "${options[@]}" "$@"
     else
         if [ -n "$cpu_index" ]; then options+=(--extra-index-url "$cpu_index"); fi
-        .venv/bin/python -m pip install "${options[@]}" "$@"
+        # Bytecode of everything would cost a fifth of the disk and of the time; Python writes that of what is imported.
+        .venv/bin/python -m pip install --no-compile "${options[@]}" "$@"
     fi
 }
 
