@@ -1,4 +1,4 @@
-"""The boundary for foreign files: what parsers raise becomes one sentence, and what files unpack to is bounded beforehand."""
+"""The boundary for strangers' files: parser errors become one sentence, memory is bounded beforehand."""
 
 from __future__ import annotations
 
