@@ -10,6 +10,7 @@ A failure prints the reader, the seed and the number of the case, and leaves the
 from __future__ import annotations
 
 import argparse
+import copy
 import gzip
 import io
 import json
@@ -303,7 +304,7 @@ def _spoil_json(data: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.2:
             del holder[key]
         else:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = copy.deepcopy(rng.choice(VALUES))
     return json.dumps(value).encode()
 
 

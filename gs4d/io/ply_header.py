@@ -19,7 +19,7 @@ SIZES = {
 TEXT_NUMBER = 8  # bytes that the parser takes for a number of a text file
 LIST_ROW = 200  # bytes that the parser takes for one list
 Up = Literal["up", "down", "z", "x"]
-VERTICAL = {"z": "z", "+z": "z", "0 0 1": "z", "x": "x", "+x": "x", "1 0 0": "x",
+VERTICAL: dict[str, Up] = {"z": "z", "+z": "z", "0 0 1": "z", "x": "x", "+x": "x", "1 0 0": "x",
             "+y": "up", "0 1 0": "up", "-y": "down", "0 -1 0": "down"}  # fmt: skip
 
 
