@@ -47,8 +47,9 @@ from gs4d.asset import Asset
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
 from gs4d.export.glb import write_glb
+from gs4d.intake.cutout import MaskChoice, cut_out
 from gs4d.intake.dataset import FORMAT, read_dataset
-from gs4d.intake.masks import read_mask
+from gs4d.intake.sources import Shots
 from gs4d.io.checkpoint import read_checkpoint, write_checkpoint
 from gs4d.io.clips import read_eval_rig, read_rig, read_trust
 from gs4d.io.compressed_ply import write_compressed_ply
@@ -187,6 +188,21 @@ def _trained(path: Path) -> None:
     torch.save({"step": 9, "splats": splats}, path)
 
 
+def _mask(path: Path) -> None:
+    path.parent.mkdir()
+    mask = np.zeros((24, 20), np.uint8)
+    mask[6:18, 5:15] = 255
+    Image.fromarray(mask).save(path)
+    _picture("RGB")(path.parents[1] / "source.png")
+
+
+def _cut(path: Path) -> object:
+    shots = Shots((path.parents[1] / "source.png",), (0,), (0.0,), None, "one picture")
+    scratch = path.parents[1] / "scratch"
+    scratch.mkdir()
+    return cut_out(shots, MaskChoice(path.parent), scratch, "a picture")
+
+
 def _trust(path: Path) -> None:
     save_file({"trust": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}, path)
 
@@ -220,7 +236,7 @@ CASES: dict[str, Case] = {
     "gif": Case(_written("a.gif", _picture("P", moving=True)), lambda p: sum(f.size for f in read_video(p))),
     "apng": Case(_written("a.png", _picture("RGBA", moving=True)), lambda p: sum(f.size for f in read_video(p))),
     "mp4": Case(_written("a.mp4", _video), lambda p: sum(f.size for f in read_video(p))),
-    "mask": Case(_written("a.png", _picture("L")), lambda p: read_mask(read_image(p))),
+    "mask": Case(_written("masks/0.png", _mask), _cut),
     "trust": Case(_written("a.safetensors", _trust), lambda p: read_trust(p, 2, 3)),
     "safetensors": Case(_written("a.safetensors", lambda p: save_file({"a": torch.zeros(4, 4)}, p)), read_weights),
     "pt": Case(_written("a.pt", _weights), read_weights),
