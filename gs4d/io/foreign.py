@@ -114,4 +114,4 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
         raise UserError(one_line(f"{path} cannot be read as {kind} ({why}); {advice}")) from error
     except Exception as error:
         why = one_line(error, 200) or type(error).__name__
-        raise UserError(one_line(f"{path} cannot be read: it is not an intact {kind} file ({why}); {advice}")) from error
+        raise UserError(one_line(f"{path} cannot be read because it is not an intact {kind} file ({why}); {advice}")) from error
