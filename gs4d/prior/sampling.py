@@ -51,9 +51,12 @@ class Sampling:
     ImageDream; as STAG4D), or at the frames before and after (SyncDreamer; as Efficient4D)."""
     prompt: str = ""
     """What the clip shows, for models that read (ImageDream): "a rose in a pot"."""
+    crop_size: int = 0
+    """Longer side of the object in the frames that a model sees, in pixels of a frame of 256 (as SyncDreamer's --crop_size);
+    0: what the model's authors take, -1: the frames as they are."""
 
     def __post_init__(self) -> None:
-        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100), strength=(0, 1))
+        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100), strength=(0, 1), crop_size=(-1, 256))
 
 
 @runtime_checkable
