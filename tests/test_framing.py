@@ -87,10 +87,10 @@ def test_views_of_a_faithful_model_are_placed_where_the_object_is(source: Orbit,
         overlap = torch.minimum(found[..., 3], wanted[..., 3]).sum() / torch.maximum(found[..., 3], wanted[..., 3]).sum()
         assert overlap > 0.9
     assert views.trust.max() == 128
-    # What the model is shown is what its own camera would see of it.
+    # What the model is shown is what its own camera would see of it, but for the perspective of its wider lens.
     own = picture(inside, seen).float()
     shown = framing.crop(frames)[0]
-    assert torch.tensor(box(shown)).sub(torch.tensor(box(own))).abs().max() < 0.05
+    assert torch.tensor(box(shown)).sub(torch.tensor(box(own))).abs().max() < 0.08
 
 
 def test_frames_that_are_framed_already_are_left_alone():
