@@ -75,8 +75,9 @@ class LossWeights:
     """Total variation of the field over space."""
     time_smoothness: float = 1e-3
     """Acceleration of the field over time."""
-    distillation: float = 0.1
-    """Score of the prior, in the fine stage."""
+    distillation: float = 0.1 / 4096
+    """Score of the prior, in the fine stage: the papers' lambda_sds, times a sum over latents per picture. They set 0.1 or 1
+    beside picture losses of 500 to 10000, where ours have about 1: divide theirs by that."""
     time_consistency: float = 0.0
     """Squared distance of a picture from what an interpolator makes of those before and after it, from any side."""
     view_consistency: float = 0.0

@@ -29,6 +29,7 @@ from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image, resize_rgba
 from ..io.weights import read_weights
 from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
+from ..prior.framing import Framing, plan_framing, share_of
 from ..prior.lift import Lift
 from ..prior.sampling import Sampled, Sampling
 from .layouts import Source
@@ -91,12 +92,13 @@ def make_views(options: ViewsOptions) -> Path:
     if len(set(camera.orbits)) > 1:
         raise UserError(f"the input camera of {name} moves; views can only be drawn around one that stands still")
     folder, source = sync.path[0], camera.orbits[0]
-    made = _settings(options, list(files.values()), source)
+    framing = _framing(family, options.sampling.crop_size, list(files.values()), source)
+    made = _settings(options, list(files.values()), source, framing)
     missing = [i for i, number in enumerate(files) if not _is_done(folder / str(number), made[i])]
     if len(missing) < len(files):
         print(f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with these settings.")
     if missing:
-        _draw(options, files, source, missing, made, folder)
+        _draw(options, files, source, framing, missing, made, folder)
     made_of = make_sync(sync, [_drawn(folder, list(files), options.prior)])
     _write_trust(made_of, folder, list(files), steady=options.steady)
     return made_of
@@ -117,14 +119,48 @@ def _input(options: ViewsOptions) -> tuple[Path, str]:
     return path, name
 
 
-def _settings(options: ViewsOptions, files: list[Path], source: Orbit) -> list[dict[str, Any]]:
+def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> Framing | None:
+    """The crop of all frames that the prior sees; None where it sees them as they are."""
+    share = share_of(family, crop_size)
+    if share is None:
+        return None
+    first = _read(files[:1])
+    camera = squared(first, source)[1]
+
+    def masks() -> Iterator[UInt8[Tensor, "s s"]]:
+        for file in files:
+            frame = _read([file])
+            if frame.shape != first.shape:
+                _read([files[0], file])  # says so
+            yield squared(frame, source)[0][0, ..., 3]
+
+    framing = plan_framing(masks(), camera, share)
+    if framing is not None:
+        print(
+            f"{family} sees the object at {share:.2f} of the frame, as its authors crop it: cropped by "
+            f"{framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views are placed back."
+        )
+    return framing
+
+
+def _settings(options: ViewsOptions, files: list[Path], source: Orbit, framing: Framing | None) -> list[dict[str, Any]]:
     """What the views of every frame depend on; with the frames around it, since it may look at them."""
     sums = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
     asked = {"prior": options.prior, "seed": options.seed, "sampling": asdict(options.sampling), "input": asdict(source)}
     asked |= {} if options.veils else {"veils": False}
+    asked |= {"framing": _rounded(asdict(framing))} if framing is not None else {}
     return [
         {**asked, "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]]} for i in range(len(sums))
     ]
+
+
+def _rounded(values: Any) -> Any:
+    """Numbers as they are after a record was written and read again, on any machine."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, (tuple, list)):
+        return [_rounded(value) for value in values]
+    return round(values, 6)
 
 
 def _is_done(folder: Path, made: dict[str, Any]) -> bool:
@@ -143,6 +179,7 @@ def _draw(
     options: ViewsOptions,
     files: dict[int, Path],
     source: Orbit,
+    framing: Framing | None,
     missing: list[int],
     made: list[dict[str, Any]],
     folder: Path,
@@ -159,7 +196,10 @@ def _draw(
     with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:
         for wanted, seen in calls(missing, len(paths), context, options.batch):
             frames, camera = squared(_read([paths[i] for i in seen]), source)
+            if framing is not None:
+                frames, camera = framing.crop(frames), framing.seen
             views = prior.views(frames, camera, None, torch.Generator().manual_seed(options.seed))
+            views = framing.place(views) if framing is not None else views
             for i in wanted:
                 record = {
                     "made": made[i],

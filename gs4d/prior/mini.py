@@ -42,6 +42,7 @@ NOISES: dict[str, Any] = {
     "prediction_type": "sample",
     "timestep_spacing": "trailing",
 }
+LATENTS = 4096  # values of a picture of 256 pixels as the latent models judge it: the score weighs as much as theirs
 DOUBT = 0.1  # deviation between samples, of values in [-1, 1], at which trust in the plainer prior falls to 1 / e
 
 
@@ -247,6 +248,7 @@ class Mini:
                 wanted = self.told(frames[group[0]], source, some, rendered)
             conditions = Conditions(wanted, untold(wanted))
             loss = distill(self, latents[group][None], conditions, options, progress, generator)
+            loss = loss * (LATENTS / latents[0, 0].numel())
             total = total + len(group) / views * loss.to(total.device)
         return total
 
