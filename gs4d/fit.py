@@ -460,7 +460,9 @@ def fit(
                 saved = time.monotonic()
             if interrupted():
                 raise Interrupted
-    fitter.save(folder)
+        fitter.save(folder)
+        if interrupted():
+            raise Interrupted
     return fitter
 
 

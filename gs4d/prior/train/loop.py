@@ -296,7 +296,7 @@ def train(options: TrainOptions, course: Course) -> Path:
                 saved = time.monotonic()
             if interrupted():
                 raise Interrupted
-    trainer.save(folder)
+        trainer.save(folder)
     write_curves(folder)
     return folder
 
