@@ -31,7 +31,10 @@ EARLIER = "|".join(
         r"ply/\d{4,}\.ply",
         r"video/(input_view|turntable)\.mp4",
         r"(video/(train|eval)|eval_renders/{name})/[^/]+/\d+\.png",
-        *(rf"export/{f.target.replace('.', chr(92) + '.')}" + ("" if "." in f.target else f"/{FRAMES}") for f in FORMATS.values()),
+        *(
+            rf"export/{f.target.replace('.', chr(92) + '.')}" + ("" if "." in f.target else f"/{FRAMES}")
+            for f in FORMATS.values()
+        ),
     )
 )
 
