@@ -129,8 +129,9 @@ with one_writer(Path(sys.argv[1]), "busy"):
 
 def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path):
     process = child(LOCKING, str(tmp_path / LOCK))
-    with pytest.raises(UserError, match=rf"^toy is being written \(process {process.pid} on "), one_writer(
-        tmp_path / LOCK, "toy is being written"
+    with (
+        pytest.raises(UserError, match=rf"^toy is being written \(process {process.pid} on "),
+        one_writer(tmp_path / LOCK, "toy is being written"),
     ):
         pass
     process.kill()
@@ -350,13 +351,15 @@ def test_output_that_nobody_reads_ends_nothing(tmp_path: Path, shell: str):
     [
         ("os.mkdir('/proc/x/y')", "error: /proc/x/y: it does not exist; check the path"),
         ("raise OSError(28, 'No space left on device', '/mnt/a')", "error: /mnt/a: the disk is full; free some space"),
-        ("import tempfile; tempfile.tempdir = None; tempfile._candidate_tempdir_list = lambda: []; tempfile.mkdtemp()", "TMPDIR"),
+        (
+            "import tempfile; tempfile.tempdir = None; tempfile._candidate_tempdir_list = lambda: []; tempfile.mkdtemp()",
+            "TMPDIR",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(tmp_path: Path, body: str, sentence: str):
-    done = subprocess.run(
-        [sys.executable, "-c", GUARDED.format(body=body), str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    run = [sys.executable, "-c", GUARDED.format(body=body), str(tmp_path / "out")]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert sentence in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

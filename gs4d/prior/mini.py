@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten, syncdreamer_rig
 from ..errors import UserError
 from ..io.files import read_json, write_json
-from ..io.owned import adopt, atomic_folder
+from ..io.owned import atomic_folder
 from . import Trial, ViewPrior, Views, open_prior
 from .catalogue import licence_of
 from .models import find_model
@@ -62,14 +62,8 @@ def noises() -> Any:
     return DDIMScheduler(**NOISES)
 
 
-FILES = (  # of a folder of weights
-    r"model_index\.json|scheduler/scheduler_config\.json|transformer/(config\.json|diffusion_pytorch_model\.fp16\.safetensors)"
-)
-
-
 def save_folder(folder: Path, transformer: Any, base: str) -> None:
     """Writes diffusers' layout, weights as half floats; ``base`` is the name of the plainer prior."""
-    adopt(folder, FILES)
     with atomic_folder(folder) as part:
         half = type(transformer).from_config(transformer.config)
         half.load_state_dict(transformer.state_dict())
