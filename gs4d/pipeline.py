@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .io.locks import one_writer
 from .io.owned import claim
+from .machine import peak_memory_mb
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
 from .options import changes, to_record
@@ -241,12 +241,6 @@ def _rerender(
     for folder in ply:
         write_ply_sequence(folder, asset, options)
     return [*films, *train, *test, *ply]
-
-
-def peak_memory_mb() -> int:
-    """Most memory that this process has held so far, MB."""
-    kilo = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(kilo / 1e6 if sys.platform == "darwin" else kilo / 1e3)
 
 
 def versions() -> dict[str, str]:
