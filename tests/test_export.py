@@ -20,6 +20,7 @@ from gs4d.export.timing import around, moments
 from gs4d.io.checkpoint import write_checkpoint
 from gs4d.io.encode import write_animation, write_transparent_video
 from gs4d.io.gaussians import SEQUENCE, read_gaussians
+from gs4d.io.owned import LIST
 from gs4d.io.ply import read_ply
 from gs4d.io.video import read_frames, read_video
 from gs4d.motion import DeltaMotion
