@@ -11,9 +11,11 @@ import tyro
 
 from .checkpoint import is_run, read_asset
 from .errors import UserError
-from .export import FORMATS, ExportOptions, export
+from .export import FORMATS, ExportOptions, export, export_paths
+from .io.owned import claim
 from .native import set_threads
 from .options import parse
+from .run_folder import writing_into
 from .scene import YAxis
 
 ABOUT = "Writes a fitted run in the formats of --to: " + "; ".join(f"{name}: {f.about}" for name, f in FORMATS.items()) + "."
@@ -49,7 +51,9 @@ def deliver(options: DeliverOptions) -> list[Path]:
     asset = read_asset(options.model_path, options.y_axis)
     set_threads(0)
     name, place = place_of_results(options.model_path)
-    return export(asset, options.out or place("export"), name, options)
+    with writing_into(options.model_path, options.out):
+        claim(*export_paths(options.out or place("export"), name, options))
+        return export(asset, options.out or place("export"), name, options)
 
 
 def place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:

@@ -461,7 +461,9 @@ def fit(
                 saved = time.monotonic()
             if interrupted():
                 raise Interrupted
-    fitter.save(folder)
+        fitter.save(folder)
+        if interrupted():
+            raise Interrupted
     return fitter
 
 

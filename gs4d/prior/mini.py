@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten, syncdreamer_rig
 from ..errors import UserError
-from ..io.files import atomic_path, read_json, write_json
+from ..io.files import read_json, write_json
+from ..io.owned import atomic_folder
 from . import Trial, ViewPrior, Views, open_prior
 from .catalogue import licence_of
 from .models import find_model
@@ -64,8 +65,7 @@ def noises() -> Any:
 
 def save_folder(folder: Path, transformer: Any, base: str) -> None:
     """Writes diffusers' layout, weights as half floats; ``base`` is the name of the plainer prior."""
-    with atomic_path(folder) as part:
-        part.mkdir()
+    with atomic_folder(folder) as part:
         half = type(transformer).from_config(transformer.config)
         half.load_state_dict(transformer.state_dict())
         half.half().save_pretrained(part / "transformer", variant="fp16")
