@@ -28,7 +28,7 @@ class DeliverOptions(ExportOptions):
     model_path: Annotated[Path, tyro.conf.Positional] = Path("output/rose")
     """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
     y_axis: YAxis = "auto"
-    """Where y points in files; see render.py."""
+    """Where up is in files: y up, y down, or z; see render.py."""
     out: Path | None = None
     """Where files go; None: the run's folder export, or for files beside them: scene.spz gets scene_export."""
 

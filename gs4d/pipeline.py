@@ -181,7 +181,8 @@ class RenderOptions(ExportOptions):
     model_path: Path = Path("output/rose")
     """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
     y_axis: YAxis = "auto"
-    """Where y points in files; auto takes it to point down, as viewers do, but for PLY files of gs4d. A run knows it."""
+    """Where up is in files: y up, y down, or z. auto goes by what a file says, and else takes y to point down, as viewers do.
+    A run knows it."""
     out: Path | None = None
     """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval. For files they go
     beside them: scene.spz gets scene_video."""

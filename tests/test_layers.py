@@ -20,7 +20,7 @@ LAYERS = [
     {"gaussians", "camera"},
     {"clip"},
     {"render", "motion", "io"},
-    {"synth", "mesh", "options"},
+    {"synth", "mesh", "options", "splats"},
     {"asset", "hull", "losses", "densify", "metrics"},
     {"prior"},
     {"scene"},

@@ -158,7 +158,7 @@ def read_layout(folder: Path) -> Layout:
         layout = Layout(int(record["size"]), int(record["frames"]), float(record["elevation"]))
         if record["format"] == FORMAT and 1 <= layout.size <= 2048 and 1 <= layout.frames <= 1000:
             return layout
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass
     raise UserError(f"{path} describes no dataset of format {FORMAT}; make the dataset again in another folder")
 

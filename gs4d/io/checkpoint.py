@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .files import atomic_path, read_json, write_json
+from .foreign import foreign
 from .gaussians import LEVELS, levels_of
 
 FORMAT = 1
@@ -106,13 +107,11 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_tensors(folder: Path, record: dict[str, Any]) -> dict[str, Tensor]:
-    path = folder / Path(str(record["tensors"])).name
-    try:
-        if not path.is_file() or _sha256(path) != record["sha256"]:
+    path = folder / Path(str(record.get("tensors"))).name
+    with foreign(f"checkpoint tensors {path}", "safetensors", "train again without --resume"):
+        if not path.is_file() or _sha256(path) != record.get("sha256"):
             raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"checkpoint tensors {path} cannot be read ({error}); train again without --resume") from error
 
 
 def _sha256(path: Path) -> str:

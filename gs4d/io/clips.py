@@ -334,7 +334,7 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
         entries = cameras["eval"]
         places = {v: entries[v] for v in (entries if views is None else views)}
         rows = {v: {"azimuth": e["azimuth_deg"], "elevation": e["elevation_deg"], **common} for v, e in places.items()}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, IndexError) as error:
         raise UserError(
             f"camera file {path} does not place every eval view ({error}); README.md shows what it holds"
         ) from error

@@ -11,6 +11,7 @@ from ..gaussians import Gaussians
 from .deltas import DeltaMotion, Heads, apply_deltas
 from .hexplane import HexPlane, HexPlaneOptions
 from .lowrank import Bounds, LowRank, factor
+from .moments import Moments
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
 
@@ -22,6 +23,7 @@ __all__ = [
     "HexPlane",
     "HexPlaneOptions",
     "LowRank",
+    "Moments",
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
