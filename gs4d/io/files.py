@@ -56,7 +56,7 @@ def read_json(path: Path, what: str, max_bytes: int = 16 << 20) -> Any:
     try:
         if path.stat().st_size > max_bytes:
             raise UserError(f"{what} {path} is larger than {max_bytes >> 20} MB, which is not what it should be")
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())  # UTF-8 or UTF-16, with a byte order mark or without
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
