@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -38,7 +39,7 @@ class Series:
     def jump(self, first: int, last: int) -> str | None:
         """A warning where the numbers of the files ``first`` to ``last`` (positions, included) do not rise evenly."""
         files, numbers = self.files[first : last + 1], self.numbers[first : last + 1]
-        gaps = [b - a for a, b in zip(numbers, numbers[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(numbers)]
         step = median(gaps) if len(gaps) > 1 else 0
         if not (jumps := [i for i, gap in enumerate(gaps) if gap > JUMP * step > 0]):
             return None

@@ -149,8 +149,9 @@ def _read_rig_file(path: Path) -> dict[str, Any]:
     first = next(iter(rig if isinstance(rig, list) else _list_of_frames(rig)), None)
     if isinstance(first, dict) and first.keys() & {"transform_matrix", "file_path", "img_name"}:
         raise UserError(
-            f"rig file {path} is the list of one camera per picture that NeRF and Gaussian splatting tools write (transforms.json, "
-            "cameras.json), not a rig of cameras that each see every frame; write azimuth, elevation, radius and fov of each view"
+            f"rig file {path} is a list with one camera per picture, as NeRF and Gaussian splatting tools write it "
+            "(transforms.json, cameras.json), not a rig of cameras that each see every frame; write azimuth, elevation, "
+            "radius and fov of each view"
         )
     if not isinstance(rig, dict):
         raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
@@ -272,9 +273,9 @@ def rig_record(views: Sequence[View], *, input_view: View = View(), source: str 
 def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader) -> list[Track]:
     found: dict[tuple[int, int], Path] = {}
     for path in list_folder(folder):
-        if match := re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name, re.IGNORECASE):
-            if (other := found.setdefault((int(match[1]), int(match[2])), path)) != path:
-                raise UserError(f"{other} and {path.name} are the same view of the same frame; remove one of them")
+        match = re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name, re.IGNORECASE)
+        if match and (other := found.setdefault((int(match[1]), int(match[2])), path)) != path:
+            raise UserError(f"{other} and {path.name} are the same view of the same frame; remove one of them")
     if surplus := sorted({t for t, _ in found} - set(numbers)):
         raise UserError(
             f"{folder} has side views of frame {surplus[0]}, which the input video lacks; add that frame or remove them"
