@@ -13,7 +13,7 @@ from .gaussians import FIELD_NDIM, Gaussians
 from .io.checkpoint import INDEX, read_checkpoint
 from .io.gaussians import SUFFIXES, frame_files
 from .io.sog import META
-from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions, Vanishing
 from .scene import YAxis, read_animated, read_scene
 
 GLTF_SUFFIXES = (".glb", ".gltf")
@@ -67,8 +67,11 @@ def _read_run(folder: Path) -> Asset:
         motion = build_motion(record["motion"], gaussians.count)
         state = {k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")}
         motion.load_state_dict(state)
+        frames, hidden = record["motion"]["frames"], set(record.get("hidden", []))
+        motion.requires_grad_(False)
+        shown = Vanishing(motion, tuple(frame in hidden for frame in range(frames))) if hidden else motion
         orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
         paths = {name: tuple(Orbit(**orbit) for orbit in path) for name, path in record.get("paths", {}).items()}
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
-    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits, paths)
+    return Asset(gaussians, shown, frames, orbits, paths)

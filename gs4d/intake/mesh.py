@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -155,9 +155,13 @@ def make_clip(options: MeshOptions) -> list[Path]:
             "placement": mesh.placement.tolist(),
             "warnings": warnings,
             "files": {outputs.paths[key].name: _sizes(path) for key, path in part.items() if key in _Outputs.CLIP},
+            "replaced": outputs.there(),  # of which a kill between the renames may leave some
         })  # fmt: skip
-    for key in stale - set(part):  # made by an earlier run under this name: it shows other frames
-        _remove(outputs.paths[key])
+        # The input video goes first and comes last: no kill leaves pictures of two runs that pass for one clip.
+        if os.path.lexists(outputs.paths["pose0"]):
+            os.replace(outputs.paths["pose0"], part["pose0"].parent / "old")
+        for key in stale - set(part):  # made by an earlier run under this name: it shows other frames
+            _remove(outputs.paths[key])
     for warning in warnings:
         print(f"warning: {warning}")
     return [outputs.paths["sheet"], outputs.paths["video"]]
@@ -188,20 +192,32 @@ class _Outputs:
         Raises:
             UserError: one is there that this command did not make, or that was changed since, and is not to be replaced.
         """
-        made, ours = {}, set()
-        if self.paths["record"].exists():
-            record = read_json(self.paths["record"], "record")
-            made = record.get("files", {}) if isinstance(record, dict) else {}
+        made, ours = [], set()
+        record = read_json(self.paths["record"], "record") if os.path.exists(self.paths["record"]) else {}
+        if isinstance(record, dict):
+            made = [names for names in (record.get("files"), record.get("replaced")) if isinstance(names, dict)]
+            source = Path(str(record.get("source", options.path)))
+            if not (options.name or options.overwrite or source.absolute() == Path(str(options.path)).absolute()):
+                raise UserError(
+                    f"{self.paths['pose0']} was made of {source}; give this one another name with --name, or replace it with "
+                    "--overwrite"
+                )
         for key in self.CLIP:
             path = self.paths[key]
             if not os.path.lexists(path):
                 continue
-            if path.name in made and made[path.name] == _sizes(path):
+            known = [names[path.name] for names in made if path.name in names]
+            if _sizes(path) in known:
                 ours.add(key)
             elif not options.overwrite and not (key == "rig" and options.rig and path.samefile(options.rig)):
-                what = "was changed after it was made" if path.name in made else "exists and was not made by this command"
+                what = "was changed after it was made" if known else "exists and was not made by this command"
                 raise UserError(f"{path} {what}; choose another --name, or replace it with --overwrite")
         return ours
+
+    def there(self) -> dict[str, Any]:
+        """Sizes of what carries the name of the clip now."""
+        paths = [self.paths[key] for key in self.CLIP if os.path.lexists(self.paths[key])]
+        return {path.name: _sizes(path) for path in paths}
 
     def wanted(self, options: MeshOptions, rig: _Rig) -> dict[str, Path]:
         """What is to be made, the input video first."""
@@ -226,7 +242,8 @@ def _sizes(path: Path) -> dict[str, int] | int:
     """Of the files in a folder, or of the file."""
     if not path.is_dir():
         return path.stat().st_size
-    return {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()}
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    return {p.relative_to(path).as_posix(): p.stat().st_size for p in files}
 
 
 def _times(mesh: AnimatedMesh, options: MeshOptions) -> list[float]:

@@ -272,7 +272,7 @@ def rig_record(views: Sequence[View], *, input_view: View = View(), source: str 
 
 def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader) -> list[Track]:
     found: dict[tuple[int, int], Path] = {}
-    for path in list_folder(folder):
+    for path in list_folder(folder) if os.path.isdir(folder) else ():
         match = re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name, re.IGNORECASE)
         if match and (other := found.setdefault((int(match[1]), int(match[2])), path)) != path:
             raise UserError(f"{other} and {path.name} are the same view of the same frame; remove one of them")

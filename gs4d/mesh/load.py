@@ -25,7 +25,6 @@ MAX_VERTICES = 20_000_000  # counted again for every morph target
 FIT_POSES = 16  # one loop, as the clips of this field have it
 PATHS = {"translation": 3, "rotation": 4, "scale": 3}
 TRIANGLES, STRIP, FAN = 4, 5, 6
-CARELESS = 0.1  # by which the skin weights of a vertex may miss a sum of 1 without a word
 DRACO = "KHR_draco_mesh_compression"
 
 
@@ -47,22 +46,24 @@ def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") ->
         motions = loader.motions(len(tree.nodes))
         chosen = motions if clip is None else {clip: loader.named(clip, motions)}
         best = None
-        for scene in loader.scenes():
+        scenes = loader.scenes()
+        for scene in scenes:
             parts = tuple(loader.parts(tree, scene))
             if not any(len(part.faces) for part in parts):
                 continue
             still = AnimatedMesh(parts, tree, tuple(motions), None, 0.0)
             mesh = _moving(loader, still, chosen, any_will_do=clip is not None)
-            if best is None or (mesh.clip is not None and best[1].clip is None):
+            moves = mesh.clip is not None and (clip is None or len(scenes) == 1 or mesh.moves())
+            if best is None or moves:
                 best = scene, mesh
-            if mesh.clip is not None:
+            if moves:
                 break
         if best is None:
             raise loader.file.error("shows no triangles; export a model that has a mesh in its scene")
         scene, mesh = best
-        if scene != loader.scenes()[0]:
+        if scene != scenes[0]:
             why = "moves" if mesh.clip is not None else "shows anything"
-            loader.warn(f"scene {scene} is drawn, since scene {loader.scenes()[0]}, which the file names first, never {why}")
+            loader.warn(f"scene {scene} is drawn, because scene {scenes[0]}, which the file names as the first, never {why}")
         mesh = replace(mesh, warnings=tuple(loader.warnings))
         return mesh.fitted([k / FIT_POSES for k in range(FIT_POSES)] if mesh.duration else [0.0], up=up)
 
@@ -172,20 +173,25 @@ class _Loader:
     # --- animation ---------------------------------------------------------------------------------------------------
 
     def motions(self, nodes: int) -> dict[str, list[int]]:
-        """Name -> the animations that are played together, which move no node in common.
+        """Name -> the animations that are played together, because they move no node in common.
 
-        Those without a name are called clip_0, clip_1, ... by their place.
+        Animations that share nodes, directly or through others, are alternatives; of every such family the first ones are
+        played together, then the second ones, and so on. A family of one takes part in all.
         """
-        names, moved = self.names(), [self._moved(index, nodes) for index in range(len(self.names()))]
+        names, moved = self.names(), self._moved(nodes)
+        families: list[tuple[list[int], set[int]]] = []
+        for index in range(len(names)):
+            near = [family for family in families if family[1] & moved[index]]
+            families = [family for family in families if family not in near]
+            members = sorted([index, *(i for family in near for i in family[0])])
+            families.append((members, moved[index].union(*(family[1] for family in near))))
+        families = sorted((members, reach) for members, reach in families if reach)
         found: dict[str, list[int]] = {}
-        left = list(range(len(names)))
-        while left:
-            together, taken = [], set()
-            for index in left:
-                if not together or (moved[index] and not moved[index] & taken):
-                    together.append(index)
-                    taken |= moved[index]
-            left = [index for index in left if index not in together]
+        for turn in range(max((len(members) for members, _ in families), default=0)):
+            each = [
+                members[turn] if turn < len(members) else members[0] if len(members) == 1 else None for members, _ in families
+            ]
+            together = [index for index in each if index is not None]
             label = " + ".join(names[i] for i in together[:3]) + (f" + {len(together) - 3} more" if together[3:] else "")
             found.setdefault(label, together)
         return found
@@ -205,12 +211,15 @@ class _Loader:
         there = f"there are: {', '.join(known)}" if known else "it has no animation at all, leave out --clip"
         raise UserError(f"no clip named '{clip}' in {self.file.path}{nearest(clip, known)}; {there}")
 
-    def _moved(self, index: int, nodes: int) -> set[int]:
-        """The nodes that an animation changes."""
-        animation = self.file.item("animations", index, "animation")
-        channels = self.file.objects(animation.channels, f"channels of animation {index}")
-        targets = [channel.target for channel in channels if channel.target is not None and channel.target.node is not None]
-        return {self.file.integer(target.node, f"a target of animation {index}", 0, nodes - 1) for target in targets}
+    def _moved(self, nodes: int) -> list[set[int]]:
+        """The nodes that each animation names, by the JSON as it came: pygltflib is slow where there are many clips."""
+        found = []
+        for index, animation in enumerate(self.file.items("animations")):
+            channels = animation.get("channels") if isinstance(animation, dict) else None
+            targets = [channel.get("target") for channel in channels or () if isinstance(channel, dict)]
+            named = [target.get("node") for target in targets if isinstance(target, dict) and target.get("node") is not None]
+            found.append({self.file.integer(node, f"a target of animation {index}", 0, nodes - 1) for node in named})
+        return found
 
     def played(self, tree: NodeTree, indices: list[int]) -> NodeTree:
         """The tree, moved by some animations together."""
@@ -410,12 +419,9 @@ class _Loader:
         lost = ~np.isfinite(weights).all(1) | ~(total[:, 0] > 1e-8)
         if lost.any():
             self.warn(
-                f"{np.count_nonzero(lost)} of {len(lost)} vertices of {where} have skin weights that are zero or no numbers, and "
-                "hang on their first joint"
+                f"{np.count_nonzero(lost)} of {len(lost)} vertices of {where} have skin weights that are zero or no numbers, "
+                "and hang on their first joint"
             )
-        elif bool((abs(total - 1) > CARELESS).any()):
-            odd = np.count_nonzero(abs(total - 1) > CARELESS)
-            self.warn(f"the skin weights of {odd} of {len(lost)} vertices of {where} do not sum to 1 and were scaled to that")
         weights = np.where(lost[:, None], np.eye(1, weights.shape[1], dtype=np.float32), np.maximum(weights, 0))
         joints = np.where(weights > 0, np.concatenate(columns, 1), 0)  # unused places hold anything
         if int(joints.max()) >= len(skin.joints):

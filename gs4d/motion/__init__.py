@@ -13,6 +13,7 @@ from .hexplane import HexPlane, HexPlaneOptions
 from .lowrank import Bounds, LowRank, factor
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
+from .vanishing import Vanishing
 
 __all__ = [
     "Bounds",
@@ -25,6 +26,7 @@ __all__ = [
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
+    "Vanishing",
     "apply_deltas",
     "factor",
 ]
