@@ -99,7 +99,7 @@ def _once_each(files: list[Path]) -> tuple[list[Path], list[str]]:
     if double is None:
         return files, []
     whole = [suffix for suffix in PICTURES if all(suffix in twins for twins in frames.values())]
-    a, b = list(double.values())[:2]
+    a, b = sorted(double.values(), key=lambda path: PICTURES.index(path.suffix.lower()))[:2]
     if not whole:
         raise UserError(f"{a} and {b.name} are the same frame; remove one of them")
     others = sorted({suffix for twins in frames.values() for suffix in twins} - {whole[0]})
