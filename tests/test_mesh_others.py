@@ -163,7 +163,7 @@ def test_hidden_nodes_repeated_meshes_and_pointers(tmp_path: Path):
     hidden = b.node(mesh=b.mesh(QUAD, QUAD_FACES), extensions={"KHR_node_visibility": {"visible": False}})
     b.node(parent=hidden, mesh=b.mesh(QUAD, QUAD_FACES))
     mesh = load(b, tmp_path)
-    assert len(mesh.at(0.0).vertices) == 12
+    assert len(mesh.at(0.0).vertices) == 18
     assert np.ptp(mesh.at(0.0).vertices, axis=0)[1] > 3 * np.ptp(mesh.at(0.0).vertices, axis=0)[0] - 1e-6
     document = json.loads(edited(sliding_quad(), tmp_path).read_text())
     target = {"path": "pointer", "extensions": {"KHR_animation_pointer": {"pointer": "/materials/0/alphaCutoff"}}}
