@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+RESERVED = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))})  # Windows
+
 
 class UserError(ValueError):
     """Bad input or a bad setting: one sentence that says what, where, and what to do. Commands print it and exit with 2."""
@@ -66,7 +68,9 @@ def require_folder_name(option: str, name: str) -> None:
     Raises:
         UserError: it cannot; ``option`` says where it was given.
     """
-    if not 0 < len(name) <= 100 or not name.isprintable() or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
+    ends = name.startswith(".") or name != name.strip(" ") or name.endswith(".")
+    long = len(name) > 100 or len(name.encode(errors="replace")) > 200  # bytes: 255 with what is appended
+    if not name or long or ends or not name.isprintable() or set(name) & set('/\\:*?"<>|') or name.upper() in RESERVED:
         raise UserError(f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,6 +28,7 @@ from ..clip import Orbit, premultiply
 from ..errors import UserError, require_folder_name, require_ranges
 from ..io.clips import TRUST, View, frame_numbers, read_input
 from ..io.files import atomic_path, read_json, write_json
+from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.weights import read_weights
 from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
@@ -99,9 +102,11 @@ def make_views(options: ViewsOptions) -> Path:
         print(f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with these settings.")
     if missing:
         _draw(options, files, source, framing, missing, made, folder)
-    made_of = make_sync(sync, [_drawn(folder, list(files), options.prior)])
-    _write_trust(made_of, folder, list(files), steady=options.steady)
-    return made_of
+    return make_sync(
+        sync,
+        [_drawn(folder, list(files), options.prior)],
+        lambda made: _write_trust(made, folder, list(files), steady=options.steady),
+    )
 
 
 def _input(options: ViewsOptions) -> tuple[Path, str]:
@@ -114,7 +119,7 @@ def _input(options: ViewsOptions) -> tuple[Path, str]:
         wanted = f"{options.name or 'NAME'}{POSE0}"
         raise UserError(f"--path is {path}, wanted a folder named {wanted}; make it with preprocess/frames.py")
     require_folder_name("--name", name)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"{path} is no folder; make the input view with preprocess/frames.py")
     return path, name
 
@@ -145,7 +150,10 @@ def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> F
 
 def _settings(options: ViewsOptions, files: list[Path], source: Orbit, framing: Framing | None) -> list[dict[str, Any]]:
     """What the views of every frame depend on; with the frames around it, since it may look at them."""
-    sums = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
+    sums = []
+    for path in files:
+        with foreign(path, "picture"):
+            sums.append(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
     asked = {"prior": options.prior, "seed": options.seed, "sampling": asdict(options.sampling), "input": asdict(source)}
     asked |= {} if options.veils else {"veils": False}
     asked |= {"framing": _rounded(asdict(framing))} if framing is not None else {}
@@ -254,9 +262,16 @@ def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> No
             Image.fromarray(image).save(part / f"{v}.png", compress_level=4)
         trust = views.trust[:, frame].float()
         small = F.adaptive_avg_pool2d(trust[:, None], TRUST_SIDE)[:, 0].round().to(torch.uint8)
-        save_file({"trust": small}, part / TRUST)
+        _save_trust(small, part / TRUST)
         means = trust.mean((1, 2)) / 255
         write_json(part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]})
+
+
+def _save_trust(trust: UInt8[Tensor, "..."], path: Path) -> None:
+    try:
+        save_file({"trust": trust}, path)
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(str(error)) from error
 
 
 def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
@@ -267,8 +282,7 @@ def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -
             files = [sync / f"{number}_0_{v}_rgba.png" for number in numbers]
             small = [resize_rgba(read_image(file, need_alpha=True), TRUST_SIDE, TRUST_SIDE).copy() for file in files]
             trust[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
-    with atomic_path(sync / TRUST) as part:
-        save_file({"trust": trust.round().to(torch.uint8)}, part)
+    _save_trust(trust.round().to(torch.uint8), sync / TRUST)
 
 
 def steadiness(film: Float[Tensor, "t h w 4"]) -> Float[Tensor, "t h w"]:

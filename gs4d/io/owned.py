@@ -35,9 +35,7 @@ def made_in(folder: Path) -> set[str]:
     record = read_json(path, "list of files", LIST_BYTES)
     names = record.get("files") if isinstance(record, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_below(name) for name in names):
-        raise UserError(
-            f"{path} is no list of what gs4d made here; restore it, or move what you want to keep and delete it"
-        )
+        raise UserError(f"{path} is no list of what gs4d made here; restore it, or move what you want to keep and delete it")
     return set(names)
 
 
