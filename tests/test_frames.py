@@ -411,7 +411,7 @@ def saved(path: Path, image: np.ndarray) -> Path:
 
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "absent.mp4": (lambda p: p, "does not exist"),
-    "empty.mp4": (lambda p: written(p, b""), "cannot be decoded as a video"),
+    "empty.mp4": (lambda p: written(p, b""), "cannot be read as a video"),
     "cut.mp4": (lambda p: cut_short(SOURCES["white.mp4"](p)), "damaged or cut short"),
     "cut.gif": (lambda p: cut_short(SOURCES["alpha.gif"](p)), "cut short: frames are there up to .* --end"),
     "cut.webm": (lambda p: cut_short(encode(p, things(40), "libvpx-vp9", "yuva420p")), "cut short: frames are there up to"),
@@ -426,7 +426,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "text.png": (lambda p: written(p, b"hello"), "cannot be read as a picture"),
     "huge.png": (lambda p: written(p, png_of(20000, 20000)), "more than 64 million pixels"),
     "large.png": (lambda p: written(p, png_of(9000, 9000)), "is 9000x9000 pixels"),
-    "list.mp4": (lambda p: written(p, b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n"), "cannot be decoded as a video"),
+    "list.mp4": (lambda p: written(p, b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n"), "cannot be read as a video"),
     "clear.png": (lambda p: saved(p, np.zeros((20, 20, 4), np.uint8)), "shows no object"),
     "blank.png": (lambda p: saved(p, np.full((20, 20, 3), 255, np.uint8)), "shows no object"),
     "room.mp4": (lambda p: encode(p, [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in (0, 1)]),

@@ -64,7 +64,7 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
 
     Args:
         path: the file, as the sentence calls it.
-        kind: what it should be ("glTF", "PLY").
+        kind: what it should be ("glTF", "PLY", "a picture").
         advice: what to do about it.
 
     Raises:
@@ -81,4 +81,4 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
         raise UserError(f"{path} takes more memory than there is; {advice}") from error
     except Exception as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is not an intact {kind} file ({why}); {advice}") from error
+        raise UserError(f"{path} is not an intact {kind.removeprefix('a ')} file ({why}); {advice}") from error
