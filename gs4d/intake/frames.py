@@ -48,7 +48,11 @@ class FramesOptions:
     end: float | None = None
     """Seconds into the video to end at (in a folder: position of the last picture); None: its end."""
     mask: Path | None = None
-    """Folder of masks made elsewhere, white on the object: one per picture of the source, or one per frame taken."""
+    """Masks made elsewhere, one per frame of the source or per frame taken: a folder, a video, or a .npy or .npz file; labels,
+    black and white, or soft."""
+    mask_label: str = ""
+    """What of --mask is the object: the number of a label (or several, 1,3), the name of an object's folder, or matte or
+    inverted, which take brightness as it is or turned round; empty: decided by content, and said."""
     matting: Path | None = None
     """Local matting model: an .onnx file as rembg uses them, or the folder of a SAM 2 checkpoint."""
     point: tuple[float, float] | None = None
@@ -100,7 +104,7 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
         print(shots.said[0].upper() + shots.said[1:] + ".")
 
         # 2. The masks, frame by frame and then over time.
-        choice = MaskChoice(options.mask, options.matting, options.point)
+        choice = MaskChoice(options.mask, options.mask_label, options.matting, options.point)
         cut = cut_out(shots, choice, Path(holder), str(options.path))
         facts, points = steady_masks(cut, largest_only=options.objects == "largest")
         print(f"Cut out by {cut.said}.")
