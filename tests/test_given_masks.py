@@ -203,7 +203,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "empty": (lambda p: pictures(p, lambda t: np.zeros((HEIGHT, WIDTH), np.uint8)), "no mask covers a pixel"),
     "named folders": (
-        lambda p: (pictures(p / "cat", labels), pictures(p / "dog", labels))[0].parent, "holds folders .cat, dog.; give one of"),
+        lambda p: (pictures(p / "cat", labels), pictures(p / "dog", labels))[0].parent, "holds folders .cat, dog.; give one"),
     "palettes differ": (
         lambda p: pictures(p, lambda t: palette(labels(t), [0, 0, 0, 60 * t + 9, 0, 0, 0, 128, 0])), "another colour than"),
     "series": (

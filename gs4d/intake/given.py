@@ -437,7 +437,7 @@ def _array_series(where: str, arrays: list[np.ndarray]) -> _Series:
     real = any(a.dtype.kind == "f" for a in arrays)
     if any(a.ndim != 2 for a in arrays) or not (low >= 0 and high <= 65535):
         raise UserError(
-            f"{where} holds numbers from {low:g} to {high:g}; a mask has 0 to 1, or labels from 0 up; of logits save what is > 0"
+            f"{where} holds numbers from {low:g} to {high:g}; a mask has 0 to 1, or labels; of logits save what is > 0"
         )
     soft = real and high <= 1
     if real and not soft and any((a != np.round(a)).any() for a in arrays):

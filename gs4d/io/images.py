@@ -68,8 +68,8 @@ def _scale_transparency(picture: Image.Image) -> None:
     if picture.format != "PNG" or not tile or not isinstance(key, (int, tuple)):
         return
     rawmode = str(tile[0][3])
-    if rawmode in ("1", "L;2", "L;4"):
-        picture.info["transparency"] = key * {"1": 255, "L;2": 85, "L;4": 17}[rawmode]
+    if rawmode in ("L;2", "L;4") and isinstance(key, int):
+        picture.info["transparency"] = key * {"L;2": 85, "L;4": 17}[rawmode]
     elif rawmode == "RGB;16B" and isinstance(key, tuple):
         picture.info["transparency"] = tuple(level >> 8 for level in key)
 

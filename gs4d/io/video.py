@@ -221,6 +221,8 @@ def _index(path: Path, size: int, changed: int) -> _Index:
         shown = sorted(t for t in ticks if t is not None and start is not None and t >= start)
     else:
         shown = list(_decoded_ticks(path, number))
+    if not shown:
+        raise UserError(f"{path} holds no picture that is shown; it is cut short or empty: copy or export it again")
     if None in shown or any(b <= a for a, b in pairwise(cast(list[int], shown))):
         notes.append(f"{path.name} does not say when its frames are shown; {rate:g} per second are assumed")
         times = [i / rate for i in range(len(shown))]
