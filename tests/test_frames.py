@@ -452,6 +452,7 @@ def test_bad_sources_get_one_sentence_and_nothing_is_written(tmp_path: Path, nam
         ({"fps": float("nan")}, "frames.fps is nan"),
         ({"fps": 5.0}, "have no times, so --fps means nothing"),
         ({"mask": Path("nowhere")}, "--mask nowhere does not exist"),
+        ({"mask_label": "2"}, "there is no --mask"),
         ({"matting": Path("nowhere.onnx")}, "--matting nowhere.onnx does not exist"),
         ({"path": None}, "--path is missing"),
     ],

@@ -76,6 +76,10 @@ class FramesOptions:
                 require_ranges(
                     "frames", self, **{option: {"frames": (1, MAX_FRAMES), "fps": (0.01, 1000.0), "end": (0.0, 1e6)}[option]}
                 )
+        if self.mask_label and self.mask is None:
+            raise UserError(
+                f"--mask_label {self.mask_label} says what of --mask is the object, and there is no --mask; give it"
+            )
         if self.point is not None:
             require_ranges("frames", self, point=(0.0, 1.0))
 

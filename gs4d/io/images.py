@@ -47,7 +47,7 @@ def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image
     if isinstance(source, Path):
         require_plain_file(source)
     with foreign(str(path), "a picture", "replace it with an intact file"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")  # Pillow's doubts about metadata, and its own limit of pixels
         Image.init()
         known = [kind for kind in FORMATS if kind in Image.OPEN]  # older versions of Pillow lack AVIF
         try:

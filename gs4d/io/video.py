@@ -203,6 +203,10 @@ def _index(path: Path, size: int, changed: int) -> _Index:
         if first is None:
             raise UserError(f"{path} holds no picture that can be read; it is cut short or empty: copy or export it again")
         notes += _notes(path, first)
+        if stream.codec_context.name == "hevc" and not _has_alpha(first) and has_layers(stream.codec_context.extradata or b""):
+            notes.append(
+                f"{path.name} has a second layer (alpha or another view) that is not decoded; export it as ProRes 4444"
+            )
         start = first.pts
         interlaced = first.interlaced_frame
     with _opened(path) as container:
@@ -377,7 +381,7 @@ def _shown(frame: VideoFrame, stream: VideoStream, turn: tuple[int, ...] | None)
     source = Colorspace.ITU709 if frame.colorspace == UNSPECIFIED and frame.height >= 720 else None
     shape = stream.sample_aspect_ratio or Fraction(1)
     width = round(frame.width * shape) if 0.25 <= shape <= 4 else frame.width
-    alpha = any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8"
+    alpha = _has_alpha(frame)
     out = frame.reformat(
         width, frame.height, "rgba" if alpha else "rgb24", source, interpolation="BICUBIC", dst_color_range=ColorRange.JPEG
     )
@@ -385,6 +389,24 @@ def _shown(frame: VideoFrame, stream: VideoStream, turn: tuple[int, ...] | None)
     if not alpha:
         image = np.concatenate([image, np.full_like(image[..., :1], 255)], -1)
     return np.ascontiguousarray(image)
+
+
+def _has_alpha(frame: VideoFrame) -> bool:
+    return any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8"
+
+
+def has_layers(header: bytes) -> bool:
+    """Whether the parameter sets of an HEVC stream in mp4 (hvcC, ISO/IEC 14496-15) name a layer above the base, as alpha is."""
+    at = 23
+    for _ in range(header[22] if len(header) > at and header[0] == 1 else 0):
+        units = int.from_bytes(header[at + 1 : at + 3], "big")
+        at += 3
+        for _ in range(units):
+            unit = header[at + 2 : at + 4]  # forbidden bit, type (6), layer (6), temporal id (3)
+            if len(unit) == 2 and (unit[0] & 1) << 5 | unit[1] >> 3:
+                return True
+            at += 2 + int.from_bytes(header[at : at + 2], "big")
+    return False
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
