@@ -201,6 +201,30 @@ def test_a_late_first_time_is_no_missing_end(tmp_path: Path):
     assert info.duration == pytest.approx(0.8, abs=0.01)
 
 
+def test_damage_inside_is_said(tmp_path: Path):
+    path = encode(tmp_path / "a.mp4", 20, options={"x264-params": "bframes=0:keyint=5:scenecut=0"})
+    notes: list[str] = []
+    assert len(list(read_frames(path, notes=notes))) == 20
+    assert notes == []
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mdat") + 1500
+    data[at : at + 200] = np.random.default_rng(1).integers(0, 255, 200, dtype=np.uint8).tobytes()
+    path.write_bytes(data)
+    assert len(list(read_frames(path, notes=notes))) == 20
+    assert "is damaged" in notes[0]
+
+
+def test_a_clip_cut_before_a_key_frame_begins_where_it_can_be_decoded(tmp_path: Path):
+    path = encode(tmp_path / "a.ts", 18, options={"x264-params": "bframes=2:keyint=8:scenecut=0"})
+    data = path.read_bytes()
+    path.write_bytes(data[188 * 8 :])  # the first picture is gone, and with it all up to the next key frame
+    info = video_info(path)
+    places = [place(f) for f in read_frames(path)]
+    assert info.complete
+    assert places == list(range(18 - len(places), 18))
+    assert 0 < len(places) < 18
+
+
 def test_guessed_times_are_said(tmp_path: Path):
     path = encode(tmp_path / "a.h264")
     assert "25 per second are assumed" in video_info(path).notes[0]

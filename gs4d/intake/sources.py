@@ -155,13 +155,13 @@ def _open_video(path: Path, pick: Pick, scratch: Path) -> Shots:
         )
     numbers = pick_frames(info, pick, str(path))
     files = []
-    frames = read_frames(path, numbers)
+    warnings = [*info.notes]
+    frames = read_frames(path, numbers, warnings)
     for frame in tqdm(frames, desc="reading", unit="frame", total=len(numbers), leave=False):
         files.append(scratch / f"{len(files)}.png")
         Image.fromarray(frame).save(files[-1], compress_level=1)
     times = tuple(round(info.times[n], 4) for n in numbers)
     span = times[-1] - times[0]
-    warnings = [*info.notes]
     if repeated := len(numbers) - len(set(numbers)):
         warnings.append(
             f"{repeated} of {len(numbers)} frames repeat the one before: the source shows fewer pictures per second"

@@ -99,12 +99,15 @@ def video_info(path: Path) -> VideoInfo:
     return _index_of(path).info
 
 
-def read_frames(path: Path, wanted: Sequence[int] | None = None) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
+def read_frames(
+    path: Path, wanted: Sequence[int] | None = None, notes: list[str] | None = None
+) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     """Yields frames of a video or of an animated picture as RGBA with straight alpha, upright, with square pixels.
 
     Args:
         path: the file.
         wanted: rising numbers of frames, counted as ``video_info(path).times``; None: all. One frame is held at a time.
+        notes: gets a sentence, after the last frame, if some could not be decoded and others stand for them.
 
     Raises:
         UserError: the file is absent, cannot be decoded up to the last frame wanted, or changes its size between them.
@@ -113,7 +116,8 @@ def read_frames(path: Path, wanted: Sequence[int] | None = None) -> Iterator[UIn
     info = video_info(path)
     numbers = list(range(len(info.times)) if wanted is None else wanted)
     size = None
-    for number, frame in zip(numbers, (read_animation if moving else _read_video)(path, numbers), strict=True):
+    frames = read_animation(path, numbers) if moving else _read_video(path, numbers, [] if notes is None else notes)
+    for number, frame in zip(numbers, frames, strict=True):
         size = size or frame.shape
         if frame.shape != size:
             raise UserError(
@@ -142,11 +146,12 @@ def is_still(path: Path) -> bool:
         return False
 
 
-def _read_video(path: Path, numbers: Sequence[int]) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
+def _read_video(path: Path, numbers: Sequence[int], notes: list[str]) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     index, at = _index_of(path), 0
+    failed: list[int | None] = []
     with _opened(path) as container:
         stream = container.streams.video[index.stream]
-        for count, frame in enumerate(_deinterlaced(_decoded(container, stream))):
+        for count, frame in enumerate(_deinterlaced(_decoded(container, stream, failed))):
             picture = None
             # A frame that cannot be decoded is replaced by the next that can.
             while at < len(numbers) and _is_due(index, numbers[at], count, frame, stream):
@@ -154,7 +159,14 @@ def _read_video(path: Path, numbers: Sequence[int]) -> Iterator[UInt8[np.ndarray
                 yield picture
                 at += 1
             if at == len(numbers):
-                return
+                break
+    if failed:
+        notes.append(
+            f"{path.name} is damaged: {len(failed)} of its packets cannot be decoded, so that some frames repeat another or "
+            "show blocks; copy or export it again, or leave that part out with --start and --end"
+        )
+    if at == len(numbers):
+        return
     reached = index.info.times[numbers[at - 1]] if at else 0.0
     raise UserError(
         f"{path} is cut short: it can be decoded for {reached:.2f} s of {index.info.duration:.2f} s; "
@@ -234,6 +246,8 @@ def _index(path: Path, size: int, changed: int) -> _Index:
     else:
         kept = tuple(cast(list[int], shown))
         times = [(t - kept[0]) * seconds for t in kept]
+    if kept and (known := [t for t in ticks if t is not None]):
+        duration -= max(0, kept[0] - min(known)) * seconds  # what cannot be decoded before the first key frame
     gaps = [b - a for a, b in pairwise(times)]
     # Only some containers count their frames; the others give a length, which may be that of the sound, or of a last frame
     # that stays.
@@ -314,12 +328,15 @@ def _notes(path: Path, first: VideoFrame) -> list[str]:
     return notes
 
 
-def _decoded(container: InputContainer, stream: VideoStream, *, own: bool = False) -> Iterator[VideoFrame]:
+def _decoded(
+    container: InputContainer, stream: VideoStream, failed: list[int | None] | None = None, *, own: bool = False
+) -> Iterator[VideoFrame]:
     """Decoded frames in the order of showing; packets that are damaged are passed over.
 
     Args:
         container: the file.
         stream: of it.
+        failed: gets the times of the packets that cannot be decoded, but for those before the first picture.
         own: keep to ffmpeg's own decoder, which ignores alpha in a webm but knows the display matrix.
     """
     context: VideoCodecContext = stream.codec_context
@@ -327,11 +344,17 @@ def _decoded(container: InputContainer, stream: VideoStream, *, own: bool = Fals
         context = cast(VideoCodecContext, av.CodecContext.create(ALPHA_DECODERS[context.name], "r"))
     context.thread_type = ThreadType.AUTO
     context.options = {"max_pixels": str(MAX_PIXELS)}
+    begun = False
     for packet in container.demux(stream):
         try:
-            yield from context.decode(packet)
+            for frame in context.decode(packet):
+                begun = True
+                if frame.is_corrupt and failed is not None:
+                    failed.append(frame.pts)
+                yield frame
         except InvalidDataError:
-            continue
+            if begun and failed is not None:
+                failed.append(packet.pts)
 
 
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
