@@ -49,7 +49,11 @@ class FramesOptions:
     end: float | None = None
     """Seconds into the video to end at (in a folder: position of the last picture); None: its end."""
     mask: Path | None = None
-    """Folder of masks made elsewhere, white on the object: one per picture of the source, or one per frame taken."""
+    """Masks made elsewhere, one per frame of the source or per frame taken: a folder, a video, or a .npy or .npz file; labels,
+    black and white, or soft."""
+    mask_label: str = ""
+    """What of --mask is the object: the number of a label (or several, 1,3), the name of an object's folder, or matte or
+    inverted, which take brightness as it is or turned round; empty: decided by content, and said."""
     matting: Path | None = None
     """Local matting model: an .onnx file as rembg uses them, or the folder of a SAM 2 checkpoint."""
     point: tuple[float, float] | None = None
@@ -73,6 +77,10 @@ class FramesOptions:
                 require_ranges(
                     "frames", self, **{option: {"frames": (1, MAX_FRAMES), "fps": (0.01, 1000.0), "end": (0.0, 1e6)}[option]}
                 )
+        if self.mask_label and self.mask is None:
+            raise UserError(
+                f"--mask_label {self.mask_label} says what of --mask is the object, and there is no --mask; give it"
+            )
         if self.point is not None:
             require_ranges("frames", self, point=(0.0, 1.0))
 
@@ -124,7 +132,7 @@ def _make(options: FramesOptions, name: str, folder: Path, record_path: Path, *,
         print(shots.said[0].upper() + shots.said[1:] + ".")
 
         # 2. The masks, frame by frame and then over time.
-        choice = MaskChoice(options.mask, options.matting, options.point)
+        choice = MaskChoice(options.mask, options.mask_label, options.matting, options.point)
         cut = cut_out(shots, choice, scratch, str(options.path))
         facts, points = steady_masks(cut, largest_only=options.objects == "largest")
         print(f"Cut out by {cut.said}.")

@@ -154,20 +154,16 @@ def _open_video(path: Path, pick: Pick, scratch: Path) -> Shots:
         )
     numbers = pick_frames(info, pick, str(path))
     files = []
-    frames = read_frames(path, numbers)
+    warnings = [*info.notes]
+    frames = read_frames(path, numbers, warnings)
     for frame in tqdm(frames, desc="reading", unit="frame", total=len(numbers), leave=False):
         files.append(scratch / f"{len(files)}.png")
         Image.fromarray(frame).save(files[-1], compress_level=1)
     times = tuple(round(info.times[n], 4) for n in numbers)
     span = times[-1] - times[0]
-    warnings = []
     if repeated := len(numbers) - len(set(numbers)):
         warnings.append(
             f"{repeated} of {len(numbers)} frames repeat the one before: the source shows fewer pictures per second"
-        )
-    if info.hdr:
-        warnings.append(
-            "the video is HDR and is read as if it were not, so its colours are pale; export it as SDR to avoid that"
         )
     said = _say(numbers, pick, len(info.times), f"{times[0]:.2f} to {times[-1]:.2f} s")
     return Shots(tuple(files), tuple(numbers), times, (len(numbers) - 1) / span if span else None, said, warnings)
