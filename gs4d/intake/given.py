@@ -237,7 +237,7 @@ def _open_video(path: Path) -> _Series:
 def _open_folder(folder: Path, label: str, frames: int) -> _Series:
     with foreign(folder, "a folder of masks", "check its permissions"):
         inside = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=_natural)
-        files = [p for p in inside if p.is_file() and p.suffix.lower() in PICTURES | {".npy"}]
+        files = [p for p in inside if p.is_file() and p.suffix.lower() in (*PICTURES, ".npy")]
         folders = [p for p in inside if p.is_dir()]
     if not files and folders:
         chosen = [p for p in folders if label in (p.name, p.name.lstrip("0"))]
