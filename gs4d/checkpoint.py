@@ -16,7 +16,7 @@ from .io.foreign import foreign
 from .io.gaussians import SUFFIXES, frame_files
 from .io.sog import META
 from .io.trained import trained_splats
-from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions, Vanishing
 from .scene import YAxis, read_animated, read_scene
 
 GLTF_SUFFIXES = (".glb", ".gltf")
@@ -79,6 +79,9 @@ def _read_run(folder: Path) -> Asset:
             raise ValueError("its motion has another size than its record says")
         motion = build_motion(record["motion"], gaussians.count)
         motion.load_state_dict(state)
+        hidden = set(record.get("hidden", []))
+        motion.requires_grad_(False)
+        shown = Vanishing(motion, tuple(frame in hidden for frame in range(frames))) if hidden else motion
         orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
         paths = {name: tuple(Orbit(**orbit) for orbit in path) for name, path in record.get("paths", {}).items()}
-    return Asset(gaussians, motion.requires_grad_(False), frames, orbits, paths)
+    return Asset(gaussians, shown, frames, orbits, paths)

@@ -209,7 +209,7 @@ def test_videos_have_all_their_frames(tmp_path: Path):
     with pytest.raises(UserError, match="no frames"):
         write_video(tmp_path / "b.mp4", iter([]), fps=8.0)
     (tmp_path / "c.mp4").write_text("no video")
-    with pytest.raises(UserError, match=r"c\.mp4 cannot be decoded"):
+    with pytest.raises(UserError, match=r"c\.mp4 cannot be read as a video"):
         list(read_video(tmp_path / "c.mp4"))
 
 

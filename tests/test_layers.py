@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gs4d"
 
 # From the bottom up. A box (module or subpackage) may import boxes of lower rows, and itself.
 LAYERS = [
-    {"errors", "machine", "_native"},
+    {"errors", "machine", "outlets", "_native"},
     {"geometry", "native"},
     {"gaussians", "camera"},
     {"clip"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"scene"},
     {"checkpoint", "export", "guidance", "consistency", "intake"},
     {"fit", "origins"},
-    {"config"},
+    {"config", "run_folder"},
     {"demo", "score", "report", "deliver", "doctor"},
     {"pipeline"},
     {"batch", "view"},

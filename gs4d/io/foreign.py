@@ -95,7 +95,7 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
 
     Args:
         path: the file, as the sentence calls it.
-        kind: what it should be ("glTF", "PLY").
+        kind: what it should be ("glTF", "PLY", "a picture").
         advice: what to do about it.
 
     Raises:
@@ -114,4 +114,6 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
         raise UserError(one_line(f"{path} cannot be read as {kind} ({why}); {advice}")) from error
     except Exception as error:
         why = one_line(error, 200) or type(error).__name__
-        raise UserError(one_line(f"{path} cannot be read because it is not an intact {kind} file ({why}); {advice}")) from error
+        raise UserError(
+            one_line(f"{path} cannot be read because it is not an intact {kind.removeprefix('a ')} file ({why}); {advice}")
+        ) from error

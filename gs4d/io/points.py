@@ -33,7 +33,7 @@ def gaussians_of_points(path: Path, points: Floats, dc: Floats) -> Gaussians:
     Raises:
         UserError: no point is finite.
     """
-    good: np.ndarray = np.isfinite(points).all(1) & np.isfinite(dc).all(1) & (np.abs(points) < FARTHEST).all(1)
+    good = np.asarray(np.isfinite(points).all(1) & np.isfinite(dc).all(1) & (np.abs(points) < FARTHEST).all(1))
     if not good.any():
         raise UserError(f"{path} has no point whose numbers are all finite; export it again")
     if not good.all():

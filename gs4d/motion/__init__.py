@@ -14,6 +14,7 @@ from .lowrank import Bounds, LowRank, factor
 from .moments import Moments
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
+from .vanishing import Vanishing
 
 __all__ = [
     "Bounds",
@@ -27,6 +28,7 @@ __all__ = [
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
+    "Vanishing",
     "apply_deltas",
     "factor",
 ]
