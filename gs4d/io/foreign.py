@@ -115,5 +115,5 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
     except Exception as error:
         why = one_line(error, 200) or type(error).__name__
         raise UserError(
-            one_line(f"{path} cannot be read: it is not an intact {kind.removeprefix('a ')} file ({why}); {advice}")
+            one_line(f"{path} cannot be read because it is not an intact {kind.removeprefix('a ')} file ({why}); {advice}")
         ) from error
