@@ -108,7 +108,7 @@ def test_a_large_clip_is_checked_when_it_is_opened(data: Path, spoil, sentence: 
 def test_a_file_that_goes_while_fitting_gets_one_sentence(data: Path):
     clip = read_clip(data, "toy", resolution=32, cache_bytes=PICTURE)
     (data / "toy_sync" / "3_0_2_rgba.png").unlink()
-    with pytest.raises(UserError, match=r"3_0_2_rgba\.png cannot be read"):
+    with pytest.raises(UserError, match=r"3_0_2_rgba\.png does not exist"):
         Fitter(clip, OPTIONS)
     images = clip.tracks[3].images
     assert isinstance(images, FilePictures)

@@ -14,6 +14,7 @@ from torch import Tensor
 from toys import toy_clip, write_clip
 
 from gs4d.clip import Orbit
+from gs4d.config import Config, save_config
 from gs4d.consistency import ConsistencyOptions, Moments, along_time, along_views, inconsistency
 from gs4d.errors import UserError
 from gs4d.fit import FitOptions, Fitter, LossWeights, fit
@@ -192,6 +193,7 @@ def test_a_wrong_interpolator_is_refused_before_anything_is_changed(
     write_clip(tmp_path / "data", toy_clip(views=0, size=24))
     (tmp_path / "out" / "toy").mkdir(parents=True)
     (tmp_path / "out" / "toy" / "report.json").write_text("{}")
+    save_config(tmp_path / "out" / "toy" / "config.json", Config())  # a run of before
     flags = ["--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out"), "-e", "toy"]
     flags += ["--fit.losses.time_consistency", "1", "--fit.consistency.interpolator", f"rife:{tmp_path / 'none'}"]
     monkeypatch.chdir(ROOT)

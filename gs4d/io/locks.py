@@ -103,10 +103,11 @@ if sys.platform == "win32":
                 time.sleep(0.2)
 
 else:
-    import fcntl
 
     def _lock(descriptor: int, wait: bool) -> bool:
-        """Of the open file, not of the process: it keeps out threads too. On NFS, Linux has the server keep it."""
+        """Locks the open file, not the process: threads too are kept out. On NFS, Linux has the server keep the lock."""
+        import fcntl
+
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
