@@ -30,7 +30,9 @@ from ...io.weights import fill, read_weights
 from ...native import set_threads
 from ...options import to_record
 from ..lift_net import LiftShape
+from ..surface_net import SurfaceShape
 from .lessons import School
+from .samples import SampleStore
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -42,6 +44,11 @@ MESHES = (".glb", ".gltf")
 @runtime_checkable
 class Course(Protocol):
     """What a network learns, and from what."""
+
+    @property
+    def school(self) -> School | SampleStore:
+        """Where its lessons are kept."""
+        ...
 
     def network(self) -> nn.Module:
         """A network that has learnt nothing."""
@@ -68,9 +75,11 @@ class Course(Protocol):
 class TrainOptions:
     """How a network is trained."""
 
-    model: Literal["lift", "mini"] = "lift"
+    model: Literal["lift", "mini", "surface"] = "lift"
     lift: LiftShape = field(default_factory=LiftShape)
     """Sizes of lift's network; side and layers are those of the lessons."""
+    surface: SurfaceShape = field(default_factory=SurfaceShape)
+    """Sizes of the network that sees depth; side and layers are those of the samples."""
     out: Path = Path("output/lift")
     """Where weights, curves and pictures go."""
     lessons: Path = Path("data/lessons")
@@ -279,7 +288,7 @@ def train(options: TrainOptions, course: Course) -> Path:
     main = trainer.accelerator.is_main_process
     began, saved = time.monotonic() - trainer.seconds, time.monotonic()
     bar = tqdm(total=options.steps, initial=trainer.step, desc=options.model, unit="step", dynamic_ncols=True, disable=not main)
-    with _lessons_ahead(options, main), interruptible() as interrupted, bar:
+    with _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
         while trainer.step < options.steps:
             losses = trainer.advance()
             trainer.seconds = time.monotonic() - began
@@ -302,13 +311,13 @@ def train(options: TrainOptions, course: Course) -> Path:
 
 
 @contextmanager
-def _lessons_ahead(options: TrainOptions, main: bool) -> Iterator[None]:
+def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterator[None]:
     """Has other processes make the lessons that are not kept yet, in the order in which they are wanted."""
     if not main or not options.workers:
         yield
         return
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        school = options.school()
+        school = course.school
         missing = [n for n in range(options.known_lessons(options.steps)) if not school.path(n).is_file()]
         for number in missing:
             pool.submit(school.prepare, number)
