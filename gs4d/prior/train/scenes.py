@@ -7,7 +7,6 @@ that has nothing to do with the shape, so that only shading tells how the surfac
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

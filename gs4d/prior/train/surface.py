@@ -17,7 +17,7 @@ from ...io.files import atomic_path
 from ..solid import REACH, SHARP
 from ..surface_net import OUTSIDE, SPAN, SurfaceNet, Surfaces, SurfaceShape, anchored, cell_depth
 from .lift import augment
-from .samples import LAYERS, PIXELS, RAYS, SIDE, SampleStore
+from .samples import PIXELS, RAYS, SampleStore
 
 WEIGHTS = {  # of the loss's parts
     "depth": 2.0,
@@ -255,6 +255,3 @@ def open_course(folder: Path, models: Path | None, shape: SurfaceShape) -> Surfa
         SampleStore(folder / "held_out", read_models(held, "validation") if held else None),
         shape,
     )
-
-
-assert SIDE * 2 == PIXELS and LAYERS == SurfaceShape().layers
