@@ -1,5 +1,5 @@
-"""The default: a good 4D asset from 16 frames and 16 side views in under three minutes on two CPU cores."""
+"""The preset i2v; to change it, copy gs4d/presets/i2v.py."""
 
-from gs4d.config import Config
+from gs4d.presets.i2v import config
 
-config = Config()
+__all__ = ["config"]

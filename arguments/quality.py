@@ -1,6 +1,5 @@
-"""For when time matters less: four times the steps and more Gaussians."""
+"""The preset quality; to change it, copy gs4d/presets/quality.py."""
 
-from gs4d.config import Config, FitOptions
-from gs4d.densify import DensifyOptions
+from gs4d.presets.quality import config
 
-config = Config(fit=FitOptions(steps=12000, gaussians=12000, densify=DensifyOptions(max_gaussians=40000)))
+__all__ = ["config"]

@@ -1,6 +1,5 @@
-"""The smoke test: half a minute on two CPU cores, to see that everything works and roughly what will come out."""
+"""The preset quick; to change it, copy gs4d/presets/quick.py."""
 
-from gs4d.config import Config, FitOptions
-from gs4d.densify import DensifyOptions
+from gs4d.presets.quick import config
 
-config = Config(fit=FitOptions(steps=400, resolution=128, gaussians=4000, densify=DensifyOptions(max_gaussians=6000)))
+__all__ = ["config"]

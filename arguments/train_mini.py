@@ -1,23 +1,5 @@
-"""How mini was trained: python -m gs4d.prior.train --config arguments/train_mini.py
+"""The preset train_mini; to change it, copy gs4d/presets/train_mini.py."""
 
-docs/mini.md says on what, for how long, and what came of it. --meshes FOLDER adds animated models to the procedural objects.
-"""
+from gs4d.presets.train_mini import config
 
-from pathlib import Path
-
-from gs4d.prior.train.loop import TrainOptions
-
-config = TrainOptions(
-    model="mini",
-    out=Path("output/mini"),
-    base="inflate",
-    batch=2,  # each four views of four frames: on two CPU cores, many small steps teach more than few large ones
-    steps=1200,
-    learning_rate=4e-4,
-    fan_in=0,  # as the run that docs/mini.md reports
-    average=0.995,
-    cooldown=0.28,
-    first_lessons=1000,
-    lessons_per_step=0.3,
-    measure_every=200,
-)
+__all__ = ["config"]

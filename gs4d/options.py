@@ -19,18 +19,53 @@ from .io.files import read_json
 
 T = TypeVar("T")
 
+PRESETS = Path(__file__).parent / "presets"  # config files that come with gs4d
+CHECKOUT = Path("arguments")  # folder under whose name a checkout has them
 
-def read_options(kind: type[T], path: Path) -> T:
-    """Options of a Python config file (one ``config = Config(...)``), or of a recorded ``config.json``.
+
+def preset_names(kind: type[Any]) -> list[str]:
+    """Names of the presets that set ``config`` to options of this kind."""
+    files = sorted(PRESETS.glob("*.py"))
+    return [p.stem for p in files if f"\nconfig = {kind.__name__}(" in p.read_text(encoding="utf-8")]
+
+
+def about_presets(kind: type[Any]) -> str:
+    """The rule of :func:`find_config` in one sentence, for ``--help``."""
+    names = preset_names(kind)
+    return (
+        f"--configs takes a Python config file, a run's config.json or, where there is no such file, a preset that comes "
+        f"with gs4d, as {names[0]} or {(CHECKOUT / names[0]).as_posix()}.py; presets: {', '.join(names)}."
+    )
+
+
+def find_config(kind: type[Any], path: Path) -> Path:
+    """The file ``path`` or, where there is none, the preset that it names as ``NAME`` or ``arguments/NAME.py``.
 
     Raises:
-        UserError: the file is absent, fails, or holds something else.
+        UserError: it is neither; the sentence names the nearest preset.
     """
-    if not path.is_file():
-        known = [str(p) for p in sorted(Path("arguments").glob("*.py"))]
-        raise UserError(
-            f"config file {path} does not exist{nearest(str(path), known)}; there are: {', '.join(known) or 'none'}"
-        )
+    if path.is_file():
+        return path
+    names = preset_names(kind)
+    if path.parent == CHECKOUT and path.suffix == ".py" and path.stem in names:
+        print(f"There is no {path} here: the preset {path.stem} that comes with gs4d is taken.", file=sys.stderr)
+        return PRESETS / path.name
+    if str(path) in names:
+        return PRESETS / f"{path}.py"
+    forms = [*names, *(f"{CHECKOUT}/{name}.py" for name in names)]
+    raise UserError(
+        f"config file {path} does not exist{nearest(path.as_posix(), forms)}; give a file, or a preset that comes with "
+        f"gs4d: {', '.join(names)}"
+    )
+
+
+def read_options(kind: type[T], path: Path) -> T:
+    """Options of a Python config file (one ``config = Config(...)``), a recorded ``config.json``, or a preset.
+
+    Raises:
+        UserError: there is none (see :func:`find_config`), it fails, or it holds something else.
+    """
+    path = find_config(kind, path)
     if path.suffix == ".json":
         return from_record(kind, read_json(path, "config file"), str(path))
     try:
@@ -149,14 +184,14 @@ def _flags(record: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def split_config_flag(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """Takes ``--configs FILE`` (or ``--configs=FILE``) out of the arguments."""
+    """Takes ``--configs WHERE`` (or ``--configs=WHERE``) out of the arguments; see :func:`find_config`."""
     rest, found = list(arguments), None
     for i, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         if flag in ("--configs", "--config"):
             following = arguments[i + 1 : i + 2]
             if not value and (not following or following[0].startswith("-")):
-                raise UserError("--configs wants a file, for example --configs arguments/i2v.py")
+                raise UserError("--configs wants a file or a preset, for example --configs i2v")
             found = Path(value or following[0])
             del rest[i : i + (1 if value else 2)]
             break

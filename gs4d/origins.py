@@ -50,7 +50,7 @@ class OriginOptions:
     video_seed: int = 0
     """Of the video."""
     frames: int | None = None
-    """How many frames the clip gets; None: 14 of a drawn video, and of a given one as preprocess/frames.py takes them."""
+    """How many frames the clip gets; None: 14 of a drawn video, and of a given one as `gs4d frames` takes them."""
     picture: Drawing = field(default_factory=Drawing)
     film: Filming = field(default_factory=Filming)
     place: Place = field(default_factory=Place)
@@ -66,7 +66,7 @@ class Origin:
     """What a clip is made from where its input view is not there yet: a video, a picture or a sentence."""
 
     video: Path | None = None
-    """Make the clip from a video, a gif or a folder of pictures, as preprocess/frames.py does."""
+    """Make the clip from a video, a gif or a folder of pictures, as `gs4d frames` does."""
     image: Path | None = None
     """Make the clip from a picture, by a video that --video_prior draws."""
     text: str | None = None
@@ -278,7 +278,7 @@ def _film(origin: Origin, picture: Path, target: Path, count: int, filmer: Calla
 
 
 def _frames(source: Path, record: Path, options: FramesOptions) -> None:
-    """Cuts the object out of a video or picture, as preprocess/frames.py does."""
+    """Cuts the object out of a video or picture, as `gs4d frames` does."""
     settings = {"frames": options.frames, "size": options.size, "matting": options.matting and str(options.matting)}
     folder = options.data_dir / f"{options.name}_pose0"
 

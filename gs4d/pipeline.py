@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import resource
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
+from .machine import peak_memory_mb
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
 from .options import changes, to_record
@@ -230,12 +230,6 @@ def rerender(options: RenderOptions) -> list[Path]:
         write_ply_sequence(place("ply"), asset, options)
         written.append(place("ply"))
     return written
-
-
-def peak_memory_mb() -> int:
-    """Most memory that this process has held so far, MB."""
-    kilo = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(kilo / 1e6 if sys.platform == "darwin" else kilo / 1e3)
 
 
 def versions() -> dict[str, str]:

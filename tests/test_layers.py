@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gs4d"
 
 # From the bottom up. A box (module or subpackage) may import boxes of lower rows, and itself.
 LAYERS = [
-    {"errors", "_native"},
+    {"errors", "machine", "_native"},
     {"geometry", "native"},
     {"gaussians", "camera"},
     {"clip"},
@@ -30,7 +30,9 @@ LAYERS = [
     {"demo", "score", "report", "deliver", "doctor"},
     {"pipeline"},
     {"batch", "view"},
+    {"commands", "presets"},
     {"cli"},
+    {"__main__"},
 ]
 ROW = {box: row for row, boxes in enumerate(LAYERS) for box in boxes}
 HEAVY = {"diffusers", "transformers"}

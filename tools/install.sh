@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# tools/install.sh          makes .venv and installs gs4d with its tests' tools into it, with uv where there is one
-# tools/install.sh native   builds the native code again after a change to submodules/native
-# tools/install.sh viewer   installs what builds and tries the page in viewer/: node, its packages, and Chromium
+# tools/install.sh              makes .venv and installs gs4d and what it needs into it, with uv where there is one
+# tools/install.sh extra NAME   adds the packages of an extra of pyproject.toml: dev for the tests, diffusion, mesh, ...
+# tools/install.sh native       builds the native code again after a change to submodules/native
+# tools/install.sh viewer       installs what builds and tries the page in viewer/: node, its packages, and Chromium
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -89,7 +90,8 @@ install() {
         uv pip install --python .venv/bin/python "${options[@]}" "$@"
     else
         if [ -n "$cpu_index" ]; then options+=(--extra-index-url "$cpu_index"); fi
-        .venv/bin/python -m pip install "${options[@]}" "$@"
+        # Bytecode of everything would cost a fifth of the disk and of the time; Python writes that of what is imported.
+        .venv/bin/python -m pip install --no-compile "${options[@]}" "$@"
     fi
 }
 
@@ -108,6 +110,33 @@ if [ "${1:-}" = viewer ]; then
     install_viewer
     exit
 fi
+# The packages alone: gs4d is there, and naming it again would build it again.
+install_extra() {
+    local packages
+    packages=$(.venv/bin/python - "$1" <<'EOF'
+import sys
+from importlib.metadata import metadata
+
+names, rows = metadata("gs4d").get_all("Provides-Extra"), metadata("gs4d").get_all("Requires-Dist")
+if sys.argv[1] not in names:
+    sys.exit(f"gs4d: there is no extra {sys.argv[1]}; there are: {', '.join(names)}")
+print("\n".join(row.split(";")[0].replace(" ", "") for row in rows if row.endswith(f'extra == "{sys.argv[1]}"')))
+EOF
+    )
+    # shellcheck disable=SC2086
+    install $packages
+    # open3d, which the animated mesh is made with, is linked against these.
+    if [[ $packages == *open3d* ]] && ! .venv/bin/python -c 'import open3d' 2>/dev/null; then
+        apt_install libusb-1.0-0 libgl1 libx11-6 libgomp1 || true
+    fi
+}
+
+if [ "${1:-}" = extra ]; then
+    [ -x .venv/bin/python ] || fail "there is no .venv to add to; run tools/install.sh first"
+    choose_torch
+    install_extra "${2:?give the name of an extra}"
+    exit
+fi
 require_tools
 if [ "${1:-}" = native ]; then
     [ -x .venv/bin/python ] || fail "there is no .venv to build into; run tools/install.sh first"
@@ -115,7 +144,5 @@ if [ "${1:-}" = native ]; then
 else
     make_venv
     choose_torch
-    install -e '.[dev]'
-    # open3d, which the animated mesh is made with, is linked against these.
-    .venv/bin/python -c 'import open3d' 2>/dev/null || apt_install libusb-1.0-0 libgl1 libx11-6 libgomp1 || true
+    install -e .
 fi

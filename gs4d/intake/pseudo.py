@@ -19,7 +19,7 @@ class PseudoOptions:
 
     prior: str = "auto"
     """What draws them: auto (the best of those that come with gs4d), none, inflate, lift, or one with weights of its own, such
-    as zero123plus:FOLDER; preprocess/views.py --help lists them."""
+    as zero123plus:FOLDER; `gs4d views --help` lists them."""
     pixels: bool = True
     """Believe each pixel as far as the prior is sure of it, instead of all alike."""
     steady: bool = True

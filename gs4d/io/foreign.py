@@ -1,4 +1,4 @@
-"""The boundary for strangers' files: what their parsers raise becomes one sentence, what they unpack to is bounded beforehand."""
+"""The boundary for strangers' files: parser errors become one sentence, memory is bounded beforehand."""
 
 from __future__ import annotations
 

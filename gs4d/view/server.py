@@ -38,7 +38,7 @@ class ViewOptions:
     path: tyro.conf.Positional[Path] = Path("output/rose")
     """Folder of a run, finished or still training, or a splat file."""
     y_axis: YAxis = "auto"
-    """Where y points in files; see render.py."""
+    """Where y points in files; see `gs4d render`."""
     port: int = 8765
     """On this machine only; the next free one where it is taken."""
     browser: bool = True

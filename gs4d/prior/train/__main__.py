@@ -1,4 +1,4 @@
-"""Trains a network that comes with gs4d: python -m gs4d.prior.train --model lift --config arguments/train_lift.py"""
+"""Trains a network that comes with gs4d: python -m gs4d.prior.train --model lift --config train_lift"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import Interrupted, UserError
 if TYPE_CHECKING:
     from .loop import Course, TrainOptions
 
-ABOUT = "Trains lift or mini. --config FILE takes defaults from a Python file with config = TrainOptions(...)."
+ABOUT = "Trains lift or mini; flags win over --configs."
 
 
 def course_of(options: TrainOptions) -> Course:
@@ -38,13 +38,14 @@ def course_of(options: TrainOptions) -> Course:
 
 def main(arguments: list[str]) -> int:
     """Parses, trains, and says where the results are; the exit code."""
-    from ...options import parse, read_options, split_config_flag
+    from ...options import about_presets, parse, read_options, split_config_flag
     from .loop import TrainOptions, train
 
     try:
         path, rest = split_config_flag(arguments)
         default = read_options(TrainOptions, path) if path else TrainOptions()
-        options = parse(TrainOptions, rest, default=default, program="python -m gs4d.prior.train", description=ABOUT)
+        about = f"{ABOUT} {about_presets(TrainOptions)}"
+        options = parse(TrainOptions, rest, default=default, program="python -m gs4d.prior.train", description=about)
         folder = train(options, course_of(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

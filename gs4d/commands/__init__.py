@@ -1,0 +1,1 @@
+"""Commands of ``gs4d`` that a checkout also has as scripts; what takes seconds to import is imported in ``main``."""

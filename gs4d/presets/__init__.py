@@ -1,0 +1,1 @@
+"""Config files that come with gs4d; ``--configs NAME`` finds them."""
