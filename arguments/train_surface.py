@@ -1,19 +1,5 @@
-"""How the network that sees depth is trained.
+"""The preset train_surface; to change it, copy gs4d/presets/train_surface.py."""
 
-python -m gs4d.prior.train --config arguments/train_surface.py --meshes MODELS
-"""
+from gs4d.presets.train_surface import config
 
-from gs4d.prior.train.loop import TrainOptions
-
-config = TrainOptions(
-    model="surface",
-    batch=6,  # clips of two frames
-    steps=40000,
-    learning_rate=1e-3,
-    average=0.997,
-    cooldown=0.25,
-    first_lessons=200,
-    lessons_per_step=2.0,  # every sample is seen three times on average
-    most_lessons=60000,
-    measure_every=400,
-)
+__all__ = ["config"]

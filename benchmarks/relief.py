@@ -1,4 +1,6 @@
-"""How well priors see the relief of what a frame shows: python -m benchmarks.relief --models DIR [--priors inflate lift lift:FILE]
+"""How well priors see the relief of what a frame shows.
+
+python -m benchmarks.relief --models DIR [--priors inflate lift lift:FILE]
 
 DIR holds a models.json; the models of its split "validation" are drawn at random times and azimuths, elevations -15 to 35 and
 in random light, three frames each, 128 pixels. The score is the Pearson correlation of the near surface's depth with the true
@@ -55,8 +57,13 @@ def frames_of(models: Path) -> list[Frame]:
             x, y, z = (rng.normal(size=3) + np.array([0, 1.0, 1.0])).tolist()
             image = mesh.views([time], [source], PIXELS, PIXELS, lighting=Lighting(sky, ground, lamp, (x, y, z)))[0]
             scene = open3d.t.geometry.RaycastingScene()
-            scene.add_triangles(mesh.at(time).vertices.astype(np.float32), mesh.painter.faces.astype(np.uint32))
-            seen = scene.cast_rays(pixel_rays(source, PIXELS))["t_hit"].numpy().reshape(PIXELS, PIXELS)
+            faces = open3d.core.Tensor.from_numpy(mesh.painter.faces.astype(np.uint32))
+            scene.add_triangles(open3d.core.Tensor.from_numpy(mesh.at(time).vertices.astype(np.float32)), faces)
+            seen = (
+                scene.cast_rays(open3d.core.Tensor.from_numpy(pixel_rays(source, PIXELS)))["t_hit"]
+                .numpy()
+                .reshape(PIXELS, PIXELS)
+            )
             depth = np.where(np.isfinite(seen), (seen - source.radius) / REACH, 0).astype(np.float32)
             out.append(Frame(torch.from_numpy(image), torch.from_numpy(depth), source))
     return out

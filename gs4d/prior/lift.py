@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def _shape(path: Path) -> LiftShape | SurfaceShape:
     """The sizes that stand in the file; those of a LiftNet where none do."""
     try:
         with safe_open(path, "pt") as file:
-            said = json.loads((file.metadata() or {}).get("shape", "{}"))
+            said: dict[str, Any] = json.loads((file.metadata() or {}).get("shape", "{}"))
         said = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
         shape = (SurfaceShape if "blocks" in said else LiftShape)(**said)
         sizes = [(shape.side, 512), (shape.layers, 256), (shape.heads, 64), (shape.across, 64)]
@@ -154,8 +154,8 @@ def surfaces(network: SurfaceNet, frames: UInt8[Tensor, "t h w 4"], source: Orbi
     """What the network says of a clip's frames (RGBA with straight alpha, square), without the axis of clips."""
     inputs = network_inputs(frames, source, network.shape.side)
     with torch.no_grad():
-        said = network(*(x[None].to(network.place.device) for x in inputs))
-    return Surfaces(*(getattr(said, name)[0].cpu() for name in ("depth", "normals", "logits", "colors")))
+        said = network(*(x[None].to(network.place.device) for x in inputs)).flat()
+    return Surfaces(said.depth.cpu(), said.normals.cpu(), said.logits.cpu(), said.colors.cpu())
 
 
 def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> list[Solid]:

@@ -1,4 +1,7 @@
-"""One frame's surfaces as a closed skin of opaque Gaussians: the frame's own pixels on what it shows, the network's colours behind."""
+"""One frame's surfaces as a closed skin of opaque Gaussians.
+
+What the frame shows has the frame's own pixels; what lies behind has the network's colours.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ LEAST = 0.25  # of the inflated thickness that is behind every pixel in any case
 THINNEST = 0.03  # world units that are
 OWN = 0.025  # world units behind the visible surface that have the frame's own colour
 OPACITY = 0.97
+SPREAD = 0.36  # standard deviation of a cell's Gaussian over the distance to its neighbours: more swells the outline
 SURE = 3  # layers within which occupancy must change for its place to count as known
 
 
@@ -59,7 +63,7 @@ def skin_gaussians(
     shown = past < OWN
     solid = Solid(occupancy, torch.where(shown, own.movedim(-1, 0)[:, None], tints).clamp(0, 1))
     opacities = OPACITY * cells
-    return solid_gaussians(solid, source, opacities), steps_at(occupancy, cells, SURE).clamp(0, 1)
+    return solid_gaussians(solid, source, opacities, SPREAD), steps_at(occupancy, cells, SURE).clamp(0, 1)
 
 
 def _halved(columns: Tensor) -> Tensor:

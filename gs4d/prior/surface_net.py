@@ -1,14 +1,16 @@
 """The network that sees depth: the visible surface of a clip's frames first, then what lies behind it, relative to it.
 
-A U-net over the frames (Ronneberger et al. 2015) whose coarsest level attends across all frames of the clip, as L4GM does (Ren
-et al. 2024, section 3.2). It predicts depth and normals of the visible surface at the pictures' own resolution (the ray of every
-pixel is an input, as in DSINE, Bae and Davison 2024), and occupancy and colours in layers behind that surface (the order of
-Flash3D, Szymanowicz et al. 2024).
+A U-net over the frames (Ronneberger et al. 2015) whose coarsest level attends across all frames of
+the clip, as L4GM does (Ren et al. 2024, section 3.2). It predicts depth and normals of the visible
+surface at the pictures' own resolution (the ray of every pixel is an input, as in DSINE, Bae and
+Davison 2024), and occupancy and colours in layers behind that surface (the order of Flash3D,
+Szymanowicz et al. 2024).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -47,7 +49,7 @@ class SurfaceShape:
 
 @dataclass(frozen=True)
 class Surfaces:
-    """What the network says of ``b`` clips of ``t`` frames.
+    """What the network says of some frames: of clips (b, t), or one after the other.
 
     Attributes:
         depth: camera z of the visible surface minus that of the origin, in units of REACH, per pixel.
@@ -56,10 +58,14 @@ class Surfaces:
         colors: of the same layers, half as many along every axis, about [0, 1].
     """
 
-    depth: Float[Tensor, "b t p p"]
-    normals: Float[Tensor, "b t 3 p p"]
-    logits: Float[Tensor, "b t d s s"]
-    colors: Float[Tensor, "b t 3 d2 s2 s2"]
+    depth: Float[Tensor, "*n p p"]
+    normals: Float[Tensor, "*n 3 p p"]
+    logits: Float[Tensor, "*n d s s"]
+    colors: Float[Tensor, "*n 3 d2 s2 s2"]
+
+    def flat(self) -> Surfaces:
+        """The same of all clips' frames, one after the other."""
+        return Surfaces(*(x.flatten(0, 1) for x in (self.depth, self.normals, self.logits, self.colors)))
 
 
 class SurfaceNet(nn.Module):
@@ -73,11 +79,11 @@ class SurfaceNet(nn.Module):
         self.look = nn.ModuleList(
             nn.Sequential(*(Convolutions(n, n) for _ in range(k))) for n, k in zip(c, s.blocks, strict=True)
         )
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(c[:-1], c[1:], strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
         self.place = nn.Parameter(torch.randn((s.side // 8) ** 2, c[3]) * 0.02)
         self.camera = nn.Linear(3, c[3])
         self.across = nn.ModuleList(Across(c[3], s.heads) for _ in range(s.across))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(c[:-1], c[1:], strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(c))
         self.draw = nn.ModuleList(
             nn.Sequential(Convolutions(2 * n, n), *(Convolutions(n, n) for _ in range(k - 1)))
             for n, k in zip(c[:-1], s.blocks[:-1], strict=True)
@@ -142,7 +148,7 @@ class SurfaceNet(nn.Module):
 
 
 def behind_logits(thickness: Float[Tensor, "b 1 s s"], layers: int) -> Float[Tensor, "b d s s"]:
-    """Logits of the inflated solid, whose thickness is twice ``thickness`` (in units of REACH), in layers behind its surface."""
+    """Logits of the inflated solid in layers behind its surface; ``thickness`` is half of its own, in units of REACH."""
     behind = (torch.arange(layers, device=thickness.device) + 0.5) / layers * SPAN / REACH
     return (6.0 * (2 * thickness - behind[:, None, None])).clamp(-3, 3)
 

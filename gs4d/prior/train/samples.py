@@ -97,7 +97,7 @@ def _source(rng: Generator) -> Orbit:
 
 
 @lru_cache(maxsize=2 * len(CARVE_ORBITS))
-def pixel_rays(orbit: Orbit, side: int) -> Float[np.ndarray, "side*side 6"]:
+def pixel_rays(orbit: Orbit, side: int) -> Float[np.ndarray, "n 6"]:
     """Origins and directions of the rays through pixel centres, directions of camera z 1."""
     camera = cameras_of([orbit], width=side, height=side)
     T, focal = camera.T_camera_world[0].double().numpy(), float(camera.K[0, 0, 0])

@@ -81,7 +81,7 @@ class Models:
 
 
 def read_models(folder: Path, split: str = "train") -> Models:
-    """The models of a folder: those that its ``models.json`` (rows with file, clip, body and split) assigns to ``split``, or all.
+    """The models of a folder: those of ``split`` by its ``models.json`` (rows with file, clip, body and split), or all.
 
     Raises:
         UserError: there are none.
@@ -313,16 +313,21 @@ class Scene:
         """Raises UserError where open3d is missing."""
         try:
             import open3d
+            from open3d import core
         except ImportError:
             raise UserError("training lift needs open3d; run: pip install 'gs4d[train]'") from None
         self.subject, self.paint, self.light = subject, paint, light
         self.pose = subject.pose(time)
         self.caster = open3d.t.geometry.RaycastingScene(nthreads=1)
-        self.caster.add_triangles(self.pose.vertices.astype(np.float32), subject.faces.astype(np.uint32))
+        self._tensor = lambda values: core.Tensor.from_numpy(np.ascontiguousarray(values, np.float32))
+        self.caster.add_triangles(
+            core.Tensor.from_numpy(self.pose.vertices.astype(np.float32)),
+            core.Tensor.from_numpy(subject.faces.astype(np.uint32)),
+        )
 
     def distances(self, rays: Float[np.ndarray, "r 6"]) -> Float[np.ndarray, "r"]:
         """Distance along each ray (origin, direction) to the first triangle, infinite where there is none."""
-        return self.caster.cast_rays(rays.astype(np.float32), nthreads=1)["t_hit"].numpy()
+        return self.caster.cast_rays(self._tensor(rays), nthreads=1)["t_hit"].numpy()
 
     def cast(self, rays: Float[np.ndarray, "r 6"]) -> Hits:
         """What the rays (origin, direction) see first; surfaces of alpha below a half are passed through."""
@@ -334,7 +339,7 @@ class Scene:
         for _ in range(CUTOUT_PASSES):
             ahead = rays[open_rays].copy()
             ahead[:, :3] += ahead[:, 3:] * start[open_rays, None].astype(np.float32)
-            found = self.caster.cast_rays(ahead, nthreads=1)
+            found = self.caster.cast_rays(self._tensor(ahead), nthreads=1)
             t = found["t_hit"].numpy()
             met = np.isfinite(t)
             open_rays, t = open_rays[met], t[met] + start[open_rays[met]]
@@ -378,7 +383,7 @@ class Scene:
         for direction, color in light.lamps:
             facing = (normals @ direction).clip(0)
             if light.shadows and detailed:
-                rays = np.concatenate([starts, np.broadcast_to(direction, starts.shape)], 1).astype(np.float32)
+                rays = self._tensor(np.concatenate([starts, np.broadcast_to(direction, starts.shape)], 1))
                 facing = facing * ~self.caster.test_occlusions(rays, nthreads=1).numpy()
             total = total + facing[:, None] * color
             if light.gloss[0] and detailed:
@@ -392,7 +397,7 @@ class Scene:
         away = rng.normal(size=(len(starts), OCCLUSION_RAYS, 3))
         away = away / np.linalg.norm(away, axis=-1, keepdims=True) * 0.999 + normals[:, None]
         away /= np.linalg.norm(away, axis=-1, keepdims=True)
-        rays = np.concatenate([np.broadcast_to(starts[:, None], away.shape), away], -1).astype(np.float32)
+        rays = self._tensor(np.concatenate([np.broadcast_to(starts[:, None], away.shape), away], -1))
         blocked = self.caster.test_occlusions(rays, tfar=OCCLUSION_REACH, nthreads=1).numpy()
         return 1 - blocked.mean(1)
 

@@ -64,14 +64,13 @@ class SurfaceCourse:
 
     def loss(self, network: SurfaceNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """The loss and its parts, means over the samples of a batch; frames are seen together in every other step."""
-        b, t = batch["pictures"].shape[:2]
+        t = batch["pictures"].shape[1]
         together = (t, 1)[step % 2]
         pictures, thickness = (batch[name].reshape(-1, together, *batch[name].shape[2:]) for name in ("pictures", "thickness"))
         said = network(pictures, thickness, batch["camera"].repeat_interleave(t // together, 0))
-        flat = Surfaces(*(getattr(said, name).flatten(0, 1) for name in ("depth", "normals", "logits", "colors")))
         rows = {name: x.flatten(0, 1) for name, x in batch.items() if name not in ("camera", "lens")}
         rows["lens"] = batch["lens"].repeat_interleave(t, 0)
-        parts = losses(flat, rows)
+        parts = losses(said.flat(), rows)
         means = {name: part.mean() for name, part in parts.items()}
         return {"loss": torch.stack([WEIGHTS[name] * mean for name, mean in means.items()]).sum(), **means}
 
@@ -87,8 +86,7 @@ class SurfaceCourse:
                 if kind:
                     pictures[:, :3] = GREY * pictures[:, 3:]
                 with torch.no_grad():
-                    said = network(pictures[None], single["thickness"][None], row["camera"][None])
-                flat = Surfaces(*(getattr(said, name)[0].cpu() for name in ("depth", "normals", "logits", "colors")))
+                    flat = network(pictures[None], single["thickness"][None], row["camera"][None]).flat()
                 found.setdefault(kind + "relief", []).append(relief_correlation(flat.depth, single["depth"], single["there"]))
                 rows = {**single, "lens": row["lens"][None]}
                 found.setdefault(kind + "iou", []).append(_ray_overlap(flat, rows))
@@ -113,7 +111,7 @@ def _sheet_row(picture: Tensor, depth: Tensor, said: Tensor, normals: Tensor) ->
 
 
 def sample_tensors(store: SampleStore, number: int, draw: torch.Generator | None) -> dict[str, Tensor]:
-    """A kept sample as the loss wants it, per frame but for the camera; with changes of colour and side where ``draw`` is given."""
+    """A kept sample as the loss wants it, per frame but for the camera; ``draw`` changes its colours and its side."""
     kept = store.sample(number)
     pictures, colors = kept.frames.float() / 255, kept.colors.float() / 255
     chosen = torch.arange(RAYS) if draw is None else torch.randperm(RAYS, generator=draw)[:SHOWN_RAYS]
@@ -138,8 +136,11 @@ def sample_tensors(store: SampleStore, number: int, draw: torch.Generator | None
 
 
 def losses(said: Surfaces, rows: dict[str, Tensor]) -> dict[str, Float[Tensor, "n"]]:
-    """Parts of the loss per frame: of the visible surface its depth (units of REACH), differences of depth and angle of normals;
-    cross entropy behind it; cross entropy and overlap of outlines from around; errors of colour where rays meet the object."""
+    """Parts of the loss, per frame.
+
+    Of the visible surface: its depth (units of REACH), differences of depth, angles of normals; behind it: cross
+    entropy of occupancy; from around: cross entropy and overlap of outlines, and colours where rays meet the object.
+    """
     there = rows["there"]
     error = (said.depth - rows["depth"]) * there
     count = there.sum((1, 2)).clamp_min(1)
@@ -196,7 +197,7 @@ def followed(
 
 
 def color_error(
-    colors: Float[Tensor, "n 3 d s s"], near: Float[Tensor, "n s s"], columns: Float[Tensor, "n 1 s s"], rows: dict[str, Tensor]
+    colors: Float[Tensor, "n 3 d c c"], near: Float[Tensor, "n s s"], columns: Float[Tensor, "n 1 s s"], rows: dict[str, Tensor]
 ) -> Float[Tensor, "n"]:
     """Mean absolute error of colours where rays meet the object; places that lie outside the layers count at their border."""
     ends = rows["rays"]
