@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .clip import Orbit, orbit_along
+from .errors import UserError
 from .gaussians import Gaussians
 from .motion import Motion
 
@@ -42,7 +43,13 @@ class Asset:
 
     @torch.no_grad()
     def at_times(self, times: Float[Tensor, "b"]) -> Gaussians:
-        """The Gaussians of ``b`` views, each at its own time; an asset of one frame knows no motion and stands still."""
+        """The Gaussians of ``b`` views, each at its own time; an asset of one frame knows no motion and stands still.
+
+        Raises:
+            UserError: a time is no number.
+        """
+        if times.isnan().any():
+            raise UserError("a time of the asset is no number (NaN); give times from 0 to 1")
         return self.motion.at_times(self.gaussians, times if self.frames > 1 else torch.zeros_like(times))
 
     def at(self, t: float) -> Gaussians:

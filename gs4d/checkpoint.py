@@ -6,17 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .asset import Asset
 from .clip import Orbit
-from .errors import UserError
 from .gaussians import FIELD_NDIM, Gaussians
 from .io.checkpoint import INDEX, read_checkpoint
+from .io.foreign import foreign
 from .io.gaussians import SUFFIXES, frame_files
 from .io.sog import META
-from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .io.trained import trained_splats
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions, Vanishing
 from .scene import YAxis, read_animated, read_scene
 
 GLTF_SUFFIXES = (".glb", ".gltf")
+MAX_FRAMES = 1_000_000
 
 
 def motion_record(motion: HexPlane | Trajectories, frames: int) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
 
     Args:
         path: what to open.
-        y_axis: where y points in files; see :func:`gs4d.scene.read_scene`. A run knows.
+        y_axis: where up is in files; see :func:`gs4d.scene.read_scene`. A run knows.
 
     Raises:
         UserError: as :func:`read_checkpoint`, :func:`gs4d.scene.read_animated` or :func:`gs4d.scene.read_scene`.
@@ -56,19 +60,28 @@ def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
 def is_run(path: Path) -> bool:
     """Whether ``path`` is to be opened as a run: it has a checkpoint, or is no file and no folder of files of Gaussians."""
     if path.is_dir() and not (path / INDEX).exists():
-        return not (path / META).is_file() and not frame_files(path)
+        return not (path / META).is_file() and not trained_splats(path) and not frame_files(path)
     return not path.is_file() and path.suffix.lower() not in SUFFIXES
 
 
 def _read_run(folder: Path) -> Asset:
     tensors, record = read_checkpoint(folder)
-    try:
+    advice = "it does not fit this version of gs4d; train again"
+    with foreign(f"checkpoint in {folder}", "run of gs4d", advice):
         gaussians = Gaussians(**{name: tensors[f"asset.{name}"] for name in FIELD_NDIM})
-        motion = build_motion(record["motion"], gaussians.count)
+        frames = record["motion"]["frames"]
+        if not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES:
+            raise ValueError(f"{frames!r:.40} frames")
         state = {k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")}
+        with torch.device("meta"):  # sizes are compared before memory is taken for them
+            wanted = build_motion(record["motion"], gaussians.count).state_dict()
+        if sum(t.numel() for t in wanted.values()) != sum(t.numel() for t in state.values()):
+            raise ValueError("its motion has another size than its record says")
+        motion = build_motion(record["motion"], gaussians.count)
         motion.load_state_dict(state)
+        hidden = set(record.get("hidden", []))
+        motion.requires_grad_(False)
+        shown = Vanishing(motion, tuple(frame in hidden for frame in range(frames))) if hidden else motion
         orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
         paths = {name: tuple(Orbit(**orbit) for orbit in path) for name, path in record.get("paths", {}).items()}
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"checkpoint in {folder} does not fit this version of gs4d ({error}); train again") from error
-    return Asset(gaussians, motion.requires_grad_(False), record["motion"]["frames"], orbits, paths)
+    return Asset(gaussians, shown, frames, orbits, paths)

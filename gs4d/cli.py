@@ -7,11 +7,11 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from io import TextIOWrapper
 from pathlib import Path
 
 from . import __version__
-from .errors import Interrupted, UserError, nearest
+from .errors import Interrupted, UserError, nearest, os_sentence, stop, stop_signals
+from .outlets import keep_open
 
 COMMANDS = {  # modules with a main(arguments)
     "train": ("gs4d.commands.train", "fits a clip, or makes one from a video, a picture or a sentence and fits it"),
@@ -29,15 +29,16 @@ COMMANDS = {  # modules with a main(arguments)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Runs ``command``; returns 0, 2 after bad input (one sentence on stderr) or 130 after Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a name that the terminal cannot show is no reason to fail
+    """Runs ``command``; returns 0, 2 after bad input (one sentence on stderr) or 130 after Ctrl-C or another signal to stop."""
+    for number in stop_signals():
+        signal.signal(number, stop)
+    keep_open()
     try:
         command(arguments)
     except UserError as error:
         return _refuse(str(error))
+    except OSError as error:
+        return _refuse(os_sentence(error))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, UInt8
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS, Camera, orbit_cameras
+
+COVERED = 25  # alpha, 8 bit, above which a pixel shows the object
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,20 @@ class Clip:
     def frames(self) -> int:
         """Number of frames."""
         return len(self.tracks[0].images)
+
+    @cached_property
+    def areas(self) -> list[int]:
+        """Pixels of the input view that the object covers, per frame."""
+        return [int((picture[..., 3] > COVERED).sum()) for picture in self.tracks[0].images]
+
+    @cached_property
+    def hidden(self) -> tuple[bool, ...]:
+        """Per frame, whether no view shows anything, because the object appears later or is gone."""
+        others = self.tracks[1:]
+        return tuple(
+            not area and not any((track.images[frame][..., 3] > COVERED).any() for track in others)
+            for frame, area in enumerate(self.areas)
+        )
 
     def times(self) -> Float[Tensor, "t"]:
         """Time of every frame: 0 for the first, 1 for the last (0 alone for a single frame)."""

@@ -26,7 +26,8 @@ class ConsistencyOptions:
     """Which pictures are held to be consistent; ``fit.losses.time_consistency`` and ``view_consistency`` say how much."""
 
     interpolator: str = "flow"
-    """What finds the middle: flow (needs no weights), or rife:WHERE with the folder or the file of a flownet.pkl."""
+    """What finds the middle: flow (needs no weights), or rife:WHERE with the folder or the file of a flownet.pkl, versions
+    4.2 to 4.26."""
     every: int = 4
     """Steps from one time that it is asked to the next; it counts so many times more."""
     triples: int = 2

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import tyro
 
-from .checkpoint import is_run, read_asset
+from .checkpoint import GLTF_SUFFIXES, is_run, read_asset
 from .errors import UserError
-from .export import FORMATS, ExportOptions, export
+from .export import FORMATS, ExportOptions, export, export_paths
+from .io.gaussians import SUFFIXES
+from .io.names import list_folder, name_of
+from .io.owned import claim
 from .native import set_threads
 from .options import parse
+from .run_folder import writing_into
 from .scene import YAxis
 
 ABOUT = "Writes a fitted run in the formats of --to: " + "; ".join(f"{name}: {f.about}" for name, f in FORMATS.items()) + "."
@@ -26,7 +30,7 @@ class DeliverOptions(ExportOptions):
     model_path: Annotated[Path, tyro.conf.Positional] = Path("output/rose")
     """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
     y_axis: YAxis = "auto"
-    """Where y points in files; see render.py."""
+    """Where up is in files: y up, y down, or z; see render.py."""
     out: Path | None = None
     """Where files go; None: the run's folder export, or for files beside them: scene.spz gets scene_export."""
 
@@ -49,13 +53,21 @@ def deliver(options: DeliverOptions) -> list[Path]:
     asset = read_asset(options.model_path, options.y_axis)
     set_threads(0)
     name, place = place_of_results(options.model_path)
-    return export(asset, options.out or place("export"), name, options)
+    with writing_into(options.model_path, options.out):
+        claim(*export_paths(options.out or place("export"), name, options))
+        return export(asset, options.out or place("export"), name, options)
 
 
 def place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:
-    """A name, and where results of some kind go: into a run's folder, but beside files of Gaussians and folders of them."""
+    """A name, and where results of some kind go: into a run's folder, but beside files of Gaussians and folders of them.
+
+    Beside a file the results carry its name without the suffix, and with it where something else there has the same name.
+    """
     whole = model_path.resolve()
     if is_run(model_path):
         return whole.name, lambda kind: model_path / kind
-    name = whole.name.split(".")[0] if whole.is_file() else whole.name
+    name = name_of(whole)
+    twins = [path for path in list_folder(whole.parent) if path != whole and path.suffix.lower() in (*SUFFIXES, *GLTF_SUFFIXES)]
+    if whole.is_file() and (any(name_of(path) == name for path in twins) or (whole.parent / name).is_dir()):
+        name = f"{name}{whole.suffix}"
     return name, lambda kind: whole.parent / f"{name}_{kind}"

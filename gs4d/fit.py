@@ -30,7 +30,7 @@ from .guidance import ScoreOptions, ask, judge, torch_threads
 from .hull import start_gaussians
 from .io.checkpoint import read_checkpoint, write_checkpoint
 from .losses import l1, photometric
-from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions
+from .motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions, Vanishing
 from .prior import Interpolator, ScorePrior
 from .render import can_draw_on_cuda, render
 
@@ -75,8 +75,9 @@ class LossWeights:
     """Total variation of the field over space."""
     time_smoothness: float = 1e-3
     """Acceleration of the field over time."""
-    distillation: float = 0.1
-    """Score of the prior, in the fine stage."""
+    distillation: float = 0.1 / 4096
+    """Score of the prior, in the fine stage: the papers' lambda_sds, times a sum over latents per picture. They set 0.1 or 1
+    beside picture losses of 500 to 10000, where ours have about 1: divide theirs by that."""
     time_consistency: float = 0.0
     """Squared distance of a picture from what an interpolator makes of those before and after it, from any side."""
     view_consistency: float = 0.0
@@ -99,8 +100,8 @@ class FitOptions:
     """Share of the steps in the static stage."""
     fine: float = 0.2
     """Share of the steps in the fine stage; the coarse stage has the rest."""
-    static_frame: int = 0
-    """Frame of the static stage."""
+    static_frame: int | None = None
+    """Frame of the static stage, from 0; None: the one in which the input view shows most of the object."""
     views_per_step: int = 4
     """Pictures per step."""
     times_per_step: int = 4
@@ -136,10 +137,17 @@ class FitOptions:
         """Refuses options that do not fit the clip.
 
         Raises:
-            UserError: the static frame does not exist.
+            UserError: the static frame does not exist, or shows nothing.
         """
+        if self.static_frame is None:
+            return
         if not 0 <= self.static_frame < clip.frames:
             raise UserError(f"fit.static_frame is {self.static_frame} but '{clip.name}' has {clip.frames} frames, from 0")
+        if clip.hidden[self.static_frame]:
+            raise UserError(
+                f"fit.static_frame is {self.static_frame}, a frame of '{clip.name}' that shows nothing; leave it out, or name "
+                f"one that shows the object, such as {clip.areas.index(max(clip.areas))}"
+            )
 
     @property
     def interpolator(self) -> str | None:
@@ -170,8 +178,10 @@ class Fitter:
         options.check(clip)
         torch.manual_seed(options.seed)
         self.generator = torch.Generator().manual_seed(options.seed)
+        self.static_frame = clip.areas.index(max(clip.areas)) if options.static_frame is None else options.static_frame
+        self.shown = [frame for frame, hidden in enumerate(clip.hidden) if not hidden]
         start = start_gaussians(
-            clip, options.static_frame, options.gaussians, options.sh_degree, self.generator, kind=options.start
+            clip, self.static_frame, options.gaussians, options.sh_degree, self.generator, kind=options.start
         )
         self.field = HexPlane(options.motion, clip.frames)
         self.field.fit_box(start.means, margin=BOX_MARGIN)
@@ -179,6 +189,8 @@ class Fitter:
         if options.free_paths:
             self.motion = Trajectories(options.trajectories, clip.frames, start.count, self.field)
         self.motion.to(self.device)
+        # What nothing is seen of is not fitted: the Gaussians move through such frames unseen, and are not drawn.
+        self.played = Vanishing(self.motion, clip.hidden) if any(clip.hidden) else self.motion
         self._adopt(start.to(self.device))
         self.need = NeedMeter(start.count)
         self.step = 0
@@ -213,7 +225,7 @@ class Fitter:
         """What has been fitted so far."""
         orbits = {track.name: track.orbit for track in self.clip.tracks}
         paths = {track.name: track.path for track in self.clip.tracks if track.path}
-        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits, paths)
+        return Asset(self.gaussians().detach(), self.played, self.clip.frames, orbits, paths)
 
     def advance(self) -> dict[str, Any]:
         """One optimizer step; returns its stage, loss, PSNR of the batch (dB), number of Gaussians, and other terms."""
@@ -265,9 +277,9 @@ class Fitter:
 
         They depend on nothing but the seed and the step, so that the pictures of later steps can be decoded ahead.
         """
-        o, tracks, frames = self.options, self.clip.tracks, self.clip.frames
+        o, tracks = self.options, self.clip.tracks
         draw = torch.Generator().manual_seed((o.seed * 1_000_003 + step) % 2**63)
-        some = torch.randperm(frames, generator=draw)[: o.times_per_step].tolist()
+        some = [self.shown[i] for i in torch.randperm(len(self.shown), generator=draw)[: o.times_per_step].tolist()]
         views = torch.randperm(len(tracks), generator=draw).tolist()
         if any(track.trust is not None for track in tracks):  # what was made up must not outvote what was seen
             views = [0, *(view for view in views if view)]
@@ -276,7 +288,7 @@ class Fitter:
         for i in range(o.views_per_step):
             track = views[i % len(views)]
             group = groups.setdefault(tracks[track].size, ([], []))
-            group[0].append(o.static_frame if static else some[i % len(some)])
+            group[0].append(self.static_frame if static else some[i % len(some)])
             group[1].append(track)
         return list(groups.values())
 
@@ -313,7 +325,7 @@ class Fitter:
         o = self.options
         progress = 1 - (1 - self.step / o.steps) / o.fine
         question = ask(self.clip, o.score, progress, prior.joint, self.generator, ring=prior.ring)
-        moved = self.motion.at_times(canonical, self.times[question.frames].to(self.device))
+        moved = self.played.at_times(canonical, self.times[question.frames].to(self.device))
         drawn = render(moved, question.cameras.to(self.device), background=WHITE)
         with torch_threads(o.threads):
             return judge(prior, drawn, question, o.score.sds, progress, self.generator)
@@ -323,7 +335,7 @@ class Fitter:
         o, found = self.options, {}
 
         def drawn(moments: Moments) -> Float[Tensor, "b h w 4"]:
-            moved = self.motion.at_times(canonical, moments.times.to(self.device))
+            moved = self.played.at_times(canonical, moments.times.to(self.device))
             picture = render(moved, moments.cameras.to(self.device), background=WHITE)
             return torch.cat([picture.rgb, picture.alpha[..., None]], -1)
 
@@ -360,6 +372,7 @@ class Fitter:
             "motion": motion,
             "orbits": orbits,
             "paths": paths,
+            "hidden": [frame for frame, hidden in enumerate(self.clip.hidden) if hidden],
         }
         record |= {"options": asdict(self.options), "pictures": self.fingerprint}
         write_checkpoint(folder, tensors, record)
@@ -460,7 +473,9 @@ def fit(
                 saved = time.monotonic()
             if interrupted():
                 raise Interrupted
-    fitter.save(folder)
+        fitter.save(folder)
+        if interrupted():
+            raise Interrupted
     return fitter
 
 

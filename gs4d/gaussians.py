@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .geometry import quat_multiply, rotations_to_quats, sh_rotation
+
 # Signs of the spherical-harmonic coefficients under half a turn about x: those odd in y and z together change theirs.
 HALF_TURN_SH = (1.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
 FIELD_NDIM = {"means": 2, "quats": 2, "log_scales": 2, "logit_opacities": 1, "sh": 3}
@@ -90,9 +92,17 @@ class Gaussians:
 
     def half_turn(self) -> Gaussians:
         """Half a turn about x: y up and z back become y down and z forward, or the other way; exact, its own inverse."""
-        signs = self.means.new_tensor
         return self.replace(
-            means=self.means * signs([1.0, -1.0, -1.0]),
-            quats=self.quats * signs([1.0, 1.0, -1.0, -1.0]),
-            sh=self.sh * signs(HALF_TURN_SH)[: self.sh.shape[-2], None],
+            means=self.means * self.means.new_tensor([1.0, -1.0, -1.0]),
+            quats=self.quats * self.quats.new_tensor([1.0, 1.0, -1.0, -1.0]),
+            sh=self.sh * self.sh.new_tensor(HALF_TURN_SH)[: self.sh.shape[-2], None],
         )
+
+    def turned(self, matrix: Float[Tensor, "3 3"]) -> Gaussians:
+        """Everything turned about the origin by an orthogonal matrix, or mirrored where its determinant is -1."""
+        turn = matrix.double().cpu()
+        # A Gaussian looks the same when all its axes point the other way: so a mirror is a rotation of its shape.
+        proper = turn * torch.linalg.det(turn).sign()
+        quat = rotations_to_quats(proper).to(self.quats)
+        mixed = sh_rotation(turn, self.sh_degree).to(self.sh)
+        return self.replace(means=self.means @ turn.T.to(self.means), quats=quat_multiply(quat, self.quats), sh=mixed @ self.sh)

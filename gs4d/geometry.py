@@ -8,11 +8,25 @@ from torch import Tensor
 
 SH_C0 = 0.28209479177387814  # Y_00: a colour c in [0, 1] is stored as (c - 0.5) / SH_C0 in the degree-0 coefficient
 
+QUAT_MIN = 1e-19  # a quaternion whose largest component is at most this is the identity, for every dtype and renderer
+
+
+def moderate_quats(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 4"]:
+    """The same rotations by quaternions whose squares neither over- nor underflow; those of ordinary length are unchanged.
+
+    What has no component beyond ``QUAT_MIN`` becomes zero.
+    """
+    largest = quats.detach().abs().amax(-1, keepdim=True)
+    extreme = (largest < 1e-15) | (largest > 1e15)
+    scaled = quats / torch.where(extreme & (largest > QUAT_MIN), largest, torch.ones_like(largest))
+    return torch.where(largest <= QUAT_MIN, torch.zeros_like(quats), scaled)
+
 
 def quats_to_rotations(quats: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices of wxyz quaternions, which need not be unit; the zero quaternion gives the identity."""
+    quats = moderate_quats(quats)
     squared = (quats * quats).sum(-1, keepdim=True)
-    is_zero = squared <= torch.finfo(quats.dtype).tiny
+    is_zero = squared == 0
     identity = torch.zeros_like(quats)
     identity[..., 0] = 1
     unit = torch.where(is_zero, identity, quats * torch.rsqrt(torch.where(is_zero, torch.ones_like(squared), squared)))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,18 +17,20 @@ from torch import Tensor
 from . import __version__
 from .asset import Asset
 from .checkpoint import read_asset
-from .clip import Clip, over_white
+from .clip import Clip, Orbit, over_white
 from .config import Config, load_config, save_config
 from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
-from .export import ExportOptions, export, write_input_view, write_ply_sequence, write_turntable, write_views
+from .export import ExportOptions, export, export_paths, write_input_view, write_ply_sequence, write_turntable, write_views
 from .fit import Observer, fit
 from .guidance import open_judge
 from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
+from .io.locks import one_writer
+from .io.owned import claim
 from .machine import peak_memory_mb
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
@@ -38,9 +39,8 @@ from .origins import make_input
 from .prior import open_interpolator
 from .render import Render, render
 from .report import motion_amount, write_report
+from .run_folder import CONFIG, RESULTS, VIEWS, clear_run, run_folder, writing_into
 from .scene import YAxis
-
-VIEWS = "views"  # folder of side views that a prior drew, in a run's folder
 
 
 def run(config: Config, on_step: Observer | None = None) -> Path:
@@ -51,14 +51,16 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         Interrupted: Ctrl-C; the state is saved.
     """
     # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if it is asked for and absent.
-    drawn_by = make_input(config, config.data_dir, config.clip)
-    if config.clip == "rose" and not (config.data_dir / "rose_pose0").exists():
-        write_rose(config.data_dir)
-    folder = config.folder
-
-    # 2. The prior, so that a wrong one is refused before anything is changed.
+    drawn_by = _make_input(config)
     if config.resume:
-        _check_unchanged(folder, config)
+        _check_unchanged(config.folder, config)
+    with run_folder(config.folder):
+        return _run(config, config.folder, drawn_by, on_step)
+
+
+def _run(config: Config, folder: Path, drawn_by: list[dict[str, str]], on_step: Observer | None) -> Path:
+    """The run in its folder, which is this process's alone."""
+    # 2. The prior, so that a wrong one is refused before anything is changed.
     prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
     interpolator = open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
 
@@ -73,9 +75,9 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     config.fit.check(clip)
 
     # 4. The folder: the effective config beside the results.
-    if not config.resume:
-        _clear(folder)
-    save_config(folder / "config.json", config)
+    targets = [*(folder / name for name in RESULTS), *export_paths(folder / "export", config.name, config.export)]
+    claim(*targets) if config.resume else clear_run(folder, targets)
+    save_config(folder / CONFIG, config)
     set_threads(config.fit.threads)
 
     # 5. The fit.
@@ -108,19 +110,20 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     return folder
 
 
-def _clear(folder: Path) -> None:
-    """Makes the folder, without the results of an earlier run: they would stand beside a config that is not theirs."""
+def _make_input(config: Config) -> list[dict[str, str]]:
+    """Makes the clip where it is to be made; one process does, and another that wants the same waits and finds it."""
+    demo = config.clip == "rose" and not (config.data_dir / "rose_pose0").exists()
+    if config.check_origin() is None and not demo:
+        return []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in [folder / INDEX, *folder.glob("checkpoint-*.safetensors"), *folder.glob("*.mp4"), *folder.glob("report.*")]:
-            path.unlink(missing_ok=True)
-        for made in ("ply", "video", "eval_renders", "export"):
-            if (folder / made).is_dir():
-                shutil.rmtree(folder / made)
+        config.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot make the output folder {folder}: {error.strerror}; choose another with --output_dir"
-        ) from error
+        raise UserError(f"cannot write {config.data_dir}: {error.strerror or error}; choose another --data_dir") from error
+    with one_writer(config.data_dir / f".{config.clip}.lock", None):
+        drawn_by = make_input(config, config.data_dir, config.clip)
+        if demo:
+            write_rose(config.data_dir)
+    return drawn_by
 
 
 def _check_unchanged(folder: Path, config: Config) -> None:
@@ -128,7 +131,7 @@ def _check_unchanged(folder: Path, config: Config) -> None:
     if not (folder / INDEX).exists():
         raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
     rows = changes(read_record(folder)["options"], to_record(config.fit), "fit.")
-    rows += changes({"prior": load_config(folder / "config.json").prior}, {"prior": config.prior})
+    rows += changes({"prior": load_config(folder / CONFIG).prior}, {"prior": config.prior})
     free = ("fit.threads ", "fit.checkpoint_seconds ")  # results do not depend on these
     if rows := [row for row in rows if not row.startswith(free)]:
         raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
@@ -178,7 +181,8 @@ class RenderOptions(ExportOptions):
     model_path: Path = Path("output/rose")
     """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
     y_axis: YAxis = "auto"
-    """Where y points in files; auto takes it to point down, as viewers do, but for PLY files of gs4d. A run knows it."""
+    """Where up is in files: y up, y down, or z. auto goes by what a file says, and else takes y to point down, as viewers do.
+    A run knows it."""
     out: Path | None = None
     """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval. For files they go
     beside them: scene.spz gets scene_video."""
@@ -210,26 +214,34 @@ def rerender(options: RenderOptions) -> list[Path]:
     else:
         views = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
     set_threads(0)
+    with writing_into(options.model_path, options.out):
+        return _rerender(options, asset, views, name, place)
+
+
+def _rerender(
+    options: RenderOptions, asset: Asset, views: dict[str, Orbit], name: str, place: Callable[[str], Path]
+) -> list[Path]:
     if options.eval:
         folder = (options.out or place("eval_renders")) / name
+        claim(folder)
         write_views(folder, asset, views, options, alpha=True)
         return [folder]
     out = options.out or place("video")
-    written = []
-    if not options.skip_video:
-        write_input_view(out / "input_view.mp4", asset, options)
-        write_turntable(out / "turntable.mp4", asset, options)
-        written += [out / "input_view.mp4", out / "turntable.mp4"]
-    if not options.skip_train:
-        write_views(out / "train", asset, {**asset.orbits, **asset.paths}, options)
-        written.append(out / "train")
-    if not options.skip_test:
-        write_views(out / "eval", asset, views, options)
-        written.append(out / "eval")
-    if options.ply:
-        write_ply_sequence(place("ply"), asset, options)
-        written.append(place("ply"))
-    return written
+    films = [] if options.skip_video else [out / "input_view.mp4", out / "turntable.mp4"]
+    train = [] if options.skip_train else [out / "train"]
+    test = [] if options.skip_test else [out / "eval"]
+    ply = [place("ply")] if options.ply else []
+    claim(*films, *train, *test, *ply)
+    if films:
+        write_input_view(films[0], asset, options)
+        write_turntable(films[1], asset, options)
+    for folder in train:
+        write_views(folder, asset, {**asset.orbits, **asset.paths}, options)
+    for folder in test:
+        write_views(folder, asset, views, options)
+    for folder in ply:
+        write_ply_sequence(folder, asset, options)
+    return [*films, *train, *test, *ply]
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from gs4d.checkpoint import read_asset
 from gs4d.cli import main
 from gs4d.config import load_config
 from gs4d.io.images import read_image
+from gs4d.io.owned import LIST
 from gs4d.io.ply import read_ply
 from gs4d.io.video import read_video
 
@@ -86,7 +87,7 @@ def test_a_run_leaves_everything(place: Path):
     assert report["config"] == json.loads((out / "config.json").read_text())
     assert len(report["motion"]) == 2
     assert f"<td>{report['scores']['views']['eval_0']['psnr']:.2f}</td>" in (out / "report.html").read_text()
-    assert [p for p in out.iterdir() if p.name.startswith(".")] == []
+    assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [LIST]
 
 
 def test_the_ply_sequence_is_the_asset(place: Path):
@@ -105,7 +106,7 @@ def test_render_as_4dgen_users_type_it(place: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert [f.shape for f in read_video(tmp_path / "turntable.mp4")] == [(20, 48, 3)] * 4
     assert len(list(read_video(tmp_path / "input_view.mp4"))) == 5
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["input_view.mp4", "turntable.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LIST, "input_view.mp4", "turntable.mp4"]
 
 
 def test_a_resumed_run_has_its_whole_history_in_its_report(place: Path):
@@ -247,9 +248,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes
     assert last.startswith("error: cannot write ")
     folder = place / "output" / f"full{kilobytes}"
     left = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert not [name for name in left if "/." in f"/{name}"]
+    assert [name for name in left if "/." in f"/{name}"] == [LIST]
     if kilobytes == 60:
-        assert left == {"config.json"}
+        assert left == {LIST, "config.json"}
     else:
         assert read_asset(folder).frames == 3
 

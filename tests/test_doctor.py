@@ -15,14 +15,15 @@ import ldm_layout
 import multiview_layout as layout
 import pytest
 import torch
-from test_interpolate import random_weights
+from test_interpolate import VERSIONS, narrowed, random_weights
+from test_interpolate import layout as rife_layout
 from test_zero123 import networks, save  # noqa: F401
 from tiny_multiview import mvdream_weights, write_mvdream
 from torch import nn
 
 from gs4d.doctor import main
 from gs4d.errors import UserError
-from gs4d.prior import FAMILIES, mvdream, rife, syncdreamer
+from gs4d.prior import FAMILIES, mvdream, syncdreamer
 from gs4d.prior import models as hub_models
 from gs4d.prior.catalogue import able, default_of, licence_of
 
@@ -102,11 +103,8 @@ def test_a_cut_download_is_not_taken_for_the_model(tmp_path: Path):
     assert "the download was cut, fetch it again: zero123plus-1.2:sudo-ai/zero123plus-v1.2" in said
 
 
-def test_named_priors_are_opened(
-    zero123: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr("gs4d.prior.rife.WIDTHS", (16, 12, 8, 4))
-    torch.save(random_weights((16, 12, 8, 4)), tmp_path / "flownet.pkl")
+def test_named_priors_are_opened(zero123: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    torch.save(random_weights(narrowed("4.25")), tmp_path / "flownet.pkl")
     folder = next(zero123.glob("models--*/snapshots/*"))
     dream = write_mvdream(tmp_path / "dream", mvdream_weights(pictures=False), pictures=False)
     main(["--prior", f"zero123:{folder}", f"rife:{tmp_path}", f"mvdream:{dream}", "inflate"])
@@ -175,8 +173,6 @@ def test_sizes_are_those_of_the_published_networks():
     zero123 = count(ldm_layout.unet(), ldm_layout.vae(), ldm_layout.clip_visual()) + 768 * 772 + 768
     unet, visual = layout.with_cameras(layout.unet_2()), ldm_layout.clip_visual(1280, 32, 14, 224, 1024)
     text = layout.clip_text()
-    with torch.device("meta"):
-        interpolator = rife.IFNet()
     sizes = {
         "zero123": zero123,
         "stable-zero123": zero123,
@@ -188,7 +184,7 @@ def test_sizes_are_those_of_the_published_networks():
             syncdreamer.from_checkpoint,
             layout.syncdreamer(ldm_layout.unet(), ldm_layout.vae(), ldm_layout.clip_visual()),
         ),
-        "rife": sum(p.numel() for p in interpolator.parameters()),
+        "rife": count(rife_layout(VERSIONS["4.6"])),
         # test_zero123plus_has_the_published_tensors counts CLIP's halves.
         "zero123plus": count(layout.unet_2(), ldm_layout.vae()) + 632_076_800 + 340_387_840,
     }

@@ -4,6 +4,7 @@ import json
 import math
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gs4d.prior.networks import Place
 from gs4d.prior.sds import Denoiser, SdsOptions
 
 ROOT = Path(__file__).parent.parent
-ROSE = SdsOptions(prompt="a rose", guidance=2.0, noise=(0.4, 0.4))
+ROSE = SdsOptions(prompt="a rose", guidance=2.0, noise=(0.4, 0.4), latents="mean")
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def test_the_gradient_is_that_of_the_published_network(folders: dict[str, Path],
     with torch.no_grad():
         noisy = abar.sqrt() * rows + (1 - abar).sqrt() * noise
         guesses = []
-        for text, seen in (("", False), ("a rose, 3d asset", True)):
+        for text, seen in ((prior.avoid, False), ("a rose, 3d asset", True)):
             tokens = prior._text(text).expand(frames, -1, -1)
             x, cameras = noisy, numbers
             if name == "imagedream":
@@ -92,8 +93,8 @@ def test_the_gradient_is_that_of_the_published_network(folders: dict[str, Path],
             guesses.append(guess.unflatten(0, (frames, n))[:, :4])
         empty, wanted = guesses
         weighted = (1 - abar) * (empty + 2 * (wanted - empty) - noise)
-    expected = torch.autograd.grad((rows * weighted).sum() / rows.numel(), asked.images)[0]
-    torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-3)
+    expected = torch.autograd.grad((rows * weighted).sum() / (4 * frames), asked.images)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-3)
     assert found.abs().max() > 0
 
 
@@ -111,17 +112,33 @@ def test_the_words_and_the_picture_matter(folders: dict[str, Path]):
     for name, words in (("mvdream", True), ("imagedream", False)):
         prior, asked = judge(folders, name), trial()
         score, _ = verdict(prior, asked)
-        assert not torch.equal(score, verdict(prior, asked, SdsOptions(prompt="a", guidance=2.0, noise=(0.4, 0.4)))[0])
+        assert not torch.equal(
+            score, verdict(prior, asked, SdsOptions(prompt="a", guidance=2.0, noise=(0.4, 0.4), latents="mean"))[0]
+        )
         other = Trial(asked.images, asked.alpha, asked.cameras, asked.condition.flip(1), asked.sources, 4)
         assert torch.equal(score, verdict(prior, other)[0]) == words
-    negative = SdsOptions(prompt="a rose", variant="nfsd", noise=(0.4, 0.4))
+    negative = SdsOptions(prompt="a rose", variant="nfsd", noise=(0.4, 0.4), latents="mean")
     assert verdict(judge(folders, "mvdream"), trial(), negative)[1].abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["mvdream", "imagedream"])
+def test_guidance_leads_away_from_the_negative_prompt(folders: dict[str, Path], name: str):
+    prior, asked = judge(folders, name), trial()
+
+    def pull(negative: str | None) -> Tensor:
+        return verdict(prior, asked, replace(ROSE, negative_prompt=negative))[1]
+
+    authors = {"mvdream": "ugly, bad anatomy, blurry, pixelated obscure", "imagedream": "uniform low no texture ugly"}
+    assert prior.avoid.startswith(authors[name])
+    assert torch.equal(pull(None), pull(prior.avoid))
+    assert not torch.equal(pull(None), pull(""))
+    assert not torch.equal(pull("flat"), pull(""))
 
 
 def test_the_front_is_where_the_input_camera_stands(folders: dict[str, Path]):
     prior = judge(folders, "imagedream")
     straight, turned = (verdict(prior, trial(turn=turn))[1] for turn in (0.0, 70.0))
-    torch.testing.assert_close(straight, turned, atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(straight, turned, atol=1e-4 * float(straight.abs().max()), rtol=1e-3)
 
 
 def test_half_floats_and_offloading_change_little(folders: dict[str, Path]):

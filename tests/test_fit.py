@@ -21,7 +21,7 @@ from gs4d.fit import FitOptions, Fitter, LearningRates, LossWeights, fit
 from gs4d.guidance import ScoreOptions
 from gs4d.hull import carve, start_gaussians
 from gs4d.io.checkpoint import INDEX
-from gs4d.motion import HexPlaneOptions
+from gs4d.motion import HexPlaneOptions, factor
 from gs4d.native import set_threads
 from gs4d.pipeline import score_asset
 from gs4d.prior import Trial
@@ -285,3 +285,30 @@ def test_need_is_the_mean_over_the_views_that_drew():
     meter = NeedMeter(2)
     meter.observe(torch.tensor([[[3.0, 4.0], [0.0, 0.0]], [[0.0, 0.0], [6.0, 8.0]]]), torch.tensor([[1, 0], [1, 2]]))
     assert meter.need().tolist() == [2.5, 10.0]
+
+
+def test_what_appears_late_is_fitted_where_it_shows_and_vanishes_where_not(clip: Clip, tmp_path: Path):
+    def blank(frames: list[int]) -> Clip:
+        tracks = []
+        for track in clip.tracks:
+            images = torch.stack(list(track.images)).clone()
+            images[frames] = 0
+            tracks.append(replace(track, images=images))
+        return replace(clip, tracks=tuple(tracks))
+
+    late = blank([0, 1])
+    assert late.hidden[:3] == (True, True, False)
+    fitter = fit(late, replace(OPTIONS, steps=3), tmp_path)
+    assert fitter.static_frame == late.areas.index(max(late.areas)) > 1
+    assert all(frame > 1 for step in range(50) for frames, _ in fitter._batches(step) for frame in frames)
+    asset = read_asset(tmp_path)
+    cover = [float(render(asset.at(t), late.tracks[0].camera(0)).alpha.max()) for t in late.times().tolist()]
+    assert max(cover[:2]) == 0
+    assert min(cover[2:]) > 0
+    moved = asset.at_times(late.times())
+    base, motion = factor(asset.at_times, late.times(), tolerance=1e-3)  # as files that hold a motion take it
+    again = motion.at_times(base, late.times()).logit_opacities.sigmoid()
+    assert torch.allclose(again, moved.logit_opacities.sigmoid(), atol=0.02)
+    with pytest.raises(UserError, match="shows nothing; leave it out"):
+        replace(OPTIONS, static_frame=0).check(late)
+    assert not any(clip.hidden)

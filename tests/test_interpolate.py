@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 from gs4d.errors import UserError
 from gs4d.prior import Interpolator, open_interpolator
 from gs4d.prior.flow import FlowInterpolator, optical_flow, push, sample
-from gs4d.prior.rife import IFNet, open_rife
+from gs4d.prior.rife import open_rife
+from gs4d.prior.rife_net import IFNet, layout_of
 
 
 def blob(x: float, y: float, size: tuple[int, int] = (48, 64), radius: float = 9.0) -> Tensor:
@@ -88,50 +90,102 @@ def test_pushing_spreads_over_four_pixels_and_sampling_undoes_it():
 # ---------------------------------------------------------------------------------------------------------------------- RIFE
 
 
-WIDTHS = (192, 128, 96, 64)
+@dataclass(frozen=True)
+class Version:
+    """Sizes of a published network; ``encoder``: hidden and output channels."""
+
+    widths: tuple[int, ...]
+    kind: str = "shuffle"
+    outputs: int = 6
+    groups: int = 1
+    encoder: tuple[int, int] = (0, 0)
+    names: tuple[str, ...] = ()
+    scales: tuple[int, ...] = (8, 4, 2, 1)
 
 
-def layout(widths: tuple[int, ...] = WIDTHS) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of flownet.pkl, versions 4.2 to 4.6, as the published code defines and other loaders list them."""
+NUMBERED, NAMED = ("0", "2", "4", "6"), ("cnn0", "cnn1", "cnn2", "cnn3")
+FIVE = Version((192, 128, 96, 64, 32), "shuffle", 13, 1, (16, 4), NAMED, (16, 8, 4, 2, 1))
+VERSIONS = {  # as the models' own files and the loaders of VapourSynth and ComfyUI have them
+    "4.2": Version((192, 128, 96, 64), "plain", 5),
+    "4.5": Version((192, 128, 96, 64), outputs=5),
+    "4.6": Version((192, 128, 96, 64)),
+    "4.9": Version((192, 128, 96, 64), encoder=(16, 4), names=("0", "1")),
+    "4.12": Version((192, 128, 96, 64), encoder=(32, 8), names=NUMBERED),
+    "4.12.lite": Version((128, 96, 64, 48), encoder=(32, 4), names=NUMBERED),
+    "4.14": Version((192, 128, 96, 64), encoder=(32, 8), names=NAMED),
+    "4.14.lite": Version((192, 128, 96, 64), groups=2, encoder=(32, 8), names=NAMED),
+    "4.17.lite": Version((128, 96, 64, 48), encoder=(16, 4), names=NAMED),
+    "4.20": Version((384, 192, 96, 48), encoder=(32, 8), names=NAMED),
+    "4.22": Version((256, 192, 96, 48), outputs=13, encoder=(32, 8), names=NAMED),
+    "4.22.lite": Version((192, 128, 64, 32), outputs=13, encoder=(16, 4), names=NAMED),
+    "4.25": FIVE,
+    "4.25.lite": replace(FIVE, widths=(192, 128, 96, 64, 24), scales=(32, 16, 8, 4, 1)),
+    "4.26.heavy": replace(FIVE, encoder=(16, 16)),
+}
+
+
+def layout(version: Version) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a version's flownet.pkl."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for i, c in enumerate(widths):
-        at = f"module.block{i}"
-        shapes[f"{at}.conv0.0.0.weight"], shapes[f"{at}.conv0.0.0.bias"] = (c // 2, 12 if i else 7, 3, 3), (c // 2,)
-        shapes[f"{at}.conv0.1.0.weight"], shapes[f"{at}.conv0.1.0.bias"] = (c, c // 2, 3, 3), (c,)
+
+    def layer(name: str, weight: tuple[int, ...], *, up: bool = False) -> None:
+        shapes[f"module.{name}.weight"] = weight
+        shapes[f"module.{name}.bias"] = (weight[1] if up else weight[0],)
+
+    handed = version.outputs - 5 if version.outputs == 13 else 0
+    for i, c in enumerate(version.widths):
+        at, seen = f"block{i}", (12 + handed if i else 7) + 2 * version.encoder[1]
+        layer(f"{at}.conv0.0.0", (c // 2, seen, 3, 3))
+        layer(f"{at}.conv0.1.0", (c, c // 2, 3, 3))
         for k in range(8):
-            shapes[f"{at}.convblock.{k}.beta"] = (1, c, 1, 1)
-            shapes[f"{at}.convblock.{k}.conv.weight"], shapes[f"{at}.convblock.{k}.conv.bias"] = (c, c, 3, 3), (c,)
-        shapes[f"{at}.lastconv.0.weight"], shapes[f"{at}.lastconv.0.bias"] = (c, 24, 4, 4), (24,)
+            if version.kind == "plain":
+                layer(f"{at}.convblock.{k}.0", (c, c, 3, 3))
+                continue
+            shapes[f"module.{at}.convblock.{k}.beta"] = (1, c, 1, 1)
+            layer(f"{at}.convblock.{k}.conv", (c, c // version.groups, 3, 3))
+        if version.kind == "plain":
+            layer(f"{at}.lastconv", (c, 5, 4, 4), up=True)
+        else:
+            layer(f"{at}.lastconv.0", (c, 4 * version.outputs, 4, 4), up=True)
+    hidden, out = version.encoder
+    for k, name in enumerate(version.names):
+        last = k == len(version.names) - 1
+        shape = (hidden, out, 4, 4) if last else (hidden, hidden if k else 3, 3, 3)
+        layer(f"encode.{name}", shape, up=last)
     return shapes
 
 
-def random_weights(widths: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]:
+def narrowed(name: str) -> Version:
+    """A version with few channels."""
+    version = VERSIONS[name]
+    widths = [16, 12, 8, 8, 24 if name == "4.25.lite" else 4]
+    encoder = (8, version.encoder[1]) if version.names else (0, 0)
+    return replace(version, widths=tuple(widths[: len(version.widths)]), encoder=encoder)
+
+
+def random_weights(version: Version, seed: int = 0) -> dict[str, Tensor]:
     """Weights with which the network's answers neither vanish nor explode."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
-    for name, shape in layout(widths).items():
-        fan = shape[0] * 4 if "lastconv.0.weight" in name else max(torch.Size(shape[1:]).numel(), 1)
+    for name, shape in layout(version).items():
+        up = len(shape) == 4 and shape[-1] == 4
+        fan = shape[0] * 4 if up else max(torch.Size(shape[1:]).numel(), 1)
         scale = 0.3 if name.endswith(("bias", "beta")) else fan**-0.5
         found[name] = scale * torch.randn(shape, generator=generator)
     return found
 
 
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
-    widths = (16, 12, 8, 4)
-    monkeypatch.setattr("gs4d.prior.rife.WIDTHS", widths)
-    return widths
-
-
-def test_the_published_file_fills_the_network():
+@pytest.mark.parametrize("name", VERSIONS)
+def test_the_published_file_says_its_version_and_fills_the_network(name: str):
+    wanted = layout(VERSIONS[name])
+    found = layout_of({key.removeprefix("module."): torch.Size(v) for key, v in wanted.items()})
     with torch.device("meta"):
-        network = IFNet()
-    names = {f"module.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
-    assert names == layout()
-    assert len(names) == 120
+        network = IFNet(found)
+    assert {f"module.{k}": tuple(v.shape) for k, v in network.state_dict().items()} == wanted
+    assert found.scales == VERSIONS[name].scales
 
 
-def published(weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
+def published(version: Version, weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
     """The middle, computed from the file's tensors alone, by the formulas of the published network."""
 
     def warp(x: Tensor, flow: Tensor) -> Tensor:
@@ -141,50 +195,76 @@ def published(weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
         offset = torch.stack([flow[:, 0] * 2 / (w - 1), flow[:, 1] * 2 / (h - 1)], -1)
         return F.grid_sample(x, base + offset, padding_mode="border", align_corners=True)
 
-    def block(i: int, x: Tensor, flow: Tensor | None, scale: int) -> tuple[Tensor, Tensor]:
-        w = {k.removeprefix(f"module.block{i}."): v for k, v in weights.items() if f".block{i}." in k}
+    def weight(name: str) -> tuple[Tensor, Tensor]:
+        return weights[f"module.{name}.weight"], weights[f"module.{name}.bias"]
+
+    def encode(x: Tensor) -> Tensor:
+        for k, name in enumerate(version.names[:-1]):
+            x = F.conv2d(x, *weight(f"encode.{name}"), stride=1 if k else 2, padding=1)
+            x = F.leaky_relu(x, 0.2) if len(version.names) == 4 else x
+        return F.conv_transpose2d(x, *weight(f"encode.{version.names[-1]}"), stride=2, padding=1)
+
+    def block(i: int, x: Tensor, flow: Tensor | None, scale: int) -> Tensor:
+        at = f"block{i}"
         size = [side // scale for side in x.shape[2:]]
         x = F.interpolate(x, size, mode="bilinear")
         if flow is not None:
             x = torch.cat([x, F.interpolate(flow, size, mode="bilinear") / scale], 1)
         for k in (0, 1):
-            x = F.leaky_relu(F.conv2d(x, w[f"conv0.{k}.0.weight"], w[f"conv0.{k}.0.bias"], 2, 1), 0.2)
+            x = F.leaky_relu(F.conv2d(x, *weight(f"{at}.conv0.{k}.0"), stride=2, padding=1), 0.2)
         for k in range(8):
-            y = F.conv2d(x, w[f"convblock.{k}.conv.weight"], w[f"convblock.{k}.conv.bias"], 1, 1)
-            x = F.leaky_relu(y * w[f"convblock.{k}.beta"] + x, 0.2)
-        x = F.pixel_shuffle(F.conv_transpose2d(x, w["lastconv.0.weight"], w["lastconv.0.bias"], 2, 1), 2)
+            if version.kind == "plain":
+                x = F.leaky_relu(F.conv2d(x, *weight(f"{at}.convblock.{k}.0"), padding=1), 0.2)
+                continue
+            y = F.conv2d(x, *weight(f"{at}.convblock.{k}.conv"), padding=1, groups=version.groups)
+            x = F.leaky_relu(y * weights[f"module.{at}.convblock.{k}.beta"] + x, 0.2)
+        if version.kind == "plain":
+            x = F.conv_transpose2d(x, *weight(f"{at}.lastconv"), stride=2, padding=1)
+            flows = 2 * scale
+        else:
+            x = F.conv_transpose2d(x, *weight(f"{at}.lastconv.0"), stride=2, padding=1)
+            x, flows = F.pixel_shuffle(x, 2), scale
         x = F.interpolate(x, [side * scale for side in size], mode="bilinear")
-        return x[:, :4] * scale, x[:, 4:5]
+        return torch.cat([x[:, :4] * flows, x[:, 4:]], 1)
 
-    half = torch.full_like(a[:, :1], 0.5)
-    flow, mask = block(0, torch.cat([a[:, :3], b[:, :3], half], 1), None, 8)
-    for i, scale in ((1, 4), (2, 2), (3, 1)):
-        seen = [warp(a, flow[:, :2])[:, :3], warp(b, flow[:, 2:])[:, :3], half, mask]
-        more, mixed = block(i, torch.cat(seen, 1), flow, scale)
-        flow, mask = flow + more, mask + mixed
+    half, none = torch.full_like(a[:, :1], 0.5), a[:, :0]
+    f, g = (encode(x[:, :3]) if version.names else none for x in (a, b))
+    found = block(0, torch.cat([a[:, :3], b[:, :3], f, g, half], 1), None, version.scales[0])
+    flow, mask = found[:, :4], found[:, 4:5]
+    for i, scale in list(enumerate(version.scales))[1:]:
+        near, far = flow[:, :2], flow[:, 2:]
+        seen = [warp(a, near)[:, :3], warp(b, far)[:, :3]]
+        seen += [warp(f, near), warp(g, far)] if version.names else []
+        seen += [half, mask] + ([found[:, 5:]] if version.outputs == 13 else [])
+        found = block(i, torch.cat(seen, 1), flow, scale)
+        flow = flow + found[:, :4]
+        mask = found[:, 4:5] if version.names else mask + found[:, 4:5]
     share = torch.sigmoid(mask)
     return warp(a, flow[:, :2]) * share + warp(b, flow[:, 2:]) * (1 - share)
 
 
-def test_rife_computes_what_the_published_network_does(narrow: tuple[int, ...], tmp_path: Path, capsys: Any):
-    weights = random_weights(narrow)
+@pytest.mark.parametrize("name", VERSIONS)
+def test_rife_computes_what_the_published_network_does(name: str, tmp_path: Path, capsys: Any):
+    version = narrowed(name)
+    weights = random_weights(version)
     (tmp_path / "train_log größer").mkdir()
     torch.save(weights, tmp_path / "train_log größer" / "flownet.pkl")
     interpolator = open_interpolator(f"rife:{tmp_path}")
     assert isinstance(interpolator, Interpolator)
     assert interpolator.weights[0]["licence"] == "MIT"
     assert "interpolator rife from" in capsys.readouterr().out
-    a, b = torch.rand(2, 2, 64, 96, 4, generator=torch.Generator().manual_seed(1))
+    a, b = torch.rand(2, 2, 128, 128, 4, generator=torch.Generator().manual_seed(1))
     found = interpolator.middle(a, b)
-    wanted = published(weights, a.movedim(-1, 1), b.movedim(-1, 1)).movedim(1, -1)
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+    wanted = published(version, weights, a.movedim(-1, 1), b.movedim(-1, 1)).movedim(1, -1)
+    torch.testing.assert_close(found, wanted, atol=2e-4, rtol=1e-3)
     assert (found - 0.5 * (a + b)).abs().mean() > 0.01  # the random network does move and mix
     again = open_rife(str(tmp_path / "train_log größer" / "flownet.pkl")).middle(a, b)
     assert torch.equal(found, again)
 
 
-def test_rife_takes_any_size_and_passes_gradients_to_the_colours(narrow: tuple[int, ...], tmp_path: Path):
-    torch.save(random_weights(narrow), tmp_path / "flownet.pkl")
+@pytest.mark.parametrize("name", ["4.6", "4.25"])
+def test_rife_takes_any_size_and_passes_gradients_to_the_colours(name: str, tmp_path: Path):
+    torch.save(random_weights(narrowed(name)), tmp_path / "rife47.pth")  # as ComfyUI's users have it
     a, b = (picture[None].requires_grad_() for picture in (blob(20, 20, (40, 50)), blob(28, 22, (40, 50))))
     found = open_rife(str(tmp_path)).middle(a, b)
     assert found.shape == a.shape
@@ -192,9 +272,9 @@ def test_rife_takes_any_size_and_passes_gradients_to_the_colours(narrow: tuple[i
     assert min(by_a.abs().max(), by_b.abs().max()) > 0
 
 
-def test_a_known_motion_and_mixing_come_out_of_the_last_block(narrow: tuple[int, ...], tmp_path: Path):
+def test_a_known_motion_and_mixing_come_out_of_the_last_block(tmp_path: Path):
     """All weights zero but the last block's biases: it then says the same of every pixel."""
-    weights = {name: torch.zeros_like(value) for name, value in random_weights(narrow).items()}
+    weights = {name: torch.zeros_like(value) for name, value in random_weights(narrowed("4.6")).items()}
     bias = torch.zeros(6, 4)  # four sub-pixels each of: flow to a (x, y), flow to b (x, y), mixing, nothing
     bias[0], bias[3], bias[4] = 2.0, -1.0, 20.0
     weights["module.block3.lastconv.0.bias"] = bias.flatten()
@@ -215,33 +295,39 @@ class Bomb:
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        (
-            "newer",
-            "has 'encode.cnn0.weight', so it is another network than RIFE 4.2 to 4.6; give the flownet.pkl of version 4.6",
-        ),
+        ("older", r"is RIFE 4\.1 or older, which is not supported; give a flownet\.pkl"),
+        ("other", r"is another network than RIFE 4\.2 to 4\.26"),
+        ("carried", r"is another network than RIFE 4\.2 to 4\.26"),
         ("missing", "lacks the tensor 'block2.lastconv.0.bias'"),
-        ("shape", r"'block0.conv0.0.0.weight' of shape \(8, 6, 3, 3\), wanted \(8, 7, 3, 3\)"),
-        ("surplus", "has 'block0.convblock.8.beta', for which the network of RIFE 4.2 to 4.6 has no place"),
+        ("shape", r"'block2.conv0.0.0.weight' of shape \(4, 6, 3, 3\), wanted \(4, 12, 3, 3\)"),
+        ("surplus", "has 'block0.convblock.8.beta', for which the network of RIFE has no place"),
         ("bomb", "cannot be read"),
         ("cut", "cannot be read"),
-        ("none", "has no flownet.pkl; give the folder of a model of Practical-RIFE"),
+        ("two", "holds 2 files of weights; name one"),
+        ("none", "has no flownet.pkl; give a flownet.pkl of Practical-RIFE"),
         ("absent", "no folder or file of rife weights"),
     ],
 )
-def test_other_files_are_refused_in_a_sentence(narrow: tuple[int, ...], tmp_path: Path, how: str, sentence: str):
-    weights: dict[str, Any] = random_weights(narrow)
+def test_other_files_are_refused_in_a_sentence(tmp_path: Path, how: str, sentence: str):
+    weights: dict[str, Any] = random_weights(narrowed("4.6"))
     folder, path = tmp_path / "model", tmp_path / "model" / "flownet.pkl"
     folder.mkdir()
-    if how == "newer":
-        weights["module.encode.cnn0.weight"] = torch.zeros(32, 3, 3, 3)
+    if how == "older":
+        weights["module.block0.conv0.0.1.weight"] = torch.zeros(8)  # of a PReLU
+    elif how == "other":
+        weights = {name: value for name, value in weights.items() if "block3" not in name}
+    elif how == "carried":
+        weights["module.block1.conv0.0.0.weight"] = torch.zeros(6, 15, 3, 3)
     elif how == "missing":
         del weights["module.block2.lastconv.0.bias"]
     elif how == "shape":
-        weights["module.block0.conv0.0.0.weight"] = torch.zeros(8, 6, 3, 3)
+        weights["module.block2.conv0.0.0.weight"] = torch.zeros(4, 6, 3, 3)
     elif how == "surplus":
         weights["module.block0.convblock.8.beta"] = torch.zeros(1)
     elif how == "bomb":
         weights["x"] = Bomb(tmp_path / "exploded")
+    elif how == "two":
+        torch.save(weights, folder / "flownet_v4.6.pkl")
     if how != "none":
         torch.save(weights, path)
     if how == "cut":
@@ -252,8 +338,9 @@ def test_other_files_are_refused_in_a_sentence(narrow: tuple[int, ...], tmp_path
     assert not (tmp_path / "exploded").exists()
 
 
-def test_what_only_training_uses_is_passed_over(narrow: tuple[int, ...], tmp_path: Path):
-    torch.save({**random_weights(narrow), "module.caltime.0.bias": torch.zeros(8)}, tmp_path / "flownet.pkl")
+def test_what_this_use_does_not_need_is_passed_over(tmp_path: Path):
+    unused = {f"module.{name}": torch.zeros(8) for name in ("caltime.0.bias", "contextnet.x", "unet.y")}
+    torch.save({**random_weights(narrowed("4.2")), **unused}, tmp_path / "flownet.pkl")
     open_rife(str(tmp_path))
 
 

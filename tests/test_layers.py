@@ -15,18 +15,18 @@ PACKAGE = ROOT / "gs4d"
 
 # From the bottom up. A box (module or subpackage) may import boxes of lower rows, and itself.
 LAYERS = [
-    {"errors", "machine", "_native"},
+    {"errors", "machine", "outlets", "_native"},
     {"geometry", "native"},
     {"gaussians", "camera"},
     {"clip"},
     {"render", "motion", "io"},
-    {"synth", "mesh", "options"},
+    {"synth", "mesh", "options", "splats"},
     {"asset", "hull", "losses", "densify", "metrics"},
     {"prior"},
     {"scene"},
     {"checkpoint", "export", "guidance", "consistency", "intake"},
     {"fit", "origins"},
-    {"config"},
+    {"config", "run_folder"},
     {"demo", "score", "report", "deliver", "doctor"},
     {"pipeline"},
     {"batch", "view"},

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from http.client import HTTPConnection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,32 @@ def test_the_clock_of_the_fit_stands_still_while_it_waits(tmp_path: Path):
     fitter = fit(toy_clip(), replace(SHORT, steps=2), tmp_path, on_step=wait)
     assert fitter.step == 2
     assert fitter.seconds <= time.monotonic() - began - 1.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "["}, 400),
+    ],
+)
+def test_another_website_gets_nothing(window: LiveWindow, headers: dict[str, str], status: int):
+    port = window.server.get_port()
+    asked = {"Host": f"localhost:{port}", **headers}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Protocol": f"viser-v{version('viser')}",
+    }
+    for more in ({}, upgrade):
+        with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            connection.request("GET", "/", headers={**more, **asked})
+            assert connection.getresponse().status == status
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:  # its own page gets through
+        own = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
+        connection.request("GET", "/", headers={**upgrade, **own})
+        assert connection.getresponse().status == 101

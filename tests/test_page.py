@@ -30,6 +30,7 @@ from gs4d.io.checkpoint import INDEX, write_checkpoint
 from gs4d.io.files import write_json
 from gs4d.io.ply import write_ply
 from gs4d.motion import HexPlane, HexPlaneOptions
+from gs4d.view.origin import refusal
 from gs4d.view.server import Server, Subject, ViewOptions, main
 
 HOSTILE = "</title><script>alert(1)</script> \"'&@@ASSET@@%%SCRIPT%%\n\udcff"
@@ -184,6 +185,40 @@ def test_the_server_knows_only_this_machine(tmp_path: Path) -> None:
         assert server.server_address[0] == "127.0.0.1"
         assert get(server, "/asset.glb", host="rebound.example:18765")[0] == 403
         assert get(server, "/asset.glb", host="localhost:9000")[0] == 200
+        assert get(server, "//[", host="localhost")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("hosts", "origins", "status"),
+    [
+        (["localhost:8765"], [], None),
+        (["[::1]:8765"], ["http://[::1]:8765"], None),
+        (["LOCALHOST:8765"], ["http://localhost:8765"], None),
+        (["127.0.0.1:8765"], ["https://127.0.0.1:8765"], None),
+        (["localhost:8765"], ["http://localhost:3000"], 403),
+        (["localhost:8765"], ["https://evil.example"], 403),
+        (["localhost:8765"], ["null"], 403),
+        (["localhost:8765"], ["http://localhost:8765", "https://evil.example"], 403),
+        (["localhost.evil.example"], [], 403),
+        (["["], [], 400),
+        (["[::1"], [], 400),
+        (["user@localhost"], [], 400),
+        (["localhost:port"], [], 400),
+        ([""], [], 400),
+        ([], [], 400),
+        (["localhost", "evil.example"], [], 400),
+    ],
+)
+def test_only_this_machine_and_the_windows_own_page_may_ask(hosts: list[str], origins: list[str], status: int | None) -> None:
+    refused = refusal(hosts, origins)
+    assert (refused and refused[0].value) == status
+
+
+def test_a_host_that_cannot_be_parsed_is_a_bad_request(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, step=1)
+    with served(tmp_path) as server:
+        assert get(server, "/", host="[")[0] == 400
+    assert capfd.readouterr().err == ""
 
 
 def test_news_follow_a_run_from_its_start_to_its_end(tmp_path: Path) -> None:

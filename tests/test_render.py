@@ -252,6 +252,8 @@ POISONS: dict[str, tuple[str, Callable[[Tensor], Tensor], bool]] = {
     "NaN colour": ("sh", lambda t: t[..., 0].fill_(torch.nan), False),
     "Inf colour": ("sh", lambda t: t[..., 0].fill_(torch.inf), False),
     "1e30 colour": ("sh", lambda t: t.fill_(1e30), True),
+    "3.4e38 colour": ("sh", lambda t: t.fill_(3.4e38), False),
+    "3.4e38 and -3.4e38": ("sh", lambda t: t.copy_(torch.tensor([3.4e38, -3.4e38, 3.4e38])), False),
 }
 
 
@@ -317,7 +319,7 @@ def test_many_that_cover_every_tile_stay_bounded(backend: str) -> None:
 def test_constants_are_the_headers() -> None:
     for name, value in _native.constants().items():
         assert torch.tensor(getattr(constants, name), dtype=torch.float32).item() == value, name
-    assert len(_native.constants()) == 8
+    assert len(_native.constants()) == 10
 
 
 def test_wrong_arguments_are_named() -> None:

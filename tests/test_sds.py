@@ -49,13 +49,14 @@ def told(count: int, negative: bool = False) -> Conditions:
 
 
 def gradient(z: Tensor, options: SdsOptions, *, seed: int = 0, progress: float = 0.0, negative: bool = False) -> Tensor:
-    """By the latents, times their number: w(t) d."""
+    """By the latents, times the number of pictures: w(t) d."""
     z = z.clone().requires_grad_()
     loss = distill(Gaussian(ABAR), z, told(len(z), negative), options, progress, torch.Generator().manual_seed(seed))
     loss.backward()
     assert z.grad is not None
-    assert loss.item() == pytest.approx(0.5 * (z.grad * z.numel()).square().mean().item(), rel=1e-4)
-    return z.grad * z.numel()
+    direction = z.grad * len(z)
+    assert loss.item() == pytest.approx(0.5 * direction.square().sum().item() / len(z), rel=1e-4)
+    return direction
 
 
 def eps(z: Any, abar: float, data: tuple[float, float]) -> Any:
@@ -82,6 +83,27 @@ def test_the_gradient_is_the_closed_form(weighting: Any, guidance: float):
     noisy = a * z + s * noise
     expected = by_hand * ((1 - guidance) * eps(noisy, abar, EMPTY) + guidance * eps(noisy, abar, WANTED) - noise)
     torch.testing.assert_close(gradient(z, options, seed=7), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 32, 32), (2, 4, 8, 8), (1, 2, 1, 4, 8, 8)])
+def test_the_loss_is_the_papers_sum_over_latents_per_picture(shape: tuple[int, ...]):
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    options = SdsOptions(guidance=2.0, noise=fixed_time(430))
+    loss = distill(Gaussian(ABAR), z, told(shape[0]), options, 0.0, torch.Generator().manual_seed(7))
+    (found,) = torch.autograd.grad(loss, z)
+    generator = torch.Generator().manual_seed(7)
+    torch.randint(0, 1, (shape[0],), generator=generator)
+    noise = torch.randn(shape, generator=generator)
+    with torch.no_grad():
+        noisy = ABAR[430].sqrt() * z + (1 - ABAR[430]).sqrt() * noise
+        t = torch.full((shape[0],), 430)
+        grad = (1 - ABAR[430]) * (guided(Gaussian(ABAR), noisy, t, told(shape[0]), options) - noise)
+    target = (z - grad).detach()
+    papers = 0.5 * torch.nn.functional.mse_loss(z, target, reduction="sum") / 2  # two pictures
+    torch.testing.assert_close(loss, papers, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found, torch.autograd.grad(papers, z)[0], rtol=1e-4, atol=1e-6)
+    # A picture of 256 pixels has 4096 latents, over which the default was a mean of weight 0.1.
+    assert LossWeights().distillation * 4 * 32 * 32 == pytest.approx(0.1)
 
 
 def test_the_weights_are_their_formulas():
@@ -113,7 +135,8 @@ def expected_optimum(options: SdsOptions, negative: bool) -> float:
     guidance = options.guidance
 
     def strong(x: float, abar: float) -> float:
-        return eps(x, abar, EMPTY) + guidance * (eps(x, abar, WANTED) - eps(x, abar, EMPTY))
+        base = eps(x, abar, UNWANTED if negative else EMPTY)
+        return base + guidance * (eps(x, abar, WANTED) - base)
 
     def mean_gradient(z: float) -> float:
         total = 0.0
@@ -150,10 +173,12 @@ def expected_optimum(options: SdsOptions, negative: bool) -> float:
     [
         ("sds", 1.0, (0.02, 0.98), False),
         ("sds", 3.0, (0.2, 0.6), False),
+        ("sds", 1.5, (0.2, 0.6), True),
         ("nfsd", 2.0, (0.02, 0.19), False),
         ("nfsd", 2.0, (0.05, 0.23), True),
         ("ism", 1.0, (0.1, 0.6), False),
         ("ism", 1.5, (0.2, 0.6), False),
+        ("ism", 1.5, (0.2, 0.6), True),
     ],
 )
 def test_optimisation_converges_to_the_optimum(variant: Any, guidance: float, noise: tuple[float, float], negative: bool):
@@ -192,7 +217,11 @@ def test_guidance_is_a_line_through_both_guesses_and_1_needs_one():
         found = guided(model, z, t, told(2), SdsOptions(guidance=scale))
         torch.testing.assert_close(found, empty + scale * (wanted - empty))
     assert isinstance(model, Denoiser)
-    assert model.calls == 2 + 3
+    assert model.calls == 2 + 3  # two guesses at once
+    negative = told(2, negative=True)
+    assert negative.negative is not None
+    away = model.predict(z, t, negative.negative)
+    torch.testing.assert_close(guided(model, z, t, negative, SdsOptions(guidance=7.5)), away + 7.5 * (wanted - away))
     unconditional = Conditions(told(2).wanted, {})
     torch.testing.assert_close(guided(model, z, t, unconditional, SdsOptions(guidance=1.0)), wanted)
 
@@ -220,6 +249,10 @@ def test_the_schedules():
     assert time_range(ramp, 0.0) == (0.8, 0.98)
     assert time_range(ramp, 0.25) == pytest.approx((0.5, 0.615))
     assert time_range(ramp, 0.5) == time_range(ramp, 0.9) == pytest.approx((0.2, 0.25))
+    dream = SdsOptions(schedule="ramp", noise=(0.98, 0.98), noise_end=(0.02, 0.5), ramp=0.8)  # of 10 000 steps 8 000
+    assert [time_range(dream, p) for p in (0.0, 0.4, 0.8, 1.0)] == [
+        (0.98, 0.98), pytest.approx((0.5, 0.74)), pytest.approx((0.02, 0.5)), pytest.approx((0.02, 0.5))
+    ]  # fmt: skip
     drawn = draw_times(uniform, STEPS, 20000, 0.0, torch.Generator().manual_seed(0))
     assert (drawn.min(), drawn.max()) == (20, 980)
     assert drawn.float().mean() == pytest.approx(500, abs=8)

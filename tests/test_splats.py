@@ -374,8 +374,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "ksplat level": ("a.ksplat", bytes(4) + bytes(5000), "no .ksplat of version 0.1 or later"),
     "zip of nothing": ("a.sog", b"PK\x03\x04 no zip", "not an intact zip file"),
     "lod": ("lod-meta.json", b"{}", "lists levels of detail; give the folder of one .there are: none."),
-    "sog version": ("meta.json", b'{"version": 3}', "no SOG of version 2 .it says 3."),
-    "sog list": ("meta.json", b"[]", "no SOG of version 2"),
+    "sog version": ("meta.json", b'{"version": 3}', "no SOG of version 1 or 2 .it says 3."),
+    "sog list": ("meta.json", b"[]", "no SOG of version 1 or 2"),
     "sog count": ("meta.json", b'{"version": 2, "count": 1e9}', "its count is no number"),
     "sog path": (
         "meta.json",

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gs4d.io.clips import read_clip, read_rig
 from gs4d.io.files import write_json
 from gs4d.io.images import read_image
 from gs4d.prior import open_prior, zero123plus
+from gs4d.prior.framing import plan_framing
 from gs4d.prior.sampling import Sampling
 
 ROOT = Path(__file__).parent.parent
@@ -117,7 +119,7 @@ def test_what_changed_is_drawn_again(data: Path):
 def test_frames_that_were_drawn_need_no_weights_any_more(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = write_zero123plus(tmp_path / "models" / "plus", zero123plus_networks())
     monkeypatch.setattr(zero123plus, "TILE", 8)
-    options: dict[str, Any] = {"sampling": Sampling(steps=2), "seed": 3}
+    options: dict[str, Any] = {"sampling": Sampling(steps=2, crop_size=-1), "seed": 3}
     with pytest.raises(UserError, match=r"no background of one colour"):  # random networks draw noise
         run(data, f"zero123plus:{folder}", batch=2, **options)
     record = json.loads((data / "toy_views" / "3" / "views.json").read_text())
@@ -145,6 +147,36 @@ def test_frames_that_were_drawn_need_no_weights_any_more(data: Path, tmp_path: P
     assert abs(clip.tracks[1].orbit.radius - 1.5 / 1.2) < 0.1  # the size that the generator gave the object is measured
     seen = read_image(data / "toy_sync" / "0_0_1_rgba.png")
     assert (seen[0, 0, 3], seen[..., 3].max()) == (0, 255)
+
+
+def test_frames_are_cropped_as_the_authors_do_and_views_placed_back(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = write_zero123plus(tmp_path / "models" / "plus", zero123plus_networks())
+    monkeypatch.setattr(zero123plus, "TILE", 8)
+    name, sampling = f"zero123plus:{folder}", Sampling(steps=1)
+    with pytest.raises(UserError, match=r"no background of one colour"):  # random networks draw noise
+        run(data, name, batch=2, sampling=sampling)
+    assert "zero123plus sees the object at 0.75 of the frame, as its authors crop it" in capsys.readouterr().out
+    inputs = torch.stack([torch.from_numpy(read_image(data / "toy_pose0" / f"{t}.png").copy()) for t in range(4)])
+    framing = plan_framing(inputs[..., 3], Orbit(), 0.75)
+    assert framing is not None
+    record = json.loads((data / "toy_views" / "3" / "views.json").read_text())
+    assert record["made"]["framing"]["center"] == [round(x, 6) for x in framing.center]
+    whole = open_prior(name)
+    whole.sampling = sampling
+    drawn = whole.views(framing.crop(inputs), framing.seen, None, torch.Generator().manual_seed(0))
+    wanted = framing.place(drawn)
+    for t in range(4):
+        for v in range(6):
+            found = read_image(data / "toy_views" / str(t) / f"{v}.png").astype(int)
+            assert np.abs(found - wanted.images[v, t].numpy()).max() <= 2
+    assert record["cameras"] == [asdict(orbit) for orbit in wanted.orbits]
+    with pytest.raises(UserError):
+        run(data, name, sampling=Sampling(steps=1, crop_size=-1))  # another wish: drawn anew
+    again = json.loads((data / "toy_views" / "3" / "views.json").read_text())
+    assert [camera["azimuth"] for camera in again["cameras"]] == [30, 90, 150, 210, 270, 330]
+    assert "framing" not in again["made"]
 
 
 def test_videos_of_sv4d_are_taken_as_its_sampler_names_them(tmp_path: Path):

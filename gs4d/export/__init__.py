@@ -15,6 +15,7 @@ __all__ = [
     "FORMATS",
     "ExportOptions",
     "export",
+    "export_paths",
     "require_known",
     "write_input_view",
     "write_ply_sequence",
@@ -33,7 +34,12 @@ def export(asset: Asset, folder: Path, name: str, options: ExportOptions) -> lis
     """
     chosen = [FORMATS[key] for key in dict.fromkeys(options.to)]
     writers = [getattr(import_module(f.module, __package__), f.function) for f in chosen]
-    paths = [folder / f.target.format(name=name) for f in chosen]
+    paths = export_paths(folder, name, options)
     for path, write in zip(paths, writers, strict=True):
         write(path, asset, options)
     return paths
+
+
+def export_paths(folder: Path, name: str, options: ExportOptions) -> list[Path]:
+    """The files and folders that :func:`export` writes."""
+    return [folder / FORMATS[key].target.format(name=name) for key in dict.fromkeys(options.to)]

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from ..asset import Asset
 from ..clip import Orbit, cameras_of, orbit_along
 from ..io.encode import write_animation, write_transparent_video, write_video
-from ..io.files import atomic_path
 from ..io.images import to_bytes, write_png
+from ..io.owned import atomic_folder
 from ..render import render
 from .options import ExportOptions
 from .timing import around, moments
@@ -105,7 +105,7 @@ def write_views(
     A camera stays, or has one orbit per frame of the clip.
     """
     times = moments(asset, options)
-    with atomic_path(folder) as part:
+    with atomic_folder(folder) as part:
         for view, camera in orbits.items():
             along = [orbit_along(camera, t) for t in times]
             pictures = draw_frames(asset, times, along, options.with_aspect(along[0].aspect), label=view, alpha=alpha)

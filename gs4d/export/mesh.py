@@ -18,8 +18,8 @@ from ..asset import Asset
 from ..errors import UserError
 from ..gaussians import Gaussians
 from ..geometry import covariances, quats_to_rotations
-from ..io.files import atomic_path
 from ..io.glb_writer import GlbWriter
+from ..io.owned import atomic_folder
 from ..motion import FrameSequence, LowRank, factor
 from .glb import KEYS, TOLERANCE, linear
 from .options import ExportOptions
@@ -41,8 +41,7 @@ def write_mesh(folder: Path, asset: Asset, options: ExportOptions) -> None:
             "a mesh cannot follow a folder of files, which do not say what moves where; export one of them, or a run"
         )
     skin = Skin.of(asset, options.faces)
-    with atomic_path(folder) as part:
-        part.mkdir()
+    with atomic_folder(folder) as part:
         _write_glb(part / "mesh.glb", skin, *whole(asset, options), options.fps)
         for i, t in enumerate(tqdm(moments(asset, options), desc="obj", unit="frame", dynamic_ncols=True, leave=False)):
             vertices = skin.at_times(asset, torch.tensor([t]))[0]

@@ -15,8 +15,9 @@ from tqdm import tqdm
 from ..asset import Asset
 from ..gaussians import Gaussians
 from ..io.compressed_ply import write_compressed_ply
-from ..io.files import atomic_path, write_json
+from ..io.files import write_json
 from ..io.gaussians import SEQUENCE
+from ..io.owned import atomic_folder
 from ..io.ply import Y_UP, write_ply
 from ..io.splat import write_splat
 from ..io.spz import write_spz
@@ -48,8 +49,7 @@ def write_spz_sequence(folder: Path, asset: Asset, options: ExportOptions) -> No
 
 def _write(folder: Path, asset: Asset, options: ExportOptions, write: Callable[[Path, Gaussians], None], suffix: str) -> None:
     """Replaces ``folder`` as a whole; holds one frame at a time."""
-    with atomic_path(folder) as part:
-        part.mkdir()
+    with atomic_folder(folder) as part:
         if not suffix.endswith(".ply"):
             write_json(part / SEQUENCE, {"fps": options.fps, "y": "down" if options.y_down else "up"})
         bar = tqdm(moments(asset, options), desc=suffix[1:], unit="frame", dynamic_ncols=True, leave=False)

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from ..clip import Orbit
 from ..errors import UserError, require_ranges
 from ..io.files import atomic_path, read_json, write_json
+from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_sheet
 from ..mesh import AnimatedMesh, load_animated_mesh
@@ -46,6 +47,7 @@ from .dataset import (
     Layout,
     append_line,
     from_sheet,
+    parse_line,
     read_manifest,
     repair_manifest,
     save_sheet,
@@ -179,9 +181,9 @@ class MeshSource:
         return np.asarray(mesh.views(times.tolist(), orbits, size, size))
 
     def _files(self) -> list[Path]:
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             raise UserError(f"--source is {self.folder}, which is no folder; give a folder of .glb and .gltf files, or synth")
-        found = [p for p in self.folder.rglob("*") if p.suffix.lower() in (".glb", ".gltf") and p.is_file()]
+        found = [p for p in self.folder.rglob("*") if p.suffix.lower() in (".glb", ".gltf") and os.path.isfile(p)]
         if not found:
             raise UserError(f"{self.folder} holds no .glb or .gltf file, at any depth; put animated models there")
         places = {p.relative_to(self.folder).as_posix(): p for p in found}
@@ -206,13 +208,21 @@ def make_dataset(options: DatasetOptions) -> Path:
 
 def build(source: Source, options: DatasetOptions) -> Path:
     """As :func:`make_dataset`, from any source."""
+    try:
+        return _build(source, options)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise UserError(
+            f"cannot write the dataset {options.out}: {error.strerror or error}{where}; free the disk or choose another "
+            "--out, and run the same command again to go on"
+        ) from error
+
+
+def _build(source: Source, options: DatasetOptions) -> Path:
     entries = source.entries()
     first = next(entries, None)  # a source that is unusable says so before anything is written
     layout = Layout(options.size, options.frames, options.elevation)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {options.out}: {error.strerror or error}; choose another folder") from error
+    options.out.mkdir(parents=True, exist_ok=True)
     with _locked(options.out):
         _describe(options, layout)
         repair_manifest(options.out)
@@ -290,7 +300,11 @@ def make_asset(entry: Entry, source: Source, options: DatasetOptions, layout: La
     record: dict[str, Any] = {"id": entry.name, "origin": entry.origin, "accepted": False, "reason": entry.problem}
     folder = options.out / "assets" / entry.name
     if folder.is_dir():  # made by a run that was killed before it could add the line
-        return read_json(folder / "asset.json", "asset record", MAX_LINE)
+        with foreign(folder / "asset.json", "asset record", f"delete {folder}"):
+            made = parse_line((folder / "asset.json").read_bytes()[:MAX_LINE])
+        if made is None or made["id"] != entry.name or (made["accepted"] and not isinstance(made.get("digest"), str)):
+            raise UserError(f"{folder / 'asset.json'} is no record of this asset; delete {folder} to have it made again")
+        return made
     if entry.problem is not None:
         return record
     times, orbits = layout.shots()

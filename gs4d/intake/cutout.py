@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +11,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
-from ..io.images import read_image
 from ..prior.matting import load_matting
 from .backdrop import MIN_SHARE, Backdrop, find_backdrop, key
 from .crop import outermost
-from .masks import Behind, MaskFacts, mask_facts, read_mask, soften, steady, to_levels
-from .sources import Shots, pictures_in
+from .given import given_masks
+from .masks import Behind, MaskFacts, mask_facts, soften, steady, to_levels
+from .sources import Shots
 
 CLEAR = 0.002  # share of transparent pixels from which a source is taken to be cut out already
 
@@ -27,7 +25,8 @@ CLEAR = 0.002  # share of transparent pixels from which a source is taken to be 
 class MaskChoice:
     """What the user says about masks; with nothing said, the source's alpha is used, or its background keyed."""
 
-    folder: Path | None = None
+    given: Path | None = None
+    label: str = ""
     matting: Path | None = None
     point: tuple[float, float] | None = None
 
@@ -66,10 +65,11 @@ def cut_out(shots: Shots, choice: MaskChoice, scratch: Path, source: str) -> Cut
         Image.fromarray(mask).save(files[index], compress_level=1)
 
     mixed: list[Behind] = ["picture"] * len(files)
-    if choice.folder is not None:
-        for i, mask in enumerate(_given_masks(choice.folder, shots)):
+    if choice.given is not None:
+        masks, meant = given_masks(choice.given, choice.label, shots)
+        for i, mask in enumerate(masks):
             save(i, soften(shots.image(i), to_levels(mask)))
-        return CutOut(files, mixed, f"the masks in {choice.folder}", guessed=True)
+        return CutOut(files, mixed, f"the masks in {choice.given}: {meant}", guessed=True)
     if choice.matting is not None:
         matting = load_matting(choice.matting, choice.point)
         for i in tqdm(range(len(files)), desc="matting", unit="frame", leave=False):
@@ -101,37 +101,13 @@ def _all_backdrops(backdrops: list[Backdrop | None], source: str) -> list[Backdr
         raise UserError(
             f"{source} has no alpha and no background of one colour (only {len(found)} of {len(backdrops)} frames show one "
             f"along {MIN_SHARE:.0%} of their border): give --matting MODEL.onnx (as rembg downloads them, such as u2net.onnx "
-            "or isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask FOLDER of masks made elsewhere"
+            "or isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask of masks made elsewhere"
         )
     last, out = found[0], []
     for backdrop in backdrops:
         last = backdrop or last
         out.append(last)
     return out
-
-
-def _given_masks(folder: Path, shots: Shots) -> Iterator[Float[np.ndarray, "h w"]]:
-    """Masks made elsewhere, matched by their order."""
-    if not folder.is_dir():
-        raise UserError(f"--mask {folder} is no folder; give the folder that holds one mask per frame")
-    files = pictures_in(folder)
-    if len(files) == len(shots.files):
-        chosen = files
-    elif len(files) > max(shots.numbers):
-        chosen = [files[n] for n in shots.numbers]
-    else:
-        raise UserError(
-            f"{folder} holds {len(files)} masks, but {len(shots.files)} frames were taken, the last being number "
-            f"{max(shots.numbers)} of the source; give one mask per frame of the source, or per frame taken"
-        )
-    for i, path in enumerate(chosen):
-        mask, shape = read_mask(read_image(path)), shots.image(i).shape
-        if abs(math.log(mask.shape[1] / mask.shape[0] * shape[0] / shape[1])) > 0.02:
-            raise UserError(
-                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels but its frame {shape[1]}x{shape[0]}: "
-                "a mask has the shape of its frame"
-            )
-        yield np.asarray(Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def steady_masks(cut: CutOut, *, largest_only: bool) -> tuple[list[MaskFacts], list[Float[np.ndarray, "_ 2"]]]:

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..clip import Orbit
 from ..errors import UserError
 from ..io.files import read_json
+from ..io.foreign import foreign
 from ..io.images import read_image
 
 FORMAT = 1
@@ -151,14 +152,14 @@ def read_layout(folder: Path) -> Layout:
         UserError: the folder holds no dataset of this format.
     """
     path = folder / "dataset.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{folder} holds no dataset.json; make a dataset there: python preprocess/dataset.py --out {folder}")
     record = read_json(path, "dataset description", MAX_LINE)
     try:
         layout = Layout(int(record["size"]), int(record["frames"]), float(record["elevation"]))
         if record["format"] == FORMAT and 1 <= layout.size <= 2048 and 1 <= layout.frames <= 1000:
             return layout
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass
     raise UserError(f"{path} describes no dataset of format {FORMAT}; make the dataset again in another folder")
 
@@ -170,21 +171,22 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
         UserError: another line is damaged, or names no asset.
     """
     path = folder / "manifest.jsonl"
-    if not path.exists():
+    if not os.path.exists(path):
         return
-    with path.open("rb") as lines:
+    with foreign(path, "manifest"), path.open("rb") as lines:
         number = 0
         while line := lines.readline(MAX_LINE):
             number += 1
             if not line.endswith(b"\n") and len(line) < MAX_LINE:
                 return
-            record = _parsed(line)
+            record = parse_line(line)
             if record is None:
                 raise UserError(f"line {number} of {path} is no asset; delete the line, and make the dataset again to go on")
             yield record
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The record of an asset as JSON; None where it is none."""
     try:
         record = json.loads(line)
         return record if isinstance(record["accepted"], bool) and NAME.fullmatch(record["id"]) else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import tempfile
+import os
 import textwrap
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..errors import UserError, require_folder_name, require_ranges
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image, resize_rgba
+from ..io.names import name_of
 from ..io.sheets import write_preview_video, write_sheet
 from .crop import FILL, Crop, plan_crop
 from .cutout import CutOut, MaskChoice, cut_out, steady_masks
@@ -48,7 +49,11 @@ class FramesOptions:
     end: float | None = None
     """Seconds into the video to end at (in a folder: position of the last picture); None: its end."""
     mask: Path | None = None
-    """Folder of masks made elsewhere, white on the object: one per picture of the source, or one per frame taken."""
+    """Masks made elsewhere, one per frame of the source or per frame taken: a folder, a video, or a .npy or .npz file; labels,
+    black and white, or soft."""
+    mask_label: str = ""
+    """What of --mask is the object: the number of a label (or several, 1,3), the name of an object's folder, or matte or
+    inverted, which take brightness as it is or turned round; empty: decided by content, and said."""
     matting: Path | None = None
     """Local matting model: an .onnx file as rembg uses them, or the folder of a SAM 2 checkpoint."""
     point: tuple[float, float] | None = None
@@ -72,6 +77,10 @@ class FramesOptions:
                 require_ranges(
                     "frames", self, **{option: {"frames": (1, MAX_FRAMES), "fps": (0.01, 1000.0), "end": (0.0, 1e6)}[option]}
                 )
+        if self.mask_label and self.mask is None:
+            raise UserError(
+                f"--mask_label {self.mask_label} says what of --mask is the object, and there is no --mask; give it"
+            )
         if self.point is not None:
             require_ranges("frames", self, point=(0.0, 1.0))
 
@@ -89,19 +98,42 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
     options.check()
     if options.path is None:
         raise UserError("--path is missing: give a video, a gif, a folder of pictures or a picture")
-    name = options.name or options.path.resolve().stem.removesuffix("_pose0")
-    require_folder_name("--name", name)
+    if options.name:
+        require_folder_name("--name", options.name)
+    name = options.name or name_of(options.path).removesuffix("_pose0") or "clip"
     folder, record_path = options.data_dir / f"{name}_pose0", options.data_dir / f"{name}_frames.json"
     _check_replaceable(folder, record_path, options)
-    with tempfile.TemporaryDirectory(prefix="gs4d-frames-") as holder:
+    new_home = not os.path.exists(options.data_dir)
+    try:
+        warnings = _make(options, name, folder, record_path, still=still)
+    except BaseException:
+        if new_home:  # nothing was made, so nothing is left: not even an empty folder
+            with suppress(OSError):
+                options.data_dir.rmdir()
+        raise
+    for warning in warnings:
+        print(f"warning: {warning}")
+    return folder
+
+
+def _make(options: FramesOptions, name: str, folder: Path, record_path: Path, *, still: bool) -> list[str]:
+    """The steps of :func:`make_frames`; returns its warnings."""
+    assert options.path is not None
+    with ExitStack() as stack:
+        # What is entered first is renamed last: the folder, so that frames are never there without all that belongs to them.
+        part = stack.enter_context(atomic_path(folder))
+        part.mkdir()
+        scratch = part.parent / "scratch"
+        scratch.mkdir()
+
         # 1. The frames, as files.
         pick = Pick(options.frames, options.fps, options.start, options.end)
-        shots = open_source(options.path, pick, Path(holder))
+        shots = open_source(options.path, pick, scratch)
         print(shots.said[0].upper() + shots.said[1:] + ".")
 
         # 2. The masks, frame by frame and then over time.
-        choice = MaskChoice(options.mask, options.matting, options.point)
-        cut = cut_out(shots, choice, Path(holder), str(options.path))
+        choice = MaskChoice(options.mask, options.mask_label, options.matting, options.point)
+        cut = cut_out(shots, choice, scratch, str(options.path))
         facts, points = steady_masks(cut, largest_only=options.objects == "largest")
         print(f"Cut out by {cut.said}.")
 
@@ -114,58 +146,54 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
         size = min(options.size, max(64, 8 * math.ceil(crop.side / 8)))
 
         # 4. The frames of the clip, then everything appears at once.
-        with ExitStack() as stack:
-            places = (
-                record_path,
-                folder.with_name(f"{folder.name}_preview.mp4"),
-                folder.with_name(f"{folder.name}_preview.png"),
-            )
-            record_part, video, sheet, part = (stack.enter_context(atomic_path(p)) for p in (*places, folder))
-            part.mkdir()
-            finished = _write(part, shots, cut, crop, size)
-            warnings = [
-                *([] if still else shots.warnings),
-                *judge_clip(facts, finished, crop, size, followed=options.stabilise),
-            ]
-            if (options.data_dir / f"{name}_sync").exists():
-                warnings.append(
-                    f"{name}_sync holds side views of the frames that were here before: make them again or remove it"
-                )
-            _preview(sheet, video, part, shots, crop, [shots.said, f"cut out by {cut.said}", *warnings])
-            record = {
-                "source": str(options.path),
-                "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
-                "source_frames": list(shots.numbers),
-                "times": list(shots.times),
-                "mask": cut.said,
-                "crop": {"side": crop.side, "path": crop.centers.round(3).tolist(), "scale": size / crop.side, "size": size},
-                "warnings": warnings,
-                "files": _sizes(part),
-            }
-            write_json(record_part, record)
-    for warning in warnings:
-        print(f"warning: {warning}")
-    return folder
+        finished = _write(part, shots, cut, crop, size)
+        warnings = [
+            *([] if still else shots.warnings),
+            *judge_clip(facts, finished, crop, size, followed=options.stabilise),
+        ]
+        if (options.data_dir / f"{name}_sync").exists():
+            warnings.append(f"{name}_sync holds side views of the frames that were here before: make them again or remove it")
+        previews = (folder.with_name(f"{folder.name}_preview.mp4"), folder.with_name(f"{folder.name}_preview.png"))
+        record_part, video, sheet = (stack.enter_context(atomic_path(p)) for p in (record_path, *previews))
+        _preview(sheet, video, part, shots, crop, [shots.said, f"cut out by {cut.said}", *warnings])
+        record = {
+            "source": str(options.path),
+            "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
+            "source_frames": list(shots.numbers),
+            "times": list(shots.times),
+            "mask": cut.said,
+            "crop": {"side": crop.side, "path": crop.centers.round(3).tolist(), "scale": size / crop.side, "size": size},
+            "warnings": warnings,
+            "files": _sizes(part),
+            # A kill between the last two renames leaves this record beside the folder that was here before.
+            "replaced": _sizes(folder) if folder.is_dir() else {},
+        }
+        write_json(record_part, record)
+    return warnings
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
+    return {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if not p.name.startswith(".")}
 
 
 def _check_replaceable(folder: Path, record_path: Path, options: FramesOptions) -> None:
     """Running a command again replaces what it made, but nothing else."""
-    if options.overwrite or not folder.exists():
+    if options.overwrite or not os.path.lexists(folder):
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; move it or choose another --name")
-    record = read_json(record_path, "record") if record_path.exists() else None
-    made = record.get("files") if isinstance(record, dict) else None
-    if made is None:
+    record = read_json(record_path, "record") if os.path.exists(record_path) else None
+    if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
         raise UserError(
             f"{folder} exists and was not made by this command; choose another --name, or replace it with --overwrite"
         )
-    if made != _sizes(folder):
+    if _sizes(folder) not in (record["files"], record.get("replaced")):
         raise UserError(f"{folder} was changed after it was made; choose another --name, or replace it with --overwrite")
+    source = Path(str(record.get("source")))
+    if not options.name and options.path is not None and source.absolute() != options.path.absolute():
+        raise UserError(
+            f"{folder} was made of {source}; give this one another name with --name, or replace it with --overwrite"
+        )
 
 
 def _write(folder: Path, shots: Shots, cut: CutOut, crop: Crop, size: int) -> list[Path]:

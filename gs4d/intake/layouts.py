@@ -9,6 +9,7 @@ Diffusion4D ``rendering/blender.py``; ImageDream as 4DGen reads it; L4GM ``core/
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,9 @@ from ..clip import Orbit
 from ..errors import UserError
 from ..io.clips import View, read_views
 from ..io.files import read_json
+from ..io.foreign import require_plain_file
 from ..io.images import read_image, read_size
+from ..io.names import is_file, list_folder
 from ..io.video import read_frames, video_info
 from ..prior.rigs import QUARTERS, SYNCDREAMER, ZERO123PLUS_1_1, ZERO123PLUS_1_2
 
@@ -143,11 +146,10 @@ class Folder:
     def __init__(self, path: Path, name: str = "") -> None:
         """Looks at ``path``; ``name`` of the clip may begin the names of its files."""
         self.path, self.name = path, name
-        inside = sorted(path.iterdir(), key=_natural) if path.is_dir() else [path]
-        visible = [p for p in inside if not p.name.startswith(".")]
-        self.pictures = [p for p in visible if p.suffix.lower() in PICTURES and not COMPANION.search(p.stem) and p.is_file()]
-        self.videos = [p for p in visible if p.suffix.lower() in VIDEOS and p.is_file()]
-        self.folders = [p for p in visible if p.is_dir()]
+        visible = list_folder(path) if os.path.isdir(path) else [path]
+        self.pictures = [p for p in visible if p.suffix.lower() in PICTURES and not COMPANION.search(p.stem) and is_file(p)]
+        self.videos = [p for p in visible if p.suffix.lower() in VIDEOS and is_file(p)]
+        self.folders = [p for p in visible if os.path.isdir(p)]
 
     @cached_property
     def sizes(self) -> dict[Path, tuple[int, int]]:
@@ -159,10 +161,6 @@ class Folder:
         return [path for path, (w, h) in self.sizes.items() if w * height == h * width]
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
 def numbered(paths: Sequence[Path], what: str) -> dict[int, Path]:
     """Paths by the one number that differs between their names, in order.
 
@@ -172,14 +170,14 @@ def numbered(paths: Sequence[Path], what: str) -> dict[int, Path]:
     if len(paths) == 1:
         return {0: paths[0]}
     kinds = {re.sub(r"\d+", "#", path.stem) for path in paths}
-    numbers = np.array([re.findall(r"\d+", path.stem) for path in paths], int) if len(kinds) == 1 else np.zeros((0, 0), int)
-    differ = np.nonzero((numbers != numbers[:1]).any(0))[0]
-    if len(differ) != 1 or len(np.unique(numbers[:, differ[0]])) < len(paths):
+    numbers = [[int(digits) for digits in re.findall(r"\d+", path.stem)] for path in paths] if len(kinds) == 1 else []
+    columns = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
+    if len(columns) != 1 or len(set(columns[0])) < len(paths):
         names = ", ".join(path.name for path in paths[:4])
         raise UserError(
             f"{what} in {paths[0].parent} are not one series of frames ({names}, ...): put those of one clip into a folder"
         )
-    found = dict(sorted(zip(numbers[:, differ[0]].tolist(), paths, strict=True)))
+    found = dict(sorted(zip(columns[0], paths, strict=True)))
     gaps = [b - a for a, b in pairwise(found)]
     if hole := next(((a, b) for (a, b), gap in zip(pairwise(found), gaps, strict=True) if gap != min(gaps)), None):
         a, b = found[hole[0]], found[hole[1]]
@@ -202,8 +200,9 @@ def _cut_by_4dgen(folder: Folder) -> Source | None:
         return None
     count = 1 + max(v for frame in views.values() for v in frame)
     for t, frame in sorted(views.items()):
-        if missing := [v for v in range(count) if v not in frame]:
-            raise UserError(f"{folder.path / f'{t}_0_{missing[0]}_rgba.png'} is missing: every frame needs all {count} views")
+        if len(frame) < count:
+            missing = next(v for v in range(count) if v not in frame)
+            raise UserError(f"{folder.path / f'{t}_0_{missing}_rgba.png'} is missing: every frame needs all {count} views")
     numbers = sorted(views)
     files = tuple(tuple(views[t][v] for v in range(count)) for t in numbers)
     return Source(("4dgen",), f"{len(files)} frames named {{frame}}_0_{{view}}_rgba.png", files, numbers=tuple(numbers))
@@ -231,7 +230,7 @@ def _grids(folder: Folder) -> Source | None:
 
 def _sv4d(folder: Folder) -> Source | None:
     runs: defaultdict[str, dict[int, Path]] = defaultdict(dict)
-    here = folder if folder.path.is_dir() else Folder(folder.path.parent)
+    here = folder if os.path.isdir(folder.path) else Folder(folder.path.parent)
     for path in here.videos:
         if match := re.fullmatch(r"(\d+)_v(\d{3})", path.stem):
             runs[match[1]][int(match[2])] = path
@@ -387,10 +386,10 @@ def find_views(path: Path, *, name: str = "", wanted: str = "auto", rig: Path | 
     Raises:
         UserError: nothing is recognised, or not what is wanted; the sentence lists what is known.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
+    if not os.path.isdir(path):
+        require_plain_file(path, "the source")
     folder = Folder(path, name)
-    beside = [p for p in (path / "rig.json", path / f"{name}_rig.json") if path.is_dir() and p.is_file()]
+    beside = [p for p in (path / "rig.json", path / f"{name}_rig.json") if os.path.isdir(path) and is_file(p)]
     if rig is not None or wanted == "rig" or (beside and wanted == "auto"):
         if rig is None and not beside:
             raise UserError(f"{path} has no rig.json that places its cameras; write one, or name it with --rig")

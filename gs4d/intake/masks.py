@@ -19,17 +19,6 @@ CRUMB = 1e-2  # of the largest part: what is smaller is kept only if it is there
 SMALL_HOLE = 1e-2  # of the object: a smaller hole that neither neighbour in time has is closed
 
 
-def read_mask(image: UInt8[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w"]:
-    """Alpha in [0, 1] from a mask made elsewhere: its own alpha if it has one, else its brightness.
-
-    Masks that number their objects (0, 1, 2, ...) in place of showing them in white count as covered wherever they are not 0.
-    """
-    if (image[..., 3] < 255).any():
-        return image[..., 3].astype(np.float32) / 255
-    grey = image[..., :3].max(-1)
-    return grey.astype(np.float32) / 255 if grey.max(initial=0) > 32 else (grey > 0).astype(np.float32)
-
-
 def to_levels(alpha: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Alpha in [0, 1], beyond it clamped, in levels of 255."""
     return (alpha * 255).round().clip(0, 255).astype(np.uint8)

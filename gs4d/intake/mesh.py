@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,6 +22,7 @@ from ..errors import UserError, require_folder_name, require_ranges
 from ..io.clips import CONSISTENT4D_AZIMUTHS, View, cameras_record, read_eval_rig, read_input, read_views, rig_record
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
+from ..io.names import name_of
 from ..io.sheets import write_preview_video, write_sheet
 from ..mesh import UNLIT, AnimatedMesh, Lighting, load_animated_mesh
 
@@ -39,17 +40,17 @@ class MeshOptions:
     name: str = ""
     """Name of the clip, as in {data_dir}/{name}_pose0. Empty: the name of the file."""
     clip: str | None = None
-    """Which of the model's animations; None: the first that moves anything."""
+    """Which of the model's animations; None: the first that moves anything, together with those that move other nodes."""
     data_dir: Path = Path("data")
     """Where clips are kept."""
     frames: int | None = None
     """Number of frames, evenly over the time; None: 16, or 1 of a model that does not move."""
     size: int = 256
     """Side of the pictures in pixels."""
-    start: float = 0.0
-    """Seconds into the animation to start at."""
+    start: float | None = None
+    """Second of the file's time line to start at; None: the first key of the animation."""
     end: float | None = None
-    """Seconds into the animation to end at; None: its end."""
+    """Second of the file's time line to end at; None: the last key of the animation."""
     loop: bool = True
     """The last frame comes one step before the first again; otherwise it shows the end."""
     up: Literal["y", "z"] = "y"
@@ -75,11 +76,13 @@ class MeshOptions:
 
     def check(self) -> None:
         """Raises a :class:`UserError` for values out of range."""
-        require_ranges("mesh", self, size=(16, 2048), start=(0.0, 1e6), azimuth=(-1e4, 1e4), elevation=(-90.0, 90.0))
+        require_ranges("mesh", self, size=(16, 2048), azimuth=(-1e4, 1e4), elevation=(-90.0, 90.0))
         if self.frames is not None:
             require_ranges("mesh", self, frames=(1, 1024))
-        if self.end is not None and not self.start < self.end <= 1e6:
-            raise UserError(f"mesh.end is {self.end}; it must come after mesh.start, which is {self.start}")
+        if self.start is not None:
+            require_ranges("mesh", self, start=(0.0, 1e6))
+        if self.end is not None and not (self.start or 0.0) < self.end <= 1e6:
+            raise UserError(f"mesh.end is {self.end}; it must come after mesh.start, which is {self.start or 0.0}")
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,9 @@ def make_clip(options: MeshOptions) -> list[Path]:
     options.check()
     if options.path is None:
         raise UserError("--path is missing: give an animated model, .glb or .gltf")
-    name = options.name or options.path.resolve().stem
-    require_folder_name("--name", name)
+    if options.name:
+        require_folder_name("--name", options.name)
+    name = options.name or name_of(options.path)
     outputs = _Outputs(options.data_dir, name)
     stale = outputs.check(options)
 
@@ -147,13 +151,17 @@ def make_clip(options: MeshOptions) -> list[Path]:
             "source": str(options.path),
             "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
             "clip": mesh.clip,
-            "times": [time * mesh.duration for time in times],
+            "times": [mesh.begin + time * mesh.duration for time in times],
             "placement": mesh.placement.tolist(),
             "warnings": warnings,
             "files": {outputs.paths[key].name: _sizes(path) for key, path in part.items() if key in _Outputs.CLIP},
+            "replaced": outputs.there(),  # of which a kill between the renames may leave some
         })  # fmt: skip
-    for key in stale - set(part):  # made by an earlier run under this name: it shows other frames
-        _remove(outputs.paths[key])
+        # The input video goes first and comes last: no kill leaves pictures of two runs that pass for one clip.
+        if os.path.lexists(outputs.paths["pose0"]):
+            os.replace(outputs.paths["pose0"], part["pose0"].parent / "old")
+        for key in stale - set(part):  # made by an earlier run under this name: it shows other frames
+            _remove(outputs.paths[key])
     for warning in warnings:
         print(f"warning: {warning}")
     return [outputs.paths["sheet"], outputs.paths["video"]]
@@ -184,20 +192,32 @@ class _Outputs:
         Raises:
             UserError: one is there that this command did not make, or that was changed since, and is not to be replaced.
         """
-        made, ours = {}, set()
-        if self.paths["record"].exists():
-            record = read_json(self.paths["record"], "record")
-            made = record.get("files", {}) if isinstance(record, dict) else {}
+        made, ours = [], set()
+        record = read_json(self.paths["record"], "record") if os.path.exists(self.paths["record"]) else {}
+        if isinstance(record, dict):
+            made = [names for names in (record.get("files"), record.get("replaced")) if isinstance(names, dict)]
+            source = Path(str(record.get("source", options.path)))
+            if not (options.name or options.overwrite or source.absolute() == Path(str(options.path)).absolute()):
+                raise UserError(
+                    f"{self.paths['pose0']} was made of {source}; give this one another name with --name, or replace it with "
+                    "--overwrite"
+                )
         for key in self.CLIP:
             path = self.paths[key]
             if not os.path.lexists(path):
                 continue
-            if path.name in made and made[path.name] == _sizes(path):
+            known = [names[path.name] for names in made if path.name in names]
+            if _sizes(path) in known:
                 ours.add(key)
             elif not options.overwrite and not (key == "rig" and options.rig and path.samefile(options.rig)):
-                what = "was changed after it was made" if path.name in made else "exists and was not made by this command"
+                what = "was changed after it was made" if known else "exists and was not made by this command"
                 raise UserError(f"{path} {what}; choose another --name, or replace it with --overwrite")
         return ours
+
+    def there(self) -> dict[str, Any]:
+        """Sizes of what carries the name of the clip now."""
+        paths = [self.paths[key] for key in self.CLIP if os.path.lexists(self.paths[key])]
+        return {path.name: _sizes(path) for path in paths}
 
     def wanted(self, options: MeshOptions, rig: _Rig) -> dict[str, Path]:
         """What is to be made, the input video first."""
@@ -222,22 +242,25 @@ def _sizes(path: Path) -> dict[str, int] | int:
     """Of the files in a folder, or of the file."""
     if not path.is_dir():
         return path.stat().st_size
-    return {p.relative_to(path).as_posix(): p.stat().st_size for p in sorted(path.rglob("*")) if p.is_file()}
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    return {p.relative_to(path).as_posix(): p.stat().st_size for p in files}
 
 
 def _times(mesh: AnimatedMesh, options: MeshOptions) -> list[float]:
     """Of the frames, as fractions of the clip."""
     if not mesh.duration:
         return [0.0] * (options.frames or 1)
-    end = mesh.duration if options.end is None else options.end
-    if not options.start < end <= mesh.duration * (1 + 1e-6):
+    first, last = mesh.begin, mesh.begin + mesh.duration
+    start, end = first if options.start is None else options.start, last if options.end is None else options.end
+    slack = 1e-6 * max(abs(last), mesh.duration)
+    if not start < end <= last + slack or (options.end is not None and end <= first):
         raise UserError(
-            f"the animation '{mesh.clip}' lasts from 0 to {mesh.duration:.4g} s, but {options.start:.4g} to {end:.4g} s "
+            f"the animation '{mesh.clip}' lasts from {first:.4g} to {last:.4g} s, but {start:.4g} to {end:.4g} s "
             "was asked for; change --start or --end"
         )
     frames = options.frames or FRAMES
     steps = frames if options.loop else max(frames - 1, 1)
-    return [(options.start + (end - options.start) * k / steps) / mesh.duration for k in range(frames)]
+    return [(start - first + (end - start) * k / steps) / mesh.duration for k in range(frames)]
 
 
 def _describe(mesh: AnimatedMesh, path: Path, times: list[float]) -> str:
@@ -247,7 +270,8 @@ def _describe(mesh: AnimatedMesh, path: Path, times: list[float]) -> str:
     others = [clip for clip in mesh.clips if clip != mesh.clip]
     listed = ", ".join(others[:12]) + (f" and {len(others) - 12} more" if len(others) > 12 else "")
     there = f"; other animations: {listed}" if others else ""
-    return f"{path.name}: {faces} triangles, animation '{mesh.clip}' of {mesh.duration:.2f} s in {len(times)} frames{there}"
+    span = f"{mesh.duration:.2f} s" if not mesh.begin else f"{mesh.begin:.2f} to {mesh.begin + mesh.duration:.2f} s"
+    return f"{path.name}: {faces} triangles, animation '{mesh.clip}' of {span} in {len(times)} frames{there}"
 
 
 def _rig(options: MeshOptions, frames: int) -> _Rig:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..io.foreign import require_plain_file
 from ..io.images import open_picture, read_image
 from ..io.video import VideoInfo, is_still, read_frames, video_info
+from .poses import require_one_camera
+from .series import PICTURES, find_series
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".jp2", ".tga", ".ppm", ".pgm"}
 DEFAULT_FRAMES = 32  # as many as Consistent4D's protocol and most models of this field take
-COMPANIONS = re.compile(r"[-_](depth|normals?|masks?|alpha|matte|seg)$", re.IGNORECASE)
 MAX_FRAMES = 1024
 MIN_SIDE = 8  # pixels
 
@@ -77,15 +77,21 @@ def open_source(path: Path, pick: Pick, scratch: Path) -> Shots:
     Raises:
         UserError: there is nothing to read, or it does not have the frames that are asked for.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         shots = _open_folder(path, pick)
-    elif is_still(path):
+        return _large_enough(path, shots)
+    require_plain_file(path, "the source")
+    if is_still(path):
         shots = _open_still(path, pick)
     else:
         if path.suffix.lower() in PICTURES:
             with open_picture(path):  # which says what is wrong with it, if it is no picture
                 pass
         shots = _open_video(path, pick, scratch)
+    return _large_enough(path, shots)
+
+
+def _large_enough(path: Path, shots: Shots) -> Shots:
     height, width = shots.image(0).shape[:2]
     if min(height, width) < MIN_SIDE:
         raise UserError(f"{path} is {width}x{height} pixels; a clip needs at least {MIN_SIDE}x{MIN_SIDE}")
@@ -102,11 +108,13 @@ def _open_still(path: Path, pick: Pick) -> Shots:
 
 
 def _open_folder(folder: Path, pick: Pick) -> Shots:
-    files = pictures_in(folder)
+    series = find_series(folder)
+    files = series.files
     if len(files) == 1:
         raise UserError(f"{folder} holds a single picture; a clip needs two or more: for a still, give {files[0]} itself")
     if pick.fps is not None:
         raise UserError(f"{folder} is a folder of pictures, which have no times, so --fps means nothing; use --frames")
+    require_one_camera(folder, files)
     info = VideoInfo(tuple(float(i) for i in range(len(files))), float(len(files)))
     numbers = pick_frames(info, pick, str(folder))
     shots = tuple(files[i] for i in numbers)
@@ -120,28 +128,19 @@ def _open_folder(folder: Path, pick: Pick) -> Shots:
             "give pictures of different things one at a time"
         )
     said = _say(numbers, pick, len(files), f"{shots[0].name} to {shots[-1].name}")
-    return Shots(shots, tuple(numbers), tuple(float(n) for n in numbers), None, said)
+    inside = [i for i in range(len(files)) if pick.start <= i <= (len(files) if pick.end is None else pick.end)]
+    jump = series.jump(inside[0], inside[-1])
+    warnings = [*series.warnings, *([jump] if jump else [])]
+    return Shots(shots, tuple(numbers), tuple(float(n) for n in numbers), None, said, warnings)
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of the numbers in their names, without depth maps, masks and the like."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()]
-    if not files:
-        videos = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in {".mp4", ".mov", ".webm", ".mkv", ".avi"})
-        there = f"; it holds {videos[0]}: give that" if videos else "; give a folder of numbered frames"
-        raise UserError(f"{folder} holds no pictures{there}")
-    kinds: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        kinds[re.sub(r"\d+", "#", path.stem)].append(path)
-    main = {kind: paths for kind, paths in kinds.items() if not COMPANIONS.search(kind)} or kinds
-    numbered = {kind: paths for kind, paths in main.items() if "#" in kind and len(paths) > 1}
-    if len(numbered) > 1:
-        rows = ", ".join(f"{kind} ({len(paths)})" for kind, paths in sorted(numbered.items()))
-        raise UserError(
-            f"{folder} holds several series of pictures: {rows}; put the frames of one clip into a folder of their own"
-        )
-    chosen = next(iter(numbered.values())) if numbered else [p for paths in main.values() for p in paths]
-    return sorted(chosen, key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", p.name)])
+    """The pictures of a folder in the order of the numbers in their names, without depth maps, masks and the like.
+
+    Raises:
+        UserError: as :func:`find_series`.
+    """
+    return list(find_series(folder).files)
 
 
 def _open_video(path: Path, pick: Pick, scratch: Path) -> Shots:
@@ -155,20 +154,16 @@ def _open_video(path: Path, pick: Pick, scratch: Path) -> Shots:
         )
     numbers = pick_frames(info, pick, str(path))
     files = []
-    frames = read_frames(path, numbers)
+    warnings = [*info.notes]
+    frames = read_frames(path, numbers, warnings)
     for frame in tqdm(frames, desc="reading", unit="frame", total=len(numbers), leave=False):
         files.append(scratch / f"{len(files)}.png")
         Image.fromarray(frame).save(files[-1], compress_level=1)
     times = tuple(round(info.times[n], 4) for n in numbers)
     span = times[-1] - times[0]
-    warnings = []
     if repeated := len(numbers) - len(set(numbers)):
         warnings.append(
             f"{repeated} of {len(numbers)} frames repeat the one before: the source shows fewer pictures per second"
-        )
-    if info.hdr:
-        warnings.append(
-            "the video is HDR and is read as if it were not, so its colours are pale; export it as SDR to avoid that"
         )
     said = _say(numbers, pick, len(info.times), f"{times[0]:.2f} to {times[-1]:.2f} s")
     return Shots(tuple(files), tuple(numbers), times, (len(numbers) - 1) / span if span else None, said, warnings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -116,12 +116,15 @@ class _Part:
         return true_colors(picture, alpha, found)
 
 
-def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> Path:
+def make_sync(
+    options: SyncOptions, sources: Sequence[Source] | None = None, complete: Callable[[Path], None] = lambda _: None
+) -> Path:
     """Makes ``{name}_sync``, its rig and a preview; returns the folder.
 
     Args:
         options: what the views are and where they go.
         sources: the views, where it is known already what they are: drawn from the input view itself.
+        complete: is called with the folder before it appears, to add to it.
 
     Raises:
         UserError: the source is not recognised or does not fit the input view, or what is there is not ours to replace.
@@ -137,7 +140,7 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
     if sources is None:
         sources = [find_views(path, name=options.name, wanted=options.format, rig=options.rig) for path in options.path]
     pose0 = options.data_dir / f"{options.name}_pose0"
-    inputs = [pose0 / name for name in frame_numbers(pose0).values()] if pose0.is_dir() else []
+    inputs = [pose0 / name for name in frame_numbers(pose0).values()] if os.path.isdir(pose0) else []
     numbers = [int(path.stem) for path in inputs] or list(sources[0].numbers) or list(range(sources[0].count))
     parts = [_Part(source, _choose(source, numbers, bool(inputs), options)) for source in sources]
     if not inputs:
@@ -176,6 +179,12 @@ def make_sync(options: SyncOptions, sources: Sequence[Source] | None = None) -> 
         write_json(stack.enter_context(atomic_path(rig_path)), rig_record(views, input_view=camera, source=source))
         sheet = stack.enter_context(atomic_path(out / f"{options.name}_sync_preview.png"))
         _preview(sheet, seen, rows, [numbers[step] for step in steps], views, warnings)
+
+        # 6. The views appear last, and those before them go first: no kill leaves views beside cameras of others.
+        if target is not None:
+            complete(target)
+            if os.path.lexists(folder):
+                os.replace(folder, target.parent / "old")
     for warning in warnings:
         print(f"warning: {warning}")
     return folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,9 +28,11 @@ from ..clip import Orbit, premultiply
 from ..errors import UserError, require_folder_name, require_ranges
 from ..io.clips import TRUST, View, frame_numbers, read_input
 from ..io.files import atomic_path, read_json, write_json
+from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.weights import read_weights
 from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
+from ..prior.framing import Framing, plan_framing, share_of
 from ..prior.lift import Lift
 from ..prior.sampling import Sampled, Sampling
 from .layouts import Source
@@ -91,15 +95,18 @@ def make_views(options: ViewsOptions) -> Path:
     if len(set(camera.orbits)) > 1:
         raise UserError(f"the input camera of {name} moves; views can only be drawn around one that stands still")
     folder, source = sync.path[0], camera.orbits[0]
-    made = _settings(options, list(files.values()), source)
+    framing = _framing(family, options.sampling.crop_size, list(files.values()), source)
+    made = _settings(options, list(files.values()), source, framing)
     missing = [i for i, number in enumerate(files) if not _is_done(folder / str(number), made[i])]
     if len(missing) < len(files):
         print(f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with these settings.")
     if missing:
-        _draw(options, files, source, missing, made, folder)
-    made_of = make_sync(sync, [_drawn(folder, list(files), options.prior)])
-    _write_trust(made_of, folder, list(files), steady=options.steady)
-    return made_of
+        _draw(options, files, source, framing, missing, made, folder)
+    return make_sync(
+        sync,
+        [_drawn(folder, list(files), options.prior)],
+        lambda made: _write_trust(made, folder, list(files), steady=options.steady),
+    )
 
 
 def _input(options: ViewsOptions) -> tuple[Path, str]:
@@ -112,19 +119,56 @@ def _input(options: ViewsOptions) -> tuple[Path, str]:
         wanted = f"{options.name or 'NAME'}{POSE0}"
         raise UserError(f"--path is {path}, wanted a folder named {wanted}; make it with preprocess/frames.py")
     require_folder_name("--name", name)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"{path} is no folder; make the input view with preprocess/frames.py")
     return path, name
 
 
-def _settings(options: ViewsOptions, files: list[Path], source: Orbit) -> list[dict[str, Any]]:
+def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> Framing | None:
+    """The crop of all frames that the prior sees; None where it sees them as they are."""
+    share = share_of(family, crop_size)
+    if share is None:
+        return None
+    first = _read(files[:1])
+    camera = squared(first, source)[1]
+
+    def masks() -> Iterator[UInt8[Tensor, "s s"]]:
+        for file in files:
+            frame = _read([file])
+            if frame.shape != first.shape:
+                _read([files[0], file])  # says so
+            yield squared(frame, source)[0][0, ..., 3]
+
+    framing = plan_framing(masks(), camera, share)
+    if framing is not None:
+        print(
+            f"{family} sees the object at {share:.2f} of the frame, as its authors crop it: cropped by "
+            f"{framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views are placed back."
+        )
+    return framing
+
+
+def _settings(options: ViewsOptions, files: list[Path], source: Orbit, framing: Framing | None) -> list[dict[str, Any]]:
     """What the views of every frame depend on; with the frames around it, since it may look at them."""
-    sums = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
+    sums = []
+    for path in files:
+        with foreign(path, "picture"):
+            sums.append(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
     asked = {"prior": options.prior, "seed": options.seed, "sampling": asdict(options.sampling), "input": asdict(source)}
     asked |= {} if options.veils else {"veils": False}
+    asked |= {"framing": _rounded(asdict(framing))} if framing is not None else {}
     return [
         {**asked, "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]]} for i in range(len(sums))
     ]
+
+
+def _rounded(values: Any) -> Any:
+    """Numbers as they are after a record was written and read again, on any machine."""
+    if isinstance(values, dict):
+        return {name: _rounded(value) for name, value in values.items()}
+    if isinstance(values, (tuple, list)):
+        return [_rounded(value) for value in values]
+    return round(values, 6)
 
 
 def _is_done(folder: Path, made: dict[str, Any]) -> bool:
@@ -143,6 +187,7 @@ def _draw(
     options: ViewsOptions,
     files: dict[int, Path],
     source: Orbit,
+    framing: Framing | None,
     missing: list[int],
     made: list[dict[str, Any]],
     folder: Path,
@@ -159,7 +204,10 @@ def _draw(
     with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:
         for wanted, seen in calls(missing, len(paths), context, options.batch):
             frames, camera = squared(_read([paths[i] for i in seen]), source)
+            if framing is not None:
+                frames, camera = framing.crop(frames), framing.seen
             views = prior.views(frames, camera, None, torch.Generator().manual_seed(options.seed))
+            views = framing.place(views) if framing is not None else views
             for i in wanted:
                 record = {
                     "made": made[i],
@@ -214,9 +262,16 @@ def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> No
             Image.fromarray(image).save(part / f"{v}.png", compress_level=4)
         trust = views.trust[:, frame].float()
         small = F.adaptive_avg_pool2d(trust[:, None], TRUST_SIDE)[:, 0].round().to(torch.uint8)
-        save_file({"trust": small}, part / TRUST)
+        _save_trust(small, part / TRUST)
         means = trust.mean((1, 2)) / 255
         write_json(part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]})
+
+
+def _save_trust(trust: UInt8[Tensor, "..."], path: Path) -> None:
+    try:
+        save_file({"trust": trust}, path)
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(str(error)) from error
 
 
 def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
@@ -227,8 +282,7 @@ def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -
             files = [sync / f"{number}_0_{v}_rgba.png" for number in numbers]
             small = [resize_rgba(read_image(file, need_alpha=True), TRUST_SIDE, TRUST_SIDE).copy() for file in files]
             trust[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
-    with atomic_path(sync / TRUST) as part:
-        save_file({"trust": trust.round().to(torch.uint8)}, part)
+    _save_trust(trust.round().to(torch.uint8), sync / TRUST)
 
 
 def steadiness(film: Float[Tensor, "t h w 4"]) -> Float[Tensor, "t h w"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from torch import Tensor
 
 from ..errors import UserError
 from .files import atomic_path, read_json, write_json
+from .foreign import foreign
 from .gaussians import LEVELS, levels_of
 
 FORMAT = 1
 INDEX = "checkpoint.json"
+TENSORS = r"checkpoint-\d{7,}-[0-9a-f]{8}\.safetensors"  # names of tensor files: only such are ever removed
+READ_ATTEMPTS = 50
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
@@ -45,8 +49,22 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str,
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+    _remove_tensors(folder, but=path)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Removes the checkpoint, the index first.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    (folder / INDEX).unlink(missing_ok=True)
+    _remove_tensors(folder)
+
+
+def _remove_tensors(folder: Path, but: Path | None = None) -> None:
     for old in folder.glob("checkpoint-*.safetensors"):
-        if old != path:
+        if old != but and re.fullmatch(TENSORS, old.name):
             old.unlink(missing_ok=True)
 
 
@@ -73,19 +91,27 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of the checkpoint in ``folder``.
+    """The tensors and the record of the checkpoint in ``folder``, of one moment, even if it is replaced meanwhile.
 
     Raises:
         UserError: as :func:`read_record`, or the tensors were cut short or changed.
     """
-    record = read_record(folder)
-    path = folder / Path(str(record["tensors"])).name
-    if not path.is_file() or _sha256(path) != record["sha256"]:
-        raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
-    try:
-        return load_file(path), record
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"checkpoint tensors {path} cannot be read ({error}); train again without --resume") from error
+    for _ in range(READ_ATTEMPTS):
+        record = read_record(folder)
+        try:
+            return _read_tensors(folder, record), record
+        except UserError:
+            if read_record(folder) == record:
+                raise
+    raise UserError(f"the checkpoint in {folder} is replaced faster than it can be read; try again later")
+
+
+def _read_tensors(folder: Path, record: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / Path(str(record.get("tensors"))).name
+    with foreign(f"checkpoint tensors {path}", "safetensors", "train again without --resume"):
+        if not path.is_file() or _sha256(path) != record.get("sha256"):
+            raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
+        return load_file(path)
 
 
 def _sha256(path: Path) -> str:

@@ -21,10 +21,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ..clip import Clip, Orbit, Track, syncdreamer_rig
-from ..errors import UserError, nearest
+from ..errors import UserError, nearest, require_folder_name
 from .files import read_json
 from .images import read_size
 from .lazy import CACHE_BYTES, FilePictures, PictureCache
+from .names import list_folder
 from .weights import read_weights
 
 CONSISTENT4D_AZIMUTHS = (-75.0, 15.0, 105.0, 195.0)
@@ -35,7 +36,7 @@ TRUST = "trust.safetensors"  # in a folder of side views: how far each pixel is 
 
 def clip_names(data_dir: Path) -> list[str]:
     """Names with a ``{name}_pose0`` folder under ``data_dir``, sorted."""
-    return sorted(p.name.removesuffix("_pose0") for p in data_dir.glob("*_pose0") if p.is_dir())
+    return sorted(p.name.removesuffix("_pose0") for p in data_dir.glob("*_pose0") if os.path.isdir(p))
 
 
 def read_clip(
@@ -50,7 +51,7 @@ def read_clip(
         UserError: anything is missing, cut short, of unequal size or does not fit together; the sentence names the file.
     """
     folder = data_dir / f"{name}_pose0"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         names = clip_names(data_dir)
         there = f"; there are: {', '.join(names)}" if names else " (it holds no *_pose0 folder)"
         raise UserError(f"no clip named '{name}' in {data_dir}{nearest(name, names)}{there}")
@@ -69,8 +70,8 @@ def read_clip(
 def frame_numbers(folder: Path) -> dict[int, str]:
     """Frame number -> file name in order; the numbering may start anywhere and step evenly, but may have no hole."""
     found: dict[int, str] = {}
-    for path in sorted(folder.glob("*.png")):
-        if path.stem.isdecimal() and found.setdefault(int(path.stem), path.name) != path.name:
+    for path in list_folder(folder):
+        if path.suffix.lower() == ".png" and path.stem.isdecimal() and found.setdefault(int(path.stem), path.name) != path.name:
             raise UserError(f"{path} and {found[int(path.stem)]} are the same frame; remove one of them")
     if not found:
         raise UserError(f"{folder} holds no frames named 0.png, 1.png, ...; put the RGBA frames of the video there")
@@ -145,9 +146,21 @@ class View:
 
 def _read_rig_file(path: Path) -> dict[str, Any]:
     rig = read_json(path, "rig file")
+    first = next(iter(rig if isinstance(rig, list) else _list_of_frames(rig)), None)
+    if isinstance(first, dict) and first.keys() & {"transform_matrix", "file_path", "img_name"}:
+        raise UserError(
+            f"rig file {path} is a list with one camera per picture, as NeRF and Gaussian splatting tools write it "
+            "(transforms.json, cameras.json), not a rig of cameras that each see every frame; write azimuth, elevation, "
+            "radius and fov of each view"
+        )
     if not isinstance(rig, dict):
         raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
     return rig
+
+
+def _list_of_frames(record: Any) -> list[Any]:
+    frames = record.get("frames") if isinstance(record, dict) else None
+    return frames if isinstance(frames, list) else []
 
 
 def read_input(path: Path) -> View:
@@ -259,9 +272,10 @@ def rig_record(views: Sequence[View], *, input_view: View = View(), source: str 
 
 def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader) -> list[Track]:
     found: dict[tuple[int, int], Path] = {}
-    for path in sorted(folder.glob("*_rgba.png")):
-        if match := re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name):
-            found[int(match[1]), int(match[2])] = path
+    for path in list_folder(folder) if os.path.isdir(folder) else ():
+        match = re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name, re.IGNORECASE)
+        if match and (other := found.setdefault((int(match[1]), int(match[2])), path)) != path:
+            raise UserError(f"{other} and {path.name} are the same view of the same frame; remove one of them")
     if surplus := sorted({t for t, _ in found} - set(numbers)):
         raise UserError(
             f"{folder} has side views of frame {surplus[0]}, which the input video lacks; add that frame or remove them"
@@ -303,7 +317,7 @@ def read_trust(path: Path, views: int, frames: int) -> UInt8[Tensor, "v t s s"]:
 
 def _read_truth(data_dir: Path, name: str, numbers: list[int], loader: _Loader) -> list[Track]:
     folder, cameras_path = data_dir / f"{name}_eval", data_dir / f"{name}_cameras.json"
-    views = sorted((p for p in folder.glob("eval_*") if p.is_dir()), key=lambda p: p.name)
+    views = sorted((p for p in folder.glob("eval_*") if os.path.isdir(p)), key=lambda p: p.name)
     if not views:
         return []
     orbit_of = _truth_orbits(cameras_path, [p.name for p in views])
@@ -312,13 +326,13 @@ def _read_truth(data_dir: Path, name: str, numbers: list[int], loader: _Loader) 
 
 def _truth_frame(view: Path, number: int) -> Path:
     path = view / f"{number}.png"
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{path} is missing: every view to score on needs every frame; restore it or remove {view}")
     return path
 
 
 def _truth_orbits(path: Path, views: list[str]) -> Callable[[str], Orbit]:
-    if not path.exists():
+    if not os.path.exists(path):
         known = {f"eval_{k}": Orbit(azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
         if unknown := [v for v in views if v not in known]:
             raise UserError(f"{path} is missing: it must say where the camera of '{unknown[0]}' stands")
@@ -331,13 +345,15 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
     """The orbits of ``views`` (None: all) in the contents of a camera file."""
     try:
         common = {"radius": cameras["radius"], "fov": cameras["fovy_deg"]}
-        entries = cameras["eval"]
+        entries = dict(cameras["eval"])
         places = {v: entries[v] for v in (entries if views is None else views)}
         rows = {v: {"azimuth": e["azimuth_deg"], "elevation": e["elevation_deg"], **common} for v, e in places.items()}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
             f"camera file {path} does not place every eval view ({error}); README.md shows what it holds"
         ) from error
+    for view in rows:
+        require_folder_name(f"a view in camera file {path}", view)  # pictures of it go into a folder of that name
     return {view: _still(row, path) for view, row in rows.items()}
 
 

@@ -23,13 +23,13 @@ import numpy as np
 from ..gaussians import Gaussians
 from ..geometry import morton_order
 from .files import atomic_path
+from .foreign import foreign
 from .packing import (
     Floats,
     Words,
     arrays_to_write,
     colors_of,
     dc_of,
-    intact,
     join_largest,
     join_sh,
     logits,
@@ -92,7 +92,7 @@ def unpack(path: Path, chunk: np.ndarray, vertex: np.ndarray, sh: np.ndarray | N
     Raises:
         UserError: elements or properties are missing or do not fit each other.
     """
-    with intact(path, "compressed PLY"):
+    with foreign(path, "compressed PLY"):
         n = len(vertex)
         require_length(path, "chunks", len(chunk) * CHUNK, n)
         row = np.arange(n) // CHUNK

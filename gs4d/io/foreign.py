@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,26 @@ from pathlib import Path
 
 from ..errors import UserError
 
+MAX_FILE_BYTES = 4 << 30
 MEMORY_MOST = 4 << 30  # bytes that one file may unpack to
 MEMORY_FLOOR = 256 << 20  # bytes that even the smallest file may unpack to
 MEMORY_RATIO = 200  # bytes that a byte of a file may unpack to, beyond the floor: formats of this field pack 30 to 1 at most
+
+
+_log = logging.getLogger(__name__)
+_said: set[str] = set()
+
+
+def warn(sentence: str) -> None:
+    """Says on standard error, once, what was decided about a file; the same sentence is not repeated."""
+    if sentence not in _said:
+        _said.add(sentence)
+        _log.warning("%s", one_line(sentence))
+
+
+def one_line(text: object, most: int = 2000) -> str:
+    """Text without line breaks and control characters, as names in foreign files may hold them."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:most]
 
 
 def memory_budget(file_bytes: int) -> int:
@@ -58,13 +76,26 @@ def require_plain_file(path: Path, what: str = "file") -> int:
     return status.st_size
 
 
+def read_bytes(path: Path) -> bytes:
+    """The whole of an ordinary file.
+
+    Raises:
+        UserError: it is absent, unreadable, no file, or larger than 4 GB.
+    """
+    size = require_plain_file(path)
+    if size > MAX_FILE_BYTES:
+        raise UserError(f"{path} has {size >> 20} MB; files of at most {MAX_FILE_BYTES >> 20} MB are read, split it")
+    with foreign(path, "file", "check the disk and its permissions"):
+        return path.read_bytes()
+
+
 @contextmanager
 def foreign(path: Path | str, kind: str, advice: str = "export or copy it again") -> Iterator[None]:
     """The block in which a stranger's bytes are parsed: whatever it raises, Ctrl-C apart, leaves as a ``UserError``.
 
     Args:
         path: the file, as the sentence calls it.
-        kind: what it should be ("glTF", "PLY").
+        kind: what it should be ("glTF", "PLY", "a picture").
         advice: what to do about it.
 
     Raises:
@@ -72,13 +103,17 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
     """
     try:
         yield
-    except UserError:
+    except UserError as error:
+        if (clean := one_line(error)) != str(error):
+            raise UserError(clean) from error
         raise
-    except OSError as error:
-        why = " ".join(str(error.strerror or error).split())[:200]
-        raise UserError(f"{path} cannot be read as {kind} ({why}); {advice}") from error
     except MemoryError as error:
         raise UserError(f"{path} takes more memory than there is; {advice}") from error
+    except OSError as error:
+        why = one_line(error.strerror or error, 200)
+        raise UserError(one_line(f"{path} cannot be read as {kind} ({why}); {advice}")) from error
     except Exception as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is not an intact {kind} file ({why}); {advice}") from error
+        why = one_line(error, 200) or type(error).__name__
+        raise UserError(
+            one_line(f"{path} cannot be read: it is not an intact {kind.removeprefix('a ')} file ({why}); {advice}")
+        ) from error

@@ -15,13 +15,16 @@ from typing import NoReturn
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .files import read_json
+from .foreign import foreign, require_plain_file
 from .ksplat import read_ksplat
-from .packing import intact
-from .ply import Y_UP, read_header, read_ply
+from .ply import Y_UP, is_timed, read_ply
+from .ply_header import Up, read_header
 from .points import read_points_npz
-from .sog import META, read_sog
+from .sog import META, read_sog, zipped_meta
 from .splat import read_splat
 from .spz import read_spz
+from .trained import SUFFIXES as TRAINED
+from .trained import read_trained
 
 LEVELS = "lod-meta.json"
 SEQUENCE = "sequence.json"  # beside the frames that gs4d wrote: frames per second, and where y points
@@ -29,7 +32,8 @@ SUFFIXES = (".ply", ".splat", ".spz", ".ksplat", ".sog", ".npz")
 
 
 def read_gaussians(path: Path) -> Gaussians:
-    """Reads .ply (standard, compressed, point cloud), .splat, .spz, .ksplat, SOG (.sog, meta.json, its folder), or .npz.
+    """Reads .ply (standard, compressed, point cloud), .splat, .spz, .ksplat, SOG (.sog, meta.json, its folder), .npz, or the
+    checkpoint of another trainer.
 
     Raises:
         UserError: it is absent, of another kind, or damaged.
@@ -37,8 +41,10 @@ def read_gaussians(path: Path) -> Gaussians:
     return _reader(path)(path)
 
 
-def is_y_up(path: Path) -> bool:
-    """Whether a file, or gs4d's note beside it, says that y points up; files of others say nothing.
+def up_axis(path: Path) -> tuple[Up, str] | None:
+    """Where up is in a file by its own words or gs4d's note beside it, and those words; None where nothing says so.
+
+    Point clouds of CloudCompare and Blender are taken with z up, as these programs have it.
 
     Raises:
         UserError: there is such a note, but it cannot be read.
@@ -46,8 +52,27 @@ def is_y_up(path: Path) -> bool:
     note = path.parent / SEQUENCE
     if note.is_file():
         said = read_json(note, "the note of a sequence")
-        return isinstance(said, dict) and said.get("y") == "up"
-    return path.is_file() and _start(path)[:3] == b"ply" and f"\ncomment {Y_UP}\n" in read_header(path)
+        return ("up", SEQUENCE) if isinstance(said, dict) and said.get("y") == "up" else None
+    if not path.is_file() or not _is_ply(path):
+        return None
+    header = read_header(path)
+    if Y_UP in header.comments:
+        return "up", Y_UP
+    if (said := header.up()) is not None:
+        return said
+    vertex = header.element("vertex")
+    is_cloud = vertex is not None and not any("opacity" in name or "packed" in name for name in vertex.properties)
+    maker = next((c for c in header.comments if re.match(r"created (by cloudcompare|by blender|in blender)", c.lower())), None)
+    return ("z", maker) if maker and is_cloud else None
+
+
+def is_timed_file(path: Path) -> bool:
+    """Whether it is a PLY of splats that move as SpacetimeGaussians has them."""
+    return path.is_file() and _is_ply(path) and is_timed(read_header(path))
+
+
+def _is_ply(path: Path) -> bool:
+    return _start(path).removeprefix(b"\xef\xbb\xbf")[:3] == b"ply"
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -61,7 +86,8 @@ def frame_files(folder: Path) -> list[Path]:
     except FileNotFoundError:
         raise UserError(f"{folder} does not exist") from None
     except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror or error}") from error
+        why = error.strerror or error
+        raise UserError(f"{folder} cannot be read ({why}); check its permissions") from error
     kinds = sorted({p.suffix.lower() for p in files})
     if len(kinds) > 1:
         raise UserError(
@@ -71,13 +97,9 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def _start(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    require_plain_file(path)
+    with foreign(path, "file", "check its permissions"), path.open("rb") as file:
+        return file.read(16)
 
 
 def _reader(path: Path) -> Callable[[Path], Gaussians]:
@@ -86,7 +108,7 @@ def _reader(path: Path) -> Callable[[Path], Gaussians]:
             return read_sog
         raise UserError(f"{path} is a folder without {META}; give one file of Gaussians")
     start, suffix = _start(path), path.suffix.lower()
-    if start[:3] == b"ply":
+    if start.removeprefix(b"\xef\xbb\xbf")[:3] == b"ply":
         return read_ply
     if start[:4] == b"NGSP" or start[:2] == b"\x1f\x8b":
         return read_spz
@@ -94,6 +116,8 @@ def _reader(path: Path) -> Callable[[Path], Gaussians]:
         return _zip_reader(path)
     if path.name == META:
         return read_sog
+    if suffix in TRAINED:
+        return read_trained
     if suffix == ".splat":
         return read_splat
     if suffix == ".ksplat":
@@ -117,5 +141,13 @@ def levels_of(path: Path) -> NoReturn:
 
 
 def _zip_reader(path: Path) -> Callable[[Path], Gaussians]:
-    with intact(path, "zip"), zipfile.ZipFile(path) as archive:
-        return read_sog if META in archive.namelist() else read_points_npz
+    with foreign(path, "zip"), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if zipped_meta(names):
+            return read_sog
+        if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
+            return read_trained
+        if any(name.endswith(".npy") for name in names):
+            return read_points_npz
+        inside = ", ".join(names[:4])
+        raise UserError(f"{path} is a zip of neither a SOG nor an .npz (it has: {inside}); unpack it and give what it holds")

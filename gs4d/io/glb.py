@@ -143,6 +143,7 @@ def _primitive(file: GltfFile, index: int, mesh: Any, primitive: Any, where: str
             continue
         count = used[-1] + 1
         unit = file.numbers(units[name], f"units of {name}", count) if name in units else [1.0] * count
+        file.require_memory(4 * count * gaussians.count * WIDTHS[kind], f"{name} of {count} targets of {where}")
         table = np.zeros((count, gaussians.count, WIDTHS[kind]), np.float32)
         for k in used:
             values = _attribute(file, targets[k][name], f"{name} of target {k} of {where}", kind, gaussians.count)

@@ -26,13 +26,21 @@ from jaxtyping import Float, Int, UInt8
 from pygltflib import Accessor, Animation, Buffer, BufferView, Image, Material, Mesh, Node, Sampler, Scene, Skin, Texture
 
 from ..errors import UserError
+from .foreign import require_memory
 from .images import open_picture, to_rgba
 
 MAX_FILE_BYTES = 2 << 30
 MAX_JSON_BYTES = 256 << 20
-MAX_DECODED_BYTES = 2 << 30  # of all arrays together: sparse and empty accessors take no room in the file
+MAX_COUNT = 1 << 31  # of the elements of an array
 MAX_DECODED_PIXELS = 256_000_000
-KNOWN_EXTENSIONS = frozenset({"KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "KHR_lights_punctual"})
+# What a file may require: what is read, and what changes nothing that is drawn (matt surfaces in a light of our own).
+KNOWN_EXTENSIONS = frozenset({
+    "KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "EXT_texture_avif", "KHR_lights_punctual",
+    "KHR_node_visibility", "KHR_animation_pointer", "EXT_mesh_gpu_instancing", "KHR_xmp_json_ld", "KHR_node_selectability",
+    "KHR_node_hoverability", "KHR_materials_unlit", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_emissive_strength",
+    "KHR_materials_variants", "KHR_materials_clearcoat", "KHR_materials_ior", "KHR_materials_sheen", "KHR_materials_specular",
+    "KHR_materials_iridescence", "KHR_materials_anisotropy", "KHR_materials_dispersion",
+})  # fmt: skip
 COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 KINDS: dict[str, Any] = {
@@ -65,6 +73,7 @@ class GltfFile:
         """
         self.path = path
         data = _read_file(path, str(path))
+        self._file_bytes = len(data)  # with those of the side files that were opened
         text, self._chunk = _split_container(data, path)
         self.document = _parse(text, path)
         self._items: dict[tuple[str, int], Any] = {}
@@ -74,11 +83,27 @@ class GltfFile:
         self._refuse_extensions(KNOWN_EXTENSIONS | extensions)
 
     def _refuse_extensions(self, known: frozenset[str]) -> None:
-        for name in self.list_of(self.document.get("extensionsRequired"), "extensionsRequired"):
+        for name in map(str, self.list_of(self.document.get("extensionsRequired"), "extensionsRequired")):
             if name in COMPRESSED:
-                raise self.error(f"is compressed with {name}; export it without compression (gltf-transform copy unpacks it)")
-            if name not in known and not str(name).startswith("KHR_materials_"):
-                raise self.error(f"requires the extension {name!s:.60}, which is not supported; export it without")
+                raise self.compressed(name)
+            if name not in known:
+                raise self.error(f"requires the extension {name:.60}, which is not supported; export it without")
+
+    def compressed(self, name: str) -> UserError:
+        """The error that this file is compressed with the extension ``name``."""
+        return self.error(
+            f"is compressed with {name}; unpack it (npx @gltf-transform/cli copy in.glb out.glb), or export it without "
+            "compression"
+        )
+
+    def require_memory(self, need: int, where: str) -> None:
+        """Counts ``need`` bytes of memory that ``where`` asks for, before they are taken.
+
+        Raises:
+            UserError: all that was counted is more than a file of this size may take.
+        """
+        self._decoded_bytes += need
+        require_memory(self.path, self._decoded_bytes, self._file_bytes, where)
 
     def error(self, what: str) -> UserError:
         """The error that this file ``what``, for example "has no mesh; ..."."""
@@ -102,7 +127,10 @@ class GltfFile:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about absent fields, which the getters below refuse where they matter
-                    self._items[key] = KINDS[kind].from_dict(dict(items[key[1]]), infer_missing=True)
+                    fields = items[key[1]]
+                    if not isinstance(fields, dict):
+                        raise TypeError(type(fields))
+                    self._items[key] = KINDS[kind].from_dict(dict(fields), infer_missing=True)
             except Exception as error:  # pygltflib lets whatever its parts raise through
                 raise self.error(f"is damaged: {kind} {index} is not what glTF says; export it again") from error
         return self._items[key]
@@ -187,10 +215,8 @@ class GltfFile:
         dtype, shape = self._component(accessor.componentType, where), SHAPES[accessor.type]
         if target.kind == "i" and dtype.kind == "f":
             raise self.error(f"is damaged: {where} holds floats, wanted whole numbers; export it again")
-        count = self.integer(accessor.count, f"count of {where}", 1, MAX_DECODED_BYTES)
-        self._decoded_bytes += count * math.prod(shape) * target.itemsize
-        if self._decoded_bytes > MAX_DECODED_BYTES:
-            raise self.error(f"asks for more than {MAX_DECODED_BYTES >> 30} GB of data (at {where}); simplify the model")
+        count = self.integer(accessor.count, f"count of {where}", 1, MAX_COUNT)
+        self.require_memory(count * math.prod(shape) * target.itemsize, where)
         if accessor.bufferView is None:
             result = np.zeros((count, *shape), target)
         else:
@@ -245,6 +271,9 @@ class GltfFile:
             buffer = self.item("buffers", index, "buffer")
             where = f"buffer {index}"
             length = self.integer(buffer.byteLength, f"byteLength of {where}", 0, MAX_FILE_BYTES)
+            for name in COMPRESSED:
+                if buffer.uri is None and self.extension(buffer, name):
+                    raise self.compressed(name)
             data = self._chunk if buffer.uri is None and index == 0 else self._resource(buffer.uri, where)
             if len(data) < length:
                 raise self.error(f"is cut short: {where} has {len(data)} of {length} bytes; copy or export it again")
@@ -267,7 +296,9 @@ class GltfFile:
                 f"refers to '{uri[:80]}' for {where}, outside its folder; put that file beside it and export again"
             )
         paths = [self.path.parent / name for name in names]
-        return _read_file(next((p for p in paths if os.path.lexists(p)), paths[1]), f"the file of {where} of {self.path},")
+        data = _read_file(next((p for p in paths if os.path.lexists(p)), paths[1]), f"the file of {where} of {self.path},")
+        self._file_bytes += len(data)
+        return data
 
     # --- images ------------------------------------------------------------------------------------------------------
 
@@ -283,12 +314,13 @@ class GltfFile:
             self._decoded_pixels += picture.width * picture.height
             if self._decoded_pixels > MAX_DECODED_PIXELS:
                 raise self.error(f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale them down")
+            self.require_memory(4 * picture.width * picture.height, where)
             return to_rgba(picture)
 
 
 def _read_file(path: Path, what: str) -> bytes:
     try:
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise UserError(
                 f"{path} is no regular file; give the .glb or .gltf itself"
                 if what == str(path)

@@ -13,17 +13,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms
 from torch import Tensor
 
 from ..errors import UserError
 from .files import atomic_path
+from .foreign import foreign, require_plain_file
 
 MAX_PIXELS = 64_000_000  # 8000 x 8000: beyond it a picture is refused before it is decoded
 SMALLER = f"scale it down to {MAX_PIXELS // 10**6} megapixels"
 # Named, because Pillow also knows formats that run other programs (EPS) or open other files.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "PPM")
 ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
+TIFF_PHOTOMETRIC, TIFF_EXTRA_SAMPLES = 262, 338
+
+
+class _UnclearError(UserError):
+    """A picture whose numbers can be read, but not what they mean; :func:`open_picture` adds which."""
 
 
 @contextmanager
@@ -35,26 +41,37 @@ def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image
         name: what error sentences call it; empty: the path.
 
     Raises:
-        UserError: the file is absent, not a picture, or too large; also for what fails inside the block as a damaged file does.
+        UserError: the file is absent, not a picture, or too large; also for whatever fails inside the block.
     """
     path = name or source
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.init()
-            known = [kind for kind in FORMATS if kind in Image.OPEN]  # older versions of Pillow lack AVIF
+    if isinstance(source, Path):
+        require_plain_file(source)
+    with foreign(str(path), "a picture", "replace it with an intact file"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's doubts about metadata, and its own limit of pixels
+        Image.init()
+        known = [kind for kind in FORMATS if kind in Image.OPEN]  # older versions of Pillow lack AVIF
+        try:
             with Image.open(source, formats=known) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise UserError(f"{path} is {picture.width}x{picture.height} pixels; {SMALLER}")
+                _scale_transparency(picture)
                 yield picture
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{path} has more than {MAX_PIXELS // 10**6} million pixels; {SMALLER}") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} cannot be read as a picture ({error}); replace it with an intact file") from error
+        except _UnclearError as error:
+            raise UserError(f"{path} cannot be read as a picture: {error}") from None
+        except Image.DecompressionBombError:
+            raise UserError(f"{path} has more than {MAX_PIXELS // 10**6} million pixels; {SMALLER}") from None
+
+
+def _scale_transparency(picture: Image.Image) -> None:
+    """Gives the transparent colour of a PNG (tRNS) in levels of the 8 bits that its pixels are read as."""
+    key, tile = picture.info.get("transparency"), getattr(picture, "tile", [])[:1]
+    if picture.format != "PNG" or not tile or not isinstance(key, (int, tuple)):
+        return
+    rawmode = str(tile[0][3])
+    if rawmode in ("L;2", "L;4") and isinstance(key, int):
+        picture.info["transparency"] = key * {"L;2": 85, "L;4": 17}[rawmode]
+    elif rawmode == "RGB;16B" and isinstance(key, tuple):
+        picture.info["transparency"] = tuple(level >> 8 for level in key)
 
 
 def has_alpha(picture: Image.Image) -> bool:
@@ -63,25 +80,98 @@ def has_alpha(picture: Image.Image) -> bool:
 
 
 def to_rgba(picture: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
-    """The picture as 8-bit RGBA with straight alpha, whatever its mode: palette, grey of 1 to 16 bits, CMYK, Lab."""
+    """The picture as 8-bit RGBA with straight alpha in sRGB, whatever its mode: palette, grey, CMYK, Lab, 16 bit.
+
+    Raises:
+        UserError: the file does not say which number is white, or what its fourth channel means.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    if 0 in tags.get(TIFF_EXTRA_SAMPLES, ()) and not has_alpha(picture):
+        raise _UnclearError(
+            "a channel is stored beside its colours, and it does not say whether that is alpha (TIFF ExtraSamples 0): "
+            "save it as PNG, with alpha or without the channel"
+        )
     if picture.mode[:2] == "I;" or picture.mode in "IF":
-        values = np.asarray(picture, np.float32)
-        top = 65535 if picture.mode != "F" else max(float(values.max()), 1e-6)
-        picture = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+        grey = _levels(picture, inverted=tags.get(TIFF_PHOTOMETRIC) == 0)
+        alpha = np.full_like(grey, 255)
+        if isinstance(key := picture.info.get("transparency"), int):
+            alpha[np.asarray(picture) == key] = 0
+        return np.stack([grey, grey, grey, alpha], -1)
+    if picture.mode == "La":
+        picture = Image.merge("RGBa", [picture.getchannel(0)] * 3 + [picture.getchannel(1)])
+    opaque_form = picture.format in ("TGA", "BMP")  # writers of 32 bit fill the fourth byte with 0 where they have no alpha
+    picture = _to_srgb(picture)
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         picture = picture.convert("RGB")
-    return np.asarray(picture.convert("RGBA"))
+    rgba = np.asarray(picture.convert("RGBA"))
+    if opaque_form and not rgba[..., 3].any():
+        rgba = np.concatenate([rgba[..., :3], np.full_like(rgba[..., :1], 255)], -1)
+    return rgba
+
+
+def _levels(picture: Image.Image, *, inverted: bool) -> UInt8[np.ndarray, "h w"]:
+    """Grey of 16 bits, or of floats in [0, 1], in 8 bits."""
+    values = np.asarray(picture).astype(np.float32)
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    top = 1.0 if picture.mode == "F" else 65535.0
+    # Pillow stretches PNG and PNM of any depth to 16 bits; 32 bits in a TIFF may mean anything.
+    known = picture.mode != "I" or picture.format in ("PNG", "PPM", "JPEG2000", None)
+    if not (known and low >= 0 and high <= top):
+        kind = "floats" if picture.mode == "F" else "integers of 16 or 32 bits"
+        raise _UnclearError(f"it holds {kind} from {low:g} to {high:g}, and nothing says which is white: save it as 8 bit")
+    grey = (values * (255 / top)).round().astype(np.uint8)
+    return 255 - grey if inverted else grey
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """Colours of another space (Display P3, Adobe RGB, a printer's CMYK), as its ICC profile says, in sRGB."""
+    data = picture.info.get("icc_profile")
+    modes = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB"}  # of grey, the curve differs little
+    if not data or picture.mode not in modes or "transparency" in picture.info:
+        return picture
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return picture
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(picture, profile, srgb, outputMode=modes[picture.mode]) or picture
+    except (ImageCms.PyCMSError, OSError):  # a broken profile is passed over, as browsers do
+        return picture
+
+
+def _upright(picture: Image.Image, rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "H W 4"]:
+    """Turns and mirrors decoded pixels as EXIF says."""
+    orientation = _orientation(picture)
+    if orientation > 4:
+        rgba = rgba.swapaxes(0, 1)
+    flips = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+    down, right = flips.get(orientation, (1, 1))
+    return np.ascontiguousarray(rgba[::down, ::right])
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Pillow decodes a whole PNG in search of EXIF data that its header does not have.
+    if picture.format == "PNG" and not {"exif", "Raw profile type exif", "XML:com.adobe.xmp"} & set(picture.info):
+        return 1
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # the picture is whole even where the notes of the camera are not
+        return 1
 
 
 def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
     """Reads a picture as 8-bit RGBA with straight alpha, upright; a picture without alpha becomes opaque.
 
     Raises:
-        UserError: the file is absent, not a picture, cut short, too large, or has no alpha where ``need_alpha``.
+        UserError: the file is absent, not one picture, cut short, too large, or has no alpha where ``need_alpha``.
     """
     with open_picture(path) as picture:
         _check_alpha(path, picture, need_alpha)
-        return to_rgba(ImageOps.exif_transpose(picture))
+        if picture.format in ANIMATED_FORMATS and getattr(picture, "is_animated", False):
+            raise UserError(
+                f"{path} is an animation where one picture is wanted; give it by itself, or save its frames as pictures"
+            )
+        return _upright(picture, to_rgba(picture))
 
 
 def read_size(path: Path, *, need_alpha: bool = False) -> tuple[int, int]:
@@ -97,9 +187,7 @@ def read_size(path: Path, *, need_alpha: bool = False) -> tuple[int, int]:
                 file.seek(-min(path.stat().st_size, 12), os.SEEK_END)
                 if b"IEND" not in file.read():
                     picture.load()
-        # Pillow decodes a whole PNG in search of EXIF data that its header does not have.
-        turned = (picture.format != "PNG" or "exif" in picture.info) and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
-        return (picture.height, picture.width) if turned else picture.size
+        return (picture.height, picture.width) if _orientation(picture) > 4 else picture.size
 
 
 def _check_alpha(path: Path, picture: Image.Image, need_alpha: bool) -> None:

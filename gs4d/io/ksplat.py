@@ -15,7 +15,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .packing import Floats, dc_of, intact, join_sh, logits, logs, read_bytes, require_count, require_length, to_gaussians
+from .foreign import foreign, read_bytes
+from .packing import Floats, dc_of, join_sh, logits, logs, require_count, require_length, to_gaussians
 
 HEADER_BYTES = 4096
 SECTION_BYTES = 1024
@@ -32,7 +33,7 @@ def read_ksplat(path: Path) -> Gaussians:
         UserError: it is absent, no .ksplat, or its headers do not fit what it holds.
     """
     data = read_bytes(path)
-    with intact(path, ".ksplat"):
+    with foreign(path, ".ksplat"):
         require_length(path, "header", len(data), HEADER_BYTES)
         major, minor, sections, n, level, low, high = HEADER.unpack_from(data)
         if major != 0 or minor < 1 or level > 2:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,46 +14,15 @@ from torch import Tensor
 from ..errors import UserError
 from ..gaussians import Gaussians
 from ..geometry import SH_C0
+from .foreign import require_memory
 
-MAX_FILE_BYTES = 4 << 30
 MAX_GAUSSIANS = 32 << 20
+BYTES_BASE, BYTES_PER_COEFFICIENT = 250, 30  # taken per Gaussian while it is unpacked, measured
+FAR_AWAY = 256  # a scene this many times its own size from the origin needs more than float32's 24 bits
 ALPHA_EPS = 1e-6  # opacities of 0 and 1 are read as this far inside, so that their logits (-13.8, 13.8) are finite
 
 Floats = Float[np.ndarray, "..."]
 Words = UInt[np.ndarray, "..."]
-
-
-def read_bytes(path: Path) -> bytes:
-    """The whole file.
-
-    Raises:
-        UserError: it is absent, unreadable, or larger than 4 GB.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise UserError(f"{path} has {size >> 20} MB; files of at most {MAX_FILE_BYTES >> 20} MB are read, split it")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-DAMAGE = (
-    ValueError, KeyError, IndexError, OverflowError, MemoryError, EOFError, OSError, ArithmeticError, RecursionError,
-    NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile,
-)  # fmt: skip
-
-
-@contextmanager
-def intact(path: Path, kind: str) -> Iterator[None]:
-    """Turns what numpy and the unpackers say about a damaged file into one sentence."""
-    try:
-        yield
-    except UserError:
-        raise
-    except DAMAGE as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} is not an intact {kind} file ({why}); export it again") from error
 
 
 def zip_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
@@ -73,16 +38,25 @@ def zip_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     return info
 
 
-def require_count(path: Path, count: int, file_bytes: int) -> None:
+def require_count(path: Path, count: int, file_bytes: int, coefficients: int = 1) -> None:
     """Checks the number of Gaussians that a compressed file claims, before memory is taken for them.
 
+    Args:
+        path: names the file in errors.
+        count: of Gaussians.
+        file_bytes: size of the file.
+        coefficients: of spherical harmonics per channel, degree 0 included.
+
     Raises:
-        UserError: there are none, or more than 32 Mi, or more than any encoder packs into so few bytes.
+        UserError: there are none, or more than 32 Mi, or more than any encoder packs into so few
+            bytes, or they would take more memory than a file of its size may.
     """
     if count < 1:
         raise UserError(f"{path} holds no Gaussians; export it again")
     if count > min(MAX_GAUSSIANS, (1 << 20) + 4 * file_bytes):
         raise UserError(f"{path} claims {count} Gaussians in {file_bytes} bytes, which cannot be; export it again")
+    need = count * (BYTES_BASE + BYTES_PER_COEFFICIENT * coefficients)
+    require_memory(path, need, file_bytes, f"{count} Gaussians with {coefficients} coefficients each")
 
 
 def require_length(path: Path, kind: str, have: int, need: int) -> None:
@@ -113,12 +87,29 @@ def arrays_to_write(path: Path, gaussians: Gaussians) -> dict[str, Floats]:
 
 
 def to_gaussians(means: Floats, quats: Floats, log_scales: Floats, logit_opacities: Floats, sh: Floats) -> Gaussians:
-    """Gaussians of numpy arrays of any float type, float32."""
+    """Gaussians of numpy arrays of any float type: float32, but for centres that need float64.
 
-    def tensor(values: Floats) -> Tensor:
-        return torch.from_numpy(np.require(values, np.float32, ["C", "W"]))
+    Centres in float64 stay so where they lie so far from the origin (a national grid) that float32
+    would move them against each other; :meth:`gs4d.scene.Stage.place` shifts before it rounds.
+    """
 
-    return Gaussians(tensor(means), tensor(quats), tensor(log_scales), tensor(logit_opacities), tensor(sh))
+    def tensor(values: Floats, dtype: type = np.float32) -> Tensor:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return torch.from_numpy(np.require(values, dtype, ["C", "W"]))
+
+    precise = np.float64 if means.dtype == np.float64 and is_far_away(means) else np.float32
+    return Gaussians(tensor(means, precise), tensor(quats), tensor(log_scales), tensor(logit_opacities), tensor(sh))
+
+
+def is_far_away(means: Floats) -> bool:
+    """Whether most of (n, 3) centres lie further from the origin than 256 times their spread."""
+    good = means[np.isfinite(means).all(1)][:: max(1, len(means) // 100_000)]
+    if len(good) < 2:
+        return False
+    with np.errstate(over="ignore"):
+        middle = np.median(good, 0)
+        spread = np.quantile(np.abs(good - middle).max(1), 0.9)
+    return bool(spread > 0 and np.abs(middle).max() > FAR_AWAY * spread)
 
 
 def logits(alpha: Floats) -> Floats:

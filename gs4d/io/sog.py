@@ -1,9 +1,10 @@
-"""SOG, version 2 (PlayCanvas' "spatially ordered Gaussians"): ``meta.json`` and lossless WebP pictures, in a folder or one zip.
+"""SOG (PlayCanvas' "spatially ordered Gaussians"): ``meta.json`` and lossless WebP pictures, in a folder or one zip.
 
 Pixel i of each picture belongs to Gaussian i: centres as 16-bit positions between bounds, on the scale sign(x) ln(|x| + 1);
 rotations as the three smaller of wxyz and the index of the largest; logarithms of the scales, degree-0 and further coefficients
 through code books of 256 values, the last also through a palette of up to 65536 sets. Positions are those of the PLY file of
-the same Gaussians. It is read only.
+the same Gaussians. Version 1 (2025) has ranges of 256 even steps in the place of code books, and logits of the opacity.
+It is read only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from PIL import Image
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .files import read_json
-from .packing import Floats, intact, join_largest, join_sh, logits, read_bytes, require_count, to_gaussians, zip_entry
+from .foreign import foreign, read_bytes, require_memory, require_plain_file, warn
+from .packing import Floats, join_largest, join_sh, logits, require_count, to_gaussians, zip_entry
 
 META = "meta.json"
 MAX_META_BYTES = 4 << 20
@@ -32,19 +34,29 @@ MAX_PALETTE = 1 << 16
 
 
 def read_sog(path: Path) -> Gaussians:
-    """Reads a ``.sog`` file, a ``meta.json`` with its pictures beside it, or the folder of one.
+    """Reads a ``.sog`` file (a zip, also of the folder), a ``meta.json`` with its pictures beside it, or the folder of one.
 
     Raises:
         UserError: it is absent, damaged, of another version, or its pictures do not fit its count.
     """
     source = path / META if path.is_dir() else path
-    with intact(path, "SOG"):
+    size = require_plain_file(source)
+    with foreign(path, "SOG"):
         if source.suffix.lower() == ".json":
-            meta, size = read_json(source, "SOG", MAX_META_BYTES), sum(p.stat().st_size for p in source.parent.glob("*.webp"))
-            return _decode(path, meta, size, lambda name: read_bytes(source.parent / name))
+            meta = read_json(source, "SOG", MAX_META_BYTES)
+            size += sum(p.stat().st_size for p in source.parent.glob("*.webp"))
+            return _gaussians(path, meta, size, lambda name: read_bytes(source.parent / name))
         with zipfile.ZipFile(io.BytesIO(read_bytes(source))) as archive:
-            meta = json.loads(_entry(archive, META, MAX_META_BYTES))
-            return _decode(path, meta, source.stat().st_size, lambda name: _entry(archive, name, MAX_PICTURE_BYTES))
+            index = zipped_meta(archive.namelist()) or META
+            meta = json.loads(_entry(archive, index, MAX_META_BYTES))
+            folder = index.removesuffix(META)
+            return _gaussians(path, meta, size, lambda name: _entry(archive, folder + name, MAX_PICTURE_BYTES))
+
+
+def zipped_meta(names: list[str]) -> str | None:
+    """The ``meta.json`` of a SOG among the files of a zip: at its top, or in the folder that was zipped."""
+    found = [name for name in names if name.split("/")[-1] == META and not name.startswith("__MACOSX")]
+    return min(found, key=lambda name: (name.count("/"), name), default=None)
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -55,24 +67,20 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return data
 
 
-def _decode(path: Path, meta: Any, size: int, load: Callable[[str], bytes]) -> Gaussians:
-    try:
-        return _gaussians(path, meta, size, load)
-    except (TypeError, AttributeError) as error:  # JSON of another shape
-        raise ValueError(str(error)) from error
-
-
 def _gaussians(path: Path, meta: Any, size: int, load: Callable[[str], bytes]) -> Gaussians:
-    version = meta.get("version") if isinstance(meta, dict) else None
-    if version != 2:
-        raise UserError(f"{path} is no SOG of version 2 (it says {version!r:.40}); convert it with splat-transform")
-    n = meta["count"]
+    version = meta.get("version", 1 if "means" in meta else None) if isinstance(meta, dict) else None
+    if version not in (1, 2):
+        raise UserError(f"{path} is no SOG of version 1 or 2 (it says {version!r:.40}); convert it with splat-transform")
+    n = meta["means"]["shape"][0] if version == 1 else meta["count"]
     if not isinstance(n, int):
         raise ValueError("its count is no number")
-    require_count(path, n, size)
+    if meta.get("antialias"):
+        warn(f"{path} was trained with antialiasing, which is drawn without: fine parts come out a little denser")
+    bands = _bands(meta["shN"]) if meta.get("shN") else 0
+    require_count(path, n, size, (bands + 1) ** 2)
 
     def pictures(part: str) -> list[np.ndarray]:
-        return [_pixels(load(_plain(name)), n)[:n] for name in meta[part]["files"]]
+        return [_pixels(path, load(_plain(name)), n, size)[:n] for name in meta[part]["files"]]
 
     low, high = pictures("means")
     bounds = [np.array(meta["means"][end], np.float64).reshape(3) for end in ("mins", "maxs")]
@@ -85,33 +93,55 @@ def _gaussians(path: Path, meta: Any, size: int, load: Callable[[str], bytes]) -
     rotations = join_largest(np.maximum(quats[:, 3], 252).astype(np.uint32) - 252, three)
     rotations[quats[:, 3] < 252] = [1, 0, 0, 0]
     (scales,), (sh0,) = pictures("scales"), pictures("sh0")
+    colors, alphas = _levels(meta["sh0"], sh0, 4 if version == 1 else 3), sh0[:, 3] / 255.0
+    higher = _higher(path, meta["shN"], bands, n, size, load) if bands else None
     return to_gaussians(
         means=np.sign(shrunk) * np.expm1(np.abs(shrunk)),
         quats=rotations,
-        log_scales=_book(meta["scales"])[scales[:, :3]],
-        logit_opacities=logits(sh0[:, 3] / 255.0),
-        sh=join_sh(_book(meta["sh0"])[sh0[:, :3]], _higher(meta["shN"], n, load) if meta.get("shN") else None),
+        log_scales=_levels(meta["scales"], scales, 3),
+        logit_opacities=colors[:, 3] if version == 1 else logits(alphas),
+        sh=join_sh(colors[:, :3], higher),
     )
 
 
-def _higher(part: dict[str, Any], n: int, load: Callable[[str], bytes]) -> Floats | None:
+def _bands(part: dict[str, Any]) -> int:
+    """Degree of the further coefficients."""
+    degrees = {0: 0, 9: 1, 24: 2, 45: 3}
+    bands = part["bands"] if "bands" in part else degrees.get(part["shape"][1])
+    if bands not in (0, 1, 2, 3):
+        raise ValueError(f"its palette has sets of degree {bands!r:.40}")
+    return bands
+
+
+def _higher(path: Path, part: dict[str, Any], bands: int, n: int, size: int, load: Callable[[str], bytes]) -> Floats:
     """(n, k - 1, 3) coefficients: each Gaussian names a set of the palette; one that names none has zeros."""
-    bands, palette = part["bands"], part["count"]
-    if bands not in (0, 1, 2, 3) or not isinstance(palette, int) or not 0 < palette <= MAX_PALETTE:
-        raise ValueError(f"its palette has {palette!r:.40} sets of degree {bands!r:.40}")
-    if not bands:
-        return None
     centroids, labels = (load(_plain(name)) for name in part["files"])
     coefficients = (bands + 1) ** 2 - 1
     columns = PALETTE_COLUMNS * coefficients
-    width, _ = _webp_size(centroids)
+    width, height = _webp_size(centroids)
+    palette = part["count"] if "count" in part else PALETTE_COLUMNS * height  # version 1 does not say
+    if not isinstance(palette, int) or not 0 < palette <= MAX_PALETTE:
+        raise ValueError(f"its palette has {palette!r:.40} sets of degree {bands!r:.40}")
     if width != columns:
         raise ValueError(f"its palette is {width} pixels wide, not {columns}")
-    sets = _pixels(centroids, columns * -(-palette // PALETTE_COLUMNS))[:, :3].reshape(-1, coefficients, 3)
-    chosen = _pixels(labels, n)[:n, :2].astype(np.int64)
+    least = columns * -(-palette // PALETTE_COLUMNS)
+    sets = _levels(part, _pixels(path, centroids, least, size), 3).reshape(-1, coefficients, 3).astype(np.float32)
+    chosen = _pixels(path, labels, n, size)[:n, :2].astype(np.int64)
     label = chosen[:, 0] | (chosen[:, 1] << 8)
-    known = label < palette
-    return np.where(known[:, None, None], _book(part)[sets[np.where(known, label, 0)]], 0)
+    higher = sets[np.where(label < palette, label, 0)]
+    higher[label >= palette] = 0
+    return higher
+
+
+def _levels(part: dict[str, Any], pixels: np.ndarray, columns: int) -> Floats:
+    """Numbers of the first bytes of (n, 4) pixels: by a code book, or (version 1) between bounds."""
+    chosen = pixels[:, :columns]
+    if "codebook" in part:
+        return _book(part)[chosen]
+    low, high = (np.broadcast_to(np.array(part[end], np.float64), (columns,)) for end in ("mins", "maxs"))
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        raise ValueError("its bounds are not finite")
+    return low + (high - low) * (chosen / 255.0)
 
 
 def _book(part: dict[str, Any]) -> Floats:
@@ -127,16 +157,14 @@ def _plain(name: Any) -> str:
     return name
 
 
-def _pixels(data: bytes, least: int) -> np.ndarray:
+def _pixels(path: Path, data: bytes, least: int, size: int) -> np.ndarray:
     """(pixels, 4) RGBA bytes of a WebP of at least ``least`` pixels, and of not many more: its size is read first."""
     width, height = _webp_size(data)
     if not least <= width * height <= 2 * least + (1 << 20):
         raise ValueError(f"a picture has {width}x{height} pixels for {least} values")
-    try:
-        with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
-            return np.asarray(picture.convert("RGBA")).reshape(-1, 4)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from error
+    require_memory(path, width * height * 12, size, f"a picture of {width}x{height} pixels")
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
+        return np.asarray(picture.convert("RGBA")).reshape(-1, 4)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

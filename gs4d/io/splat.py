@@ -19,7 +19,8 @@ import numpy as np
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .files import atomic_path
-from .packing import arrays_to_write, colors_of, dc_of, intact, logits, logs, read_bytes, sigmoid, to_gaussians, to_uint8
+from .foreign import foreign, read_bytes
+from .packing import arrays_to_write, colors_of, dc_of, logits, logs, sigmoid, to_gaussians, to_uint8
 
 RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
 
@@ -50,7 +51,7 @@ def read_splat(path: Path) -> Gaussians:
     data = read_bytes(path)
     if not data or len(data) % RECORD.itemsize:
         raise UserError(f"{path} has {len(data)} bytes, not a multiple of 32; it is no .splat file or was cut short")
-    with intact(path, ".splat"):
+    with foreign(path, ".splat"):
         records = np.frombuffer(data, RECORD)
         rgba = records["rgba"] / 255.0
         quats = (records["quats"].astype(np.float32) - 128) / 128

@@ -1,9 +1,12 @@
 """Niantic's SPZ: reads versions 1 to 4, writes version 4 (the current one, of nianticlabs/spz 3.0, 2026).
 
 Version 4, little-endian: a header of 32 bytes (magic "NGSP", version, count: 4 bytes each; SH degree, fractional bits, flags,
-number of streams: 1 byte each; offset of the table of contents: 4 bytes; 12 zero bytes), extensions (skipped here), the table
+number of streams: 1 byte each; offset of the table of contents: 4 bytes; 12 zero bytes), extensions, the table
 (compressed and raw length of each stream, 8 bytes each), and the streams, each one zstd frame. Versions 1-3 are one gzip stream
-of the header's first 16 bytes and the same attributes one after the other.
+of the header's first 16 bytes and the same attributes one after the other, then extensions.
+
+Extensions are records of a type, a length (4 bytes each) and that many bytes. SPZ_ADOBE_coordinate_system says where the axes
+point; others are skipped and named.
 
 | stream | bytes | value | quantisation |
 |---|---|---|---|
@@ -16,7 +19,7 @@ of the header's first 16 bytes and the same attributes one after the other.
 | further SH | 3 each | (u - 128) / 128 | 1/128, -1 to 1 |
 
 The format stores x right, y up, z back, PLY files x right, y down, z forward: read and written here are the numbers of the PLY
-file of the same Gaussians, as other converters have it, so that y and z change sign on the way.
+file of the same Gaussians, as other converters have it, so that y and z change sign on the way (or what the extension wants).
 """
 
 from __future__ import annotations
@@ -28,20 +31,20 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 import zstandard
 
 from ..errors import UserError
 from ..gaussians import HALF_TURN_SH, Gaussians
 from .files import atomic_path
+from .foreign import foreign, read_bytes, warn
 from .packing import (
     Floats,
     Words,
     arrays_to_write,
-    intact,
     join_largest,
     join_sh,
     logits,
-    read_bytes,
     require_count,
     require_length,
     sigmoid,
@@ -58,6 +61,15 @@ COLOR_SCALE = 0.15
 MAGNITUDE = 511  # 9 bits stand for 1/sqrt(2)
 TURN = np.array([1.0, -1.0, -1.0])  # y and z change sign between PLY's axes and SPZ's
 SH_SIGNS = np.array(HALF_TURN_SH)[1:, None]
+ANTIALIASED, EXTENDED = 1, 2  # bits of the flags
+# What x, y and z mean in SPZ_ADOBE_coordinate_system: Left or Right, Up or Down, Front or Back; 0 is unspecified.
+AXES = (
+    "RUB", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF",
+    "LFD", "RFD", "LFU", "RFU", "LBD", "RBD", "LBU", "RBU",
+)  # fmt: skip
+AXES_RECORD, CAMERA_RECORD = 0xADBE0003, 0xADBE0002
+DIRECTIONS = {"R": (0, 1), "L": (0, -1), "D": (1, 1), "U": (1, -1), "F": (2, 1), "B": (2, -1)}  # in a PLY's axes
+MAX_EXTENSIONS = 1 << 20  # bytes
 LEVEL = 6  # of zstd: beyond it time doubles for a percent of size
 
 
@@ -103,31 +115,33 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
 
 
 def read_spz(path: Path) -> Gaussians:
-    """Reads SPZ of version 1 to 4; degree 4 is cut to degree 3, extensions are skipped.
+    """Reads SPZ of version 1 to 4; degree 4 is cut to degree 3.
 
     Raises:
         UserError: it is absent, no SPZ, of a later version, or its header does not fit what it holds.
     """
     data = read_bytes(path)
-    with intact(path, "SPZ"):
+    with foreign(path, "SPZ"):
         is_packed = data[:2] == b"\x1f\x8b"
         start = _gunzip(data, HEADER.size) if is_packed else data[: HEADER.size]
         require_length(path, "header", len(start), HEADER.size)
-        magic, version, n, degree, fraction, _, streams = HEADER.unpack(start)
+        magic, version, n, degree, fraction, flags, streams = HEADER.unpack(start)
         if magic != MAGIC:
             raise UserError(f"{path} is no SPZ file: it does not begin with NGSP; export it again")
         if not 1 <= version <= 4:
             raise UserError(f"{path} is SPZ of version {version}; versions 1 to 4 are read, save it as one of those")
         if degree > 4 or fraction > 30:
             raise UserError(f"{path} claims SH degree {degree} and {fraction} fractional bits; export it again")
-        require_count(path, n, len(data))
+        require_count(path, n, len(data), (degree + 1) ** 2)
         sizes = [6 if version == 1 else 9, 1, 3, 3, 4 if version >= 3 else 3, 3 * ((degree + 1) ** 2 - 1)]
         lengths = [n * size for size in sizes]
         if version == 4:
-            parts = _zstd_streams(path, data, streams, lengths)
+            parts, records = _zstd_streams(path, data, streams, lengths)
         else:
-            body = _gunzip(data, HEADER.size + sum(lengths)) if is_packed else data
-            require_length(path, "Gaussians", len(body), HEADER.size + sum(lengths))
+            end = HEADER.size + sum(lengths)
+            body = _gunzip(data, end + MAX_EXTENSIONS) if is_packed else data
+            require_length(path, "Gaussians", len(body), end)
+            records = body[end:] if flags & EXTENDED else b""
             parts = [body[begin:end] for begin, end in pairwise(accumulate([HEADER.size, *lengths]))]
         positions, alphas, colors, scales, rotations, rest = (np.frombuffer(part, "u1") for part in parts)
         if version == 1:
@@ -137,17 +151,47 @@ def read_spz(path: Path) -> Gaussians:
             wide[:, :, 1:] = positions.reshape(n, 3, 3)  # in the high bytes, so that the shift back spreads the sign
             means = (wide.view("<i4")[..., 0] >> 8) * 2.0**-fraction
         xyzw = _smallest_three(rotations.view("<u4")) if version >= 3 else _first_three(rotations.reshape(n, 3))
-        higher = (rest.reshape(n, -1, 3)[:, :15].astype(np.float64) - 128) / 128 if degree else None
-        return to_gaussians(
+        higher = (rest.reshape(n, -1, 3)[:, :15].astype(np.float32) - 128) / 128 if degree else None
+        if flags & ANTIALIASED:
+            warn(f"{path} was trained with antialiasing, which is drawn without: fine parts come out a little denser")
+        gaussians = to_gaussians(
             means=means * TURN,
             quats=np.roll(xyzw * np.append(TURN, 1), 1, 1),
             log_scales=scales.reshape(n, 3) / 16.0 - 10,
             logit_opacities=logits(alphas / 255.0),
             sh=join_sh(
                 (colors.reshape(n, 3) / 255.0 - 0.5) / COLOR_SCALE,
-                None if higher is None else higher * SH_SIGNS[: higher.shape[1]],
+                None if higher is None else higher * SH_SIGNS[: higher.shape[1]].astype(np.float32),
             ),
         )
+        axes = _axes(path, records)
+        return gaussians if axes == "RUB" else gaussians.half_turn().turned(_to_ply(axes))
+
+
+def _to_ply(axes: str) -> torch.Tensor:
+    """The matrix that takes vectors in these axes ("RUB") to those of a PLY file, "RDF"."""
+    matrix = torch.zeros(3, 3, dtype=torch.float64)
+    for column, letter in enumerate(axes):
+        row, sign = DIRECTIONS[letter]
+        matrix[row, column] = sign
+    return matrix
+
+
+def _axes(path: Path, records: bytes) -> str:
+    """Where x, y and z point, by the records of the extensions; "RUB" where none says so."""
+    found, offset = "RUB", 0
+    while offset + 8 <= len(records):
+        kind, length = struct.unpack_from("<II", records, offset)
+        require_length(path, "extensions", len(records), offset + 8 + length)
+        if kind == AXES_RECORD and length >= 4:
+            (number,) = struct.unpack_from("<I", records, offset + 8)
+            if number >= len(AXES):
+                raise UserError(f"{path} names coordinate system {number}, of which 0 to 16 are known; save it without")
+            found = AXES[number]
+        elif kind != CAMERA_RECORD:  # limits of a viewer's camera change nothing of the splats
+            warn(f"{path} holds an extension of type 0x{kind:08X}, which is not known and was skipped")
+        offset += 8 + length
+    return found
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:
@@ -158,8 +202,9 @@ def _gunzip(data: bytes, limit: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
-def _zstd_streams(path: Path, data: bytes, count: int, lengths: list[int]) -> list[bytes]:
-    """The raw streams of version 4, each exactly as long as the header implies; an absent SH stream is empty."""
+def _zstd_streams(path: Path, data: bytes, count: int, lengths: list[int]) -> tuple[list[bytes], bytes]:
+    """The raw streams of version 4, each exactly as long as the header implies (an absent SH stream is empty), and the
+    records of the extensions."""
     wanted = [length for length in lengths if length]
     if count < len(wanted):
         raise UserError(f"{path} has {count} streams, not {len(wanted)}; export it again")
@@ -184,7 +229,7 @@ def _zstd_streams(path: Path, data: bytes, count: int, lengths: list[int]) -> li
             raise UserError(f"{path} has {len(part)} bytes in stream {i} where its Gaussians need {length}; export it again")
         parts.append(part)
         offset += packed
-    return [*parts, *[b""] * (len(lengths) - len(parts))]
+    return [*parts, *[b""] * (len(lengths) - len(parts))], data[begin:table]
 
 
 def _smallest_three(words: Words) -> Floats:

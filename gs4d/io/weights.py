@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import UserError
+from .foreign import foreign, require_plain_file
 
+AGAIN = "download it again"
 Network = TypeVar("Network", bound=nn.Module)
 TRAINERS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.")  # whose objects are left out
 
@@ -25,16 +26,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is absent, damaged, or holds anything but named tensors.
     """
-    if not path.is_file():
-        raise UserError(f"weights file {path} does not exist")
-    try:
+    size = require_plain_file(path, "weights file")
+    with foreign(f"weights file {path}", "state dict", AGAIN):
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"weights file {path} cannot be read ({reason}); download it again") from error
-    return _named_tensors(found, path)
+        return _named_tensors(_load(path, size), path)
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -47,24 +43,48 @@ def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is absent, damaged, or holds objects that are not data.
     """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
-    try:
-        objects = get_unsafe_globals_in_checkpoint(path)
-        if foreign := sorted(name for name in objects if not name.startswith(TRAINERS)):
-            raise UserError(
-                f"checkpoint {path} wants to call {foreign[0]}, which is code and was not run; do not trust this file"
-            )
-        with safe_globals([(StandIn, name) for name in objects]):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, KeyError, IndexError, pickle.UnpicklingError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {path} cannot be read ({reason}); download it again") from error
+    found = _load_training(path)
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     return _named_tensors(found, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint of any shape, by the dotted names of the mappings that hold them.
+
+    Raises:
+        UserError: as :func:`read_training_checkpoint`.
+    """
+    return dict(_flat(_load_training(path)))
+
+
+def _flat(value: object, name: str = "", depth: int = 8) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping) and depth:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key), depth - 1)
+
+
+def _load_training(path: Path) -> object:
+    size = require_plain_file(path, "checkpoint")
+    with foreign(f"checkpoint {path}", "training checkpoint", AGAIN):
+        objects = get_unsafe_globals_in_checkpoint(path)
+        if code := sorted(name for name in objects if not name.startswith(TRAINERS)):
+            raise UserError(f"checkpoint {path} wants to call {code[0]}, which is code and was not run; do not trust this file")
+        with safe_globals([(StandIn, name) for name in objects]):
+            return _load(path, size, mmap=True)
+
+
+def _load(path: Path, size: int, mmap: bool = False) -> object:
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+        if claimed > size:  # torch.save compresses nothing
+            raise UserError(f"{path} would unpack {size} bytes to {claimed}, as no checkpoint does; download it again")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
 
 
 class StandIn:

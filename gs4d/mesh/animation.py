@@ -26,6 +26,10 @@ class Channel:
     values: Float[np.ndarray, "k ..."]
     interpolation: str
 
+    def varies(self) -> bool:
+        """Whether the value ever changes."""
+        return bool((self.values != self.values[:1]).any()) if self.interpolation != "CUBICSPLINE" else len(self.times) > 1
+
     def at(self, time: float) -> Float[np.ndarray, "c"]:
         """The value at ``time`` in seconds; before the first key and after the last it stands still."""
         cubic = self.interpolation == "CUBICSPLINE"
@@ -118,6 +122,12 @@ class NodeTree:
     nodes: tuple[Node, ...]
     order: tuple[int, ...]
     channels: tuple[Channel, ...]
+
+    def span(self) -> tuple[float, float]:
+        """First and last key in seconds, of the channels that change anything: nothing moves before or after."""
+        moving = [channel for channel in self.channels if channel.varies()] or self.channels
+        first = min((float(channel.times[0]) for channel in moving), default=0.0)
+        return first, max((float(channel.times[-1]) for channel in moving), default=first)
 
     def at(self, time: float) -> tuple[Float[np.ndarray, "n 4 4"], dict[int, Float[np.ndarray, "m"]]]:
         """World matrices of all nodes at ``time`` in seconds, and the morph weights of the nodes that have any."""

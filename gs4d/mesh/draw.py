@@ -58,12 +58,12 @@ class Pose:
     Attributes:
         vertices: positions.
         normals: unit, or zero where there is none.
-        mirrored: per part, whether its triangles run clockwise.
+        mirrored: per triangle, whether it runs clockwise.
     """
 
     vertices: Float[np.ndarray, "v 3"]
     normals: Float[np.ndarray, "v 3"]
-    mirrored: tuple[bool, ...]
+    mirrored: Bool[np.ndarray, "f"]
 
 
 def decode_srgb(codes: UInt8[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
@@ -118,7 +118,7 @@ class Painter:
         screen = _project(pose.vertices, orbit, height * SAMPLES, width * SAMPLES)
         corners = screen[self.faces]
         area = _doubled_area(corners[..., :2])
-        front = (area < 0) ^ np.array(pose.mirrored)[self.part_of]  # y runs down the picture
+        front = (area < 0) ^ pose.mirrored  # y runs down the picture
         ahead = (corners[..., 2] > 0) & (corners[..., 2] < 1 / NEAR)
         seen = np.flatnonzero((front | self.double_sided) & ahead.all(1))
         columns = np.concatenate([pose.normals.astype(np.float32), self.columns], 1)

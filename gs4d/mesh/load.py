@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pygltflib import TextureInfo
 
 from ..errors import UserError, nearest
 from ..geometry import rotations_to_quats
+from ..io.foreign import foreign
 from ..io.gltf import GltfFile
 from .animation import Channel, Node, NodeTree
+from .materials import Materials
 from .model import AnimatedMesh
-from .parts import Material, Part, Skin, Texture
+from .parts import Part, Skin
 
 MAX_NODES = 100_000
 MAX_VERTICES = 20_000_000  # counted again for every morph target
 FIT_POSES = 16  # one loop, as the clips of this field have it
 PATHS = {"translation": 3, "rotation": 4, "scale": 3}
-WRAPS = {33071: "clamp", 33648: "mirror"}
-NEAREST = 9728
 TRIANGLES, STRIP, FAN = 4, 5, 6
+DRACO = "KHR_draco_mesh_compression"
 
 
 def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") -> AnimatedMesh:
@@ -33,37 +33,60 @@ def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") ->
 
     Args:
         path: a .glb or .gltf file.
-        clip: name of the animation; None takes the first that moves anything, if there is one.
+        clip: name of a motion (``AnimatedMesh.clips``) or of one animation; None takes the first that moves anything, if there
+            is one. Animations that move no node in common are parts of one motion, as exporters write one per object.
         up: as for :meth:`AnimatedMesh.fitted`.
 
     Raises:
         UserError: the file is damaged, compressed, or shows no triangles, or there is no such clip.
     """
-    loader = _Loader(GltfFile(path))
-    tree = loader.tree()
-    parts = tuple(loader.parts(tree))
-    if not any(len(part.faces) for part in parts):
-        raise loader.file.error("shows no triangles; export a model that has a mesh in its scene")
-    names = loader.clip_names()
-    if clip is not None and clip not in names:
-        there = f"there are: {', '.join(names)}" if names else "it has no animation at all, leave out --clip"
-        raise UserError(f"no clip named '{clip}' in {path}{nearest(clip, names)}; {there}")
-    mesh = AnimatedMesh(parts, tree, tuple(names), None, 0.0, tuple(loader.warnings))
-    for index in range(len(names)) if clip is None else [names.index(clip)]:
-        played = loader.played(tree, index)
-        duration = max((float(channel.times[-1]) for channel in played.channels), default=0.0)
-        candidate = replace(mesh, tree=played, clip=names[index], duration=duration, warnings=tuple(loader.warnings))
-        if clip is not None or candidate.moves():
-            return candidate.fitted([k / FIT_POSES for k in range(FIT_POSES)], up=up)
-    return mesh.fitted([0.0], up=up)
+    with foreign(path, "glTF"):
+        loader = _Loader(GltfFile(path))
+        tree = loader.tree()
+        motions = loader.motions(len(tree.nodes))
+        chosen = motions if clip is None else {clip: loader.named(clip, motions)}
+        best = None
+        scenes = loader.scenes()
+        for scene in scenes:
+            parts = tuple(loader.parts(tree, scene))
+            if not any(len(part.faces) for part in parts):
+                continue
+            still = AnimatedMesh(parts, tree, tuple(motions), None, 0.0)
+            mesh = _moving(loader, still, chosen, any_will_do=clip is not None)
+            moves = mesh.clip is not None and (clip is None or len(scenes) == 1 or mesh.moves())
+            if best is None or moves:
+                best = scene, mesh
+            if moves:
+                break
+        if best is None:
+            raise loader.file.error("shows no triangles; export a model that has a mesh in its scene")
+        scene, mesh = best
+        if scene != scenes[0]:
+            why = "moves" if mesh.clip is not None else "shows anything"
+            loader.warn(f"scene {scene} is drawn, because scene {scenes[0]}, which the file names as the first, never {why}")
+        mesh = replace(mesh, warnings=tuple(loader.warnings))
+        return mesh.fitted([k / FIT_POSES for k in range(FIT_POSES)] if mesh.duration else [0.0], up=up)
+
+
+def _moving(loader: _Loader, still: AnimatedMesh, motions: dict[str, list[int]], *, any_will_do: bool) -> AnimatedMesh:
+    """The mesh with the first of the motions that moves it (or the first, whether it does or not); else at rest."""
+    for name, indices in motions.items():
+        played = loader.played(still.tree, indices)
+        begin, end = played.span()
+        candidate = replace(still, tree=played, clip=name, begin=begin, duration=end - begin)
+        if any_will_do or candidate.moves():
+            return candidate
+    return still
 
 
 @dataclass
 class _Loader:
     file: GltfFile
     warnings: list[str] = field(default_factory=list)
-    textures: dict[int, Texture | None] = field(default_factory=dict)
-    vertices: int = 0
+    instances: dict[int, list[int]] = field(default_factory=dict)  # node -> the nodes that repeat its mesh instead of it
+
+    def __post_init__(self) -> None:
+        self.materials = Materials(self.file, self.warn)
 
     def warn(self, sentence: str) -> None:
         if sentence not in self.warnings:
@@ -89,7 +112,32 @@ class _Loader:
         if len(order) < count:
             lost = min(set(range(count)) - set(order))
             raise self.file.error(f"is damaged: node {lost} is its own ancestor; export it again")
-        return NodeTree(tuple(self._node(i, parents[i]) for i in range(count)), tuple(order), ())
+        nodes = [self._node(i, parents[i]) for i in range(count)]
+        for i in range(count):
+            copies = self._copies(i, nodes[i])
+            self.instances[i] = list(range(len(nodes), len(nodes) + len(copies)))
+            nodes += copies
+            order += self.instances[i]
+            if len(nodes) > MAX_NODES:
+                raise self.file.error(f"repeats its meshes more than {MAX_NODES} times; simplify the model")
+        return NodeTree(tuple(nodes), tuple(order), ())
+
+    def _copies(self, index: int, node: Node) -> list[Node]:
+        """The nodes that EXT_mesh_gpu_instancing puts under a node, each of which shows its mesh."""
+        where = f"EXT_mesh_gpu_instancing of node {index}"
+        attributes = self.file.extension(self.file.item("nodes", index, "node"), "EXT_mesh_gpu_instancing").get("attributes")
+        if not isinstance(attributes, dict):
+            return []
+        kinds = {"TRANSLATION": "VEC3", "ROTATION": "VEC4", "SCALE": "VEC3"}
+        given = {name: self.file.floats(attributes[name], where, kind) for name, kind in kinds.items() if name in attributes}
+        counts = {len(values) for values in given.values()}
+        if len(counts) > 1:
+            raise self.file.error(f"is damaged: the attributes of {where} have different lengths; export it again")
+        count = min(max(counts, default=0), MAX_NODES + 1)
+        rest = {"TRANSLATION": [0.0] * 3, "ROTATION": [0.0, 0.0, 0.0, 1.0], "SCALE": [1.0] * 3}
+        rows = {name: np.asarray(given.get(name, np.tile(value, (count, 1))), float) for name, value in rest.items()}
+        turns = rows["ROTATION"] / np.maximum(np.linalg.norm(rows["ROTATION"], axis=1, keepdims=True), 1e-12)
+        return [Node(index, rows["TRANSLATION"][k], turns[k], rows["SCALE"][k], None, node.weights) for k in range(count)]
 
     def _indices(self, values: Any, kind: str, where: str) -> list[int]:
         last = len(self.file.items(kind)) - 1
@@ -124,29 +172,79 @@ class _Loader:
 
     # --- animation ---------------------------------------------------------------------------------------------------
 
-    def clip_names(self) -> list[str]:
-        """One name per animation; those without a name are called clip_0, clip_1, ... by their place."""
+    def motions(self, nodes: int) -> dict[str, list[int]]:
+        """Name -> the animations that are played together, because they move no node in common.
+
+        Animations that share nodes, directly or through others, are alternatives; of every such family the first ones are
+        played together, then the second ones, and so on. A family of one takes part in all.
+        """
+        names, moved = self.names(), self._moved(nodes)
+        families: list[tuple[list[int], set[int]]] = []
+        for index in range(len(names)):
+            near = [family for family in families if family[1] & moved[index]]
+            families = [family for family in families if family not in near]
+            members = sorted([index, *(i for family in near for i in family[0])])
+            families.append((members, moved[index].union(*(family[1] for family in near))))
+        families = sorted((members, reach) for members, reach in families if reach)
+        found: dict[str, list[int]] = {}
+        for turn in range(max((len(members) for members, _ in families), default=0)):
+            each = [
+                members[turn] if turn < len(members) else members[0] if len(members) == 1 else None for members, _ in families
+            ]
+            together = [index for index in each if index is not None]
+            label = " + ".join(names[i] for i in together[:3]) + (f" + {len(together) - 3} more" if together[3:] else "")
+            found.setdefault(label, together)
+        return found
+
+    def names(self) -> list[str]:
+        """Of the animations."""
         entries = self.file.items("animations")
         names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
         return [name if isinstance(name, str) and name else f"clip_{i}" for i, name in enumerate(names)]
 
-    def played(self, tree: NodeTree, index: int) -> NodeTree:
-        """The tree, moved by an animation."""
+    def named(self, clip: str, motions: dict[str, list[int]]) -> list[int]:
+        """The animations that a name stands for."""
+        names = self.names()
+        if clip in motions or clip in names:
+            return motions.get(clip) or [names.index(clip)]
+        known = [*dict.fromkeys([*motions, *names])]
+        there = f"there are: {', '.join(known)}" if known else "it has no animation at all, leave out --clip"
+        raise UserError(f"no clip named '{clip}' in {self.file.path}{nearest(clip, known)}; {there}")
+
+    def _moved(self, nodes: int) -> list[set[int]]:
+        """The nodes that each animation names, by the JSON as it came: pygltflib is slow where there are many clips."""
+        found = []
+        for index, animation in enumerate(self.file.items("animations")):
+            channels = animation.get("channels") if isinstance(animation, dict) else None
+            targets = [channel.get("target") for channel in channels or () if isinstance(channel, dict)]
+            named = [target.get("node") for target in targets if isinstance(target, dict) and target.get("node") is not None]
+            found.append({self.file.integer(node, f"a target of animation {index}", 0, nodes - 1) for node in named})
+        return found
+
+    def played(self, tree: NodeTree, indices: list[int]) -> NodeTree:
+        """The tree, moved by some animations together."""
+        channels = [channel for index in indices for channel in self._channels(tree, index)]
+        moved = {channel.node for channel in channels}
+        nodes = tuple(_apart(node) if i in moved and node.matrix is not None else node for i, node in enumerate(tree.nodes))
+        return NodeTree(nodes, tree.order, tuple(channels))
+
+    def _channels(self, tree: NodeTree, index: int) -> Iterator[Channel]:
         animation = self.file.item("animations", index, "animation")
-        channels = []
+        samplers = self.file.objects(animation.samplers, f"samplers of animation {index}")
         for k, channel in enumerate(self.file.objects(animation.channels, f"channels of animation {index}")):
             where = f"channel {k} of animation {index}"
             target = channel.target
+            if pointer := self.file.extension(target, "KHR_animation_pointer").get("pointer"):
+                self.warn(f"{where} animates {pointer!s:.80} (KHR_animation_pointer), which is not played")
+                continue
             if target is None or target.path not in (*PATHS, "weights") or target.node is None:
                 self.warn(f"{where} moves something that is not drawn")
                 continue
             node = self.file.integer(target.node, f"node of {where}", 0, len(tree.nodes) - 1)
-            samplers = self.file.objects(animation.samplers, f"samplers of animation {index}")
             sampler = samplers[self.file.integer(channel.sampler, f"sampler of {where}", 0, len(samplers) - 1)]
-            channels.append(self._channel(node, target.path, sampler, len(tree.nodes[node].weights), where))
-        moved = {channel.node for channel in channels}
-        nodes = tuple(_apart(node) if i in moved and node.matrix is not None else node for i, node in enumerate(tree.nodes))
-        return NodeTree(nodes, tree.order, tuple(channels))
+            found = self._channel(node, target.path, sampler, len(tree.nodes[node].weights), where)
+            copies = self.instances.get(node, []) if target.path == "weights" else []
+            yield from (replace(found, node=i) for i in (node, *copies))
 
     def _channel(self, node: int, path: str, sampler: Any, weights: int, where: str) -> Channel:
         times = self.file.floats(sampler.input, f"times of {where}", "SCALAR")
@@ -166,14 +264,19 @@ class _Loader:
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
-    def parts(self, tree: NodeTree) -> Iterator[Part]:
-        """What the nodes of the scene carry."""
-        for i in self._shown(tree):
+    def scenes(self) -> list[int]:
+        """The scene that is shown first, then the others; [0] of a file without any."""
+        count = len(self.file.items("scenes"))
+        first = self.file.integer(self.file.document.get("scene", 0), "scene", 0, count - 1) if count else 0
+        return [first, *(i for i in range(count) if i != first)]
+
+    def parts(self, tree: NodeTree, scene: int) -> Iterator[Part]:
+        """What the nodes of a scene carry."""
+        vertices = 0
+        for i in self._shown(tree, scene):
             node = self.file.item("nodes", i, "node")
             if node.mesh is None:
                 continue
-            if self.file.extension(node, "EXT_mesh_gpu_instancing"):
-                self.warn(f"node {i} repeats its mesh by EXT_mesh_gpu_instancing, which is not supported: it is drawn once")
             skin = None if node.skin is None else self._skin(node.skin, f"node {i}")
             mesh = self.file.item("meshes", node.mesh, f"node {i}")
             for k, primitive in enumerate(self.file.objects(mesh.primitives, f"mesh {node.mesh}")):
@@ -181,18 +284,30 @@ class _Loader:
                 if primitive.mode not in (None, TRIANGLES, STRIP, FAN):
                     self.warn(f"{where} holds points or lines, which are not drawn")
                 elif (part := self._part(i, primitive, skin, where)) is not None:
-                    yield part
+                    carriers = self.instances[i] or [i]
+                    vertices += len(carriers) * max(len(part.positions), 3 * len(part.faces)) * (1 + len(part.morphs))
+                    if vertices > MAX_VERTICES:
+                        raise self.file.error(f"has more than {MAX_VERTICES // 10**6} million vertices; simplify the model")
+                    yield from (replace(part, node=carrier) for carrier in carriers)
 
-    def _shown(self, tree: NodeTree) -> list[int]:
-        """Nodes of the scene that is shown first, parents first."""
-        if not self.file.items("scenes"):
-            return list(tree.order)
-        scene = self.file.item("scenes", self.file.document.get("scene", 0), "scene")
-        shown = set(self._indices(scene.nodes, "nodes", "nodes of the scene"))
+    def _shown(self, tree: NodeTree, scene: int) -> list[int]:
+        """Nodes of the file that a scene shows, parents first, without those that KHR_node_visibility hides."""
+        count = len(self.file.items("nodes"))
+        if self.file.items("scenes"):
+            roots = self.file.item("scenes", scene, "scene").nodes
+            shown = set(self._indices(roots, "nodes", "nodes of the scene"))
+        else:
+            shown = {i for i in tree.order if tree.nodes[i].parent < 0}
+        hidden = set()
         for i in tree.order:
+            if i >= count:
+                continue
             if tree.nodes[i].parent in shown:
                 shown.add(i)
-        return [i for i in tree.order if i in shown]
+            off = self.file.extension(self.file.item("nodes", i, "node"), "KHR_node_visibility").get("visible") is False
+            if off or tree.nodes[i].parent in hidden:
+                hidden.add(i)
+        return [i for i in tree.order if i in shown and i not in hidden]
 
     def _skin(self, index: Any, where: str) -> Skin:
         skin = self.file.item("skins", index, where)
@@ -213,12 +328,12 @@ class _Loader:
         if not isinstance(attributes, dict) or "POSITION" not in attributes:
             self.warn(f"{where} has no positions and is not drawn")
             return None
+        draco = self.file.extension(primitive, DRACO)
+        if draco and self.file.item("accessors", attributes["POSITION"], where).bufferView is None:
+            raise self.file.compressed(DRACO)
         positions = self.file.floats(attributes["POSITION"], f"positions of {where}", "VEC3")
         count = len(positions)
         faces = self._faces(primitive, count, where)
-        self.vertices += max(count, 3 * len(faces)) * (1 + len(self.file.list_of(primitive.targets, where)))
-        if self.vertices > MAX_VERTICES:
-            raise self.file.error(f"has more than {MAX_VERTICES // 10**6} million vertices; simplify the model")
 
         def attribute(name: str, *kinds: str, finite: bool = True) -> np.ndarray | None:
             if name not in attributes:
@@ -229,11 +344,11 @@ class _Loader:
             return values
 
         def uv(info: Any) -> np.ndarray | None:
-            number, turn = self._uv_set(info, where)
+            number, turn = self.materials.uv_set(info, where)
             values = attribute(f"TEXCOORD_{number}", "VEC2")
             return None if values is None else values @ turn[:2, :2].T + turn[:2, 2]
 
-        material, base, shine = self._material(primitive.material, where)
+        material, base, shine = self.materials.read(primitive.material, where)
         normals = attribute("NORMAL", "VEC3", finite=False)  # exporters write NaN for triangles without area
         morphs, normal_morphs = self._morphs(primitive, count, where)
         joints, weights = self._weights(attribute, attributes, skin, where)
@@ -274,6 +389,7 @@ class _Loader:
 
     def _morphs(self, primitive: Any, count: int, where: str) -> tuple[Float[np.ndarray, "m v 3"], Float[np.ndarray, "k v 3"]]:
         targets = self.file.list_of(primitive.targets, f"morph targets of {where}")
+        self.file.require_memory(2 * 12 * count * len(targets), f"{len(targets)} morph targets of {where}")
         moves = []
         for name in ("POSITION", "NORMAL"):
             arrays = [
@@ -295,86 +411,24 @@ class _Loader:
         if skin is None or not sets:
             count = len(attribute("POSITION", "VEC3"))
             return np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32)
-        weights = np.concatenate([attribute(f"WEIGHTS_{k}", "VEC4") for k in sets], 1)
+        weights = np.concatenate([attribute(f"WEIGHTS_{k}", "VEC4", finite=False) for k in sets], 1)
         columns = [self.file.integers(attributes.get(f"JOINTS_{k}"), f"JOINTS_{k} of {where}", "VEC4") for k in sets]
         if any(len(column) != len(weights) for column in columns):
             raise self.file.error(f"is damaged: {where} has joints for another number of vertices; export it again")
+        total = np.where(weights > 0, weights, 0).sum(1, keepdims=True)
+        lost = ~np.isfinite(weights).all(1) | ~(total[:, 0] > 1e-8)
+        if lost.any():
+            self.warn(
+                f"{np.count_nonzero(lost)} of {len(lost)} vertices of {where} have skin weights that are zero or no numbers, "
+                "and hang on their first joint"
+            )
+        weights = np.where(lost[:, None], np.eye(1, weights.shape[1], dtype=np.float32), np.maximum(weights, 0))
         joints = np.where(weights > 0, np.concatenate(columns, 1), 0)  # unused places hold anything
         if int(joints.max()) >= len(skin.joints):
             raise self.file.error(
                 f"is damaged: {where} hangs on joint {int(joints.max())} of {len(skin.joints)}; export it again"
             )
-        total = weights.sum(1, keepdims=True)
-        first = np.eye(1, weights.shape[1], dtype=np.float32)
-        return joints, np.where(total > 1e-8, weights / np.maximum(total, 1e-8), first)
-
-    # --- materials ---------------------------------------------------------------------------------------------------
-
-    def _material(self, index: Any, where: str) -> tuple[Material, Any, Any]:
-        """A material, and the texture references of its base colour and its emission."""
-        if index is None:
-            return Material(), None, None
-        raw = self.file.item("materials", index, where)
-        where = f"material {index}"
-        surface, shine = raw.pbrMetallicRoughness, raw.emissiveTexture
-        factor, base = [1.0] * 4, None
-        if surface is not None:
-            factor, base = surface.baseColorFactor or factor, surface.baseColorTexture
-        elif glossy := self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness"):
-            factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
-            if isinstance(named, dict):
-                base = TextureInfo.from_dict(named)  # pyright: ignore[reportAttributeAccessIssue] (a decorator adds it)
-        red, green, blue, alpha = self.file.numbers(factor, f"colour of {where}", 4)
-        emissive = self.file.numbers(raw.emissiveFactor or [0.0] * 3, f"emissive colour of {where}", 3)
-        cutoff = None
-        if raw.alphaMode == "MASK":
-            cutoff = 0.5 if raw.alphaCutoff is None else self.file.numbers(raw.alphaCutoff, f"alphaCutoff of {where}", 1)[0]
-        extensions = raw.extensions if isinstance(raw.extensions, dict) else {}
-        material = Material(
-            color=(red, green, blue, alpha),
-            texture=self._texture(base, where),
-            emissive=(emissive[0], emissive[1], emissive[2]),
-            emissive_texture=self._texture(shine, where) if any(emissive) else None,
-            alpha_cutoff=cutoff,
-            blend=raw.alphaMode == "BLEND",
-            double_sided=bool(raw.doubleSided),
-            unlit="KHR_materials_unlit" in extensions,
-        )
-        return material, base, shine
-
-    def _uv_set(self, info: Any, where: str) -> tuple[int, Float[np.ndarray, "3 3"]]:
-        """Which texture coordinates a reference uses, and the transform of KHR_texture_transform."""
-        turn = self.file.extension(info, "KHR_texture_transform")
-        number = self.file.integer(turn.get("texCoord", info.texCoord or 0), f"texCoord in {where}", 0, 15)
-        shift = self.file.numbers(turn.get("offset", [0.0, 0.0]), f"texture offset in {where}", 2)
-        scale = self.file.numbers(turn.get("scale", [1.0, 1.0]), f"texture scale in {where}", 2)
-        (angle,) = self.file.numbers(turn.get("rotation", 0.0), f"texture rotation in {where}", 1)
-        cosine, sine = np.cos(angle), np.sin(angle)
-        matrix = np.array([[cosine, sine, shift[0]], [-sine, cosine, shift[1]], [0, 0, 1]])
-        return number, matrix @ np.diag([scale[0], scale[1], 1.0])
-
-    def _texture(self, info: Any, where: str) -> Texture | None:
-        """The texture of a reference; where its picture is missing or broken the surface is drawn without, with a warning."""
-        if info is None or info.index is None:
-            return None
-        raw = self.file.item("textures", info.index, f"texture of {where}")
-        if (key := int(info.index)) not in self.textures:
-            webp = self.file.extension(raw, "EXT_texture_webp").get("source")
-            try:
-                pixels = self.file.image(raw.source if webp is None else webp, f"texture {key}")
-            except UserError as error:
-                self.warn(f"{where} is drawn without its texture: {error}")
-                self.textures[key] = None
-            else:
-                self.textures[key] = self._sampled(pixels, raw.sampler, f"texture {key}")
-        return self.textures[key]
-
-    def _sampled(self, pixels: np.ndarray, sampler: Any, where: str) -> Texture:
-        if sampler is None:
-            return Texture(pixels)
-        raw = self.file.item("samplers", sampler, where)
-        wrap = (WRAPS.get(raw.wrapS, "repeat"), WRAPS.get(raw.wrapT, "repeat"))
-        return Texture(pixels, wrap, smooth=raw.magFilter != NEAREST)
+        return joints, weights / np.where(lost[:, None], 1, total)
 
 
 def _apart(node: Node) -> Node:

@@ -16,7 +16,7 @@ from .draw import Lighting, Painter, Pose
 from .parts import Part
 
 RADIUS = 0.6  # of the sphere that holds the object in every rig of this field
-FIT_POSES = 16  # that are looked at to find the size of the object over its clip
+MOVES_LOOKS = 64  # poses that are looked at to find out whether anything moves
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,12 @@ class AnimatedMesh:
     Attributes:
         parts: its pieces; their vertices follow each other in a pose.
         tree: moves them.
-        clips: names of the animations of the file.
+        clips: names of the motions of the file: of an animation, or of several that move no node in common.
         clip: the one that is played, None for a model at rest.
-        duration: its length in seconds, 0 for a model at rest.
+        duration: seconds from its first key to its last, 0 for a model at rest.
         warnings: sentences about what the file holds and is not drawn.
         placement: from the file's space to object space.
+        begin: its first key, seconds on the time line of the file.
     """
 
     parts: tuple[Part, ...]
@@ -40,21 +41,28 @@ class AnimatedMesh:
     duration: float
     warnings: tuple[str, ...] = ()
     placement: Float[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
+    begin: float = 0.0
 
     def at(self, time: float) -> Pose:
-        """The pose at ``time``, a fraction of the clip: 0 is its start and 1 its end."""
-        world, weights = self.tree.at(time * self.duration)
+        """The pose at ``time``, a fraction of the clip: 0 is its first key and 1 its last."""
+        world, weights = self.tree.at(self.begin + time * self.duration)
         world = self.placement @ world
         posed = [part.at(world, weights.get(part.node, np.zeros(0))) for part in self.parts]
         vertices, normals, mirrored = zip(*posed, strict=True)
-        return Pose(np.concatenate(vertices), np.concatenate(normals), mirrored)
+        return Pose(np.concatenate(vertices), np.concatenate(normals), np.concatenate(mirrored))
 
     def moves(self) -> bool:
         """Whether the clip changes the mesh by more than a thousandth of its size."""
         if not self.duration:
             return False
-        first, *others = (self.at(time).vertices for time in (0.0, 0.27, 0.5, 0.77, 1.0))
-        return max(float(np.abs(other - first).max()) for other in others) > 1e-3 * float(np.ptp(first, axis=0).max())
+        keys = np.unique(
+            np.concatenate([channel.times for channel in self.tree.channels if channel.varies()] or [[self.begin]])
+        )
+        some = keys[np.unique(np.linspace(0, len(keys) - 1, MOVES_LOOKS).round().astype(int))]
+        first = self.at(0.0).vertices
+        enough = 1e-3 * float(np.ptp(first, axis=0).max())
+        looks = [*((some - self.begin) / self.duration), 0.27, 0.5, 0.77]  # at keys and, of a few that return, between them
+        return any(float(np.abs(self.at(float(time)).vertices - first).max()) > enough for time in looks)
 
     @cached_property
     def painter(self) -> Painter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 
 @dataclass(frozen=True)
@@ -102,30 +102,34 @@ class Part:
 
     def at(
         self, world: Float[np.ndarray, "n 4 4"], weights: Float[np.ndarray, "m"]
-    ) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, "v 3"], bool]:
-        """Positions, unit normals, and whether the transform turns the part inside out."""
+    ) -> tuple[Float[np.ndarray, "v 3"], Float[np.ndarray, "v 3"], Bool[np.ndarray, "f"]]:
+        """Positions, unit normals, and per face whether the transform turns it inside out."""
         positions, normals = _morphed(self.positions, self.morphs, weights), self.normals
         if normals is not None:
             normals = _morphed(normals, self.normal_morphs, weights)
         if self.skin is None:
             matrix = world[self.node]
             positions = positions @ matrix[:3, :3].T + matrix[:3, 3]
-            mirrored = bool(np.linalg.det(matrix[:3, :3]) < 0)
+            inside_out = bool(np.linalg.det(matrix[:3, :3]) < 0)
+            mirrored = np.full(len(self.faces), inside_out)
             if normals is not None:
-                normals = normals @ _cofactors(matrix[None, :3, :3])[0].T * (-1 if mirrored else 1)
+                normals = normals @ _cofactors(matrix[None, :3, :3])[0].T * (-1 if inside_out else 1)
         else:
-            mirrored = False
             joints = world[self.skin.joints] @ self.skin.inverse_bind
             blended = np.zeros((len(positions), 3, 4))
             for k in range(self.joints.shape[1]):
                 blended += self.weights[:, k, None, None] * joints[self.joints[:, k], :3]
             positions = np.einsum("vij,vj->vi", blended[..., :3], positions) + blended[..., 3]
+            mirrored = np.zeros(len(self.faces), bool)
+            if (np.linalg.det(joints[:, :3, :3]) < 0).any():  # of the blend: half the joints may be mirrored, and half not
+                signs = np.sign(np.linalg.det(blended[..., :3]))
+                mirrored = signs[self.faces].sum(1) < 0
             if normals is not None:
                 normals = np.einsum("vij,vj->vi", blended[..., :3], normals)
         if normals is None:
             corners = positions[self.faces]
             flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-            normals = np.repeat(flat, 3, axis=0) * (-1 if mirrored else 1)
+            normals = np.repeat(np.where(mirrored[:, None], -flat, flat), 3, axis=0)
         length = np.linalg.norm(normals, axis=-1, keepdims=True)
         return positions, normals / np.maximum(length, 1e-30), mirrored
 

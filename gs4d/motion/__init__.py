@@ -11,8 +11,10 @@ from ..gaussians import Gaussians
 from .deltas import DeltaMotion, Heads, apply_deltas
 from .hexplane import HexPlane, HexPlaneOptions
 from .lowrank import Bounds, LowRank, factor
+from .moments import Moments
 from .sequence import FrameSequence
 from .trajectories import Trajectories, TrajectoryOptions
+from .vanishing import Vanishing
 
 __all__ = [
     "Bounds",
@@ -22,9 +24,11 @@ __all__ = [
     "HexPlane",
     "HexPlaneOptions",
     "LowRank",
+    "Moments",
     "Motion",
     "Trajectories",
     "TrajectoryOptions",
+    "Vanishing",
     "apply_deltas",
     "factor",
 ]

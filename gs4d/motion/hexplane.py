@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ..errors import UserError
 from ..native import can_run
 from .deltas import DeltaMotion, Heads
 from .fused import MAX_LEVELS, decode_fused
@@ -122,7 +123,13 @@ class HexPlane(DeltaMotion):
 
 
 def time_rows(plane: Float[Tensor, "3 steps r c"], times: Float[Tensor, " t"]) -> Float[Tensor, "3 t r c"]:
-    """The time planes at fixed times: what is left to look up is one-dimensional."""
+    """The time planes at fixed times: what is left to look up is one-dimensional.
+
+    Raises:
+        UserError: a time is no number.
+    """
+    if times.isnan().any():
+        raise UserError("a time of the motion is no number (NaN); give times from 0 to 1")
     steps = plane.shape[1]
     place = times.detach().clamp(0, 1) * (steps - 1)
     first = place.long().clamp(max=steps - 2)

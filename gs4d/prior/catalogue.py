@@ -26,7 +26,7 @@ ZERO123PLUS = 865_910_724 + 83_653_863 + 632_076_800 + 340_387_840  # UNet, auto
 MVDREAM = 867_572_164 + 83_653_863 + 340_387_840  # UNet, autoencoder, CLIP's text
 IMAGEDREAM = 941_672_900 + 83_653_863 + 340_387_840 + 630_766_080  # UNet, autoencoder, CLIP's text and vision
 SYNCDREAMER = 916_853_956 + 48_567_552 + 83_653_863 + 303_966_208 + 725_248  # UNet, volume, autoencoder, CLIP's vision, rest
-RIFE = 5_306_256
+RIFE = 5_306_256  # of version 4.6; the others have 2.6 to 22 million
 LIFT = 6_584_528
 T5 = 4_760_000_000  # T5-XXL, the encoder of two of the models of videos
 SVD = 1_520_000_000 + 630_000_000 + 100_000_000  # UNet, CLIP's vision, autoencoder
@@ -163,13 +163,14 @@ FAMILIES = {
     ),
     "flow": Family("optical flow", "flow", "open_flow", ("middle",), OWN),
     "rife": Family(
-        "RIFE 4.2 to 4.6",
+        "RIFE 4.2 to 4.26",
         "rife",
         "open_rife",
         ("middle",),
         "MIT",
         RIFE,
-        source="flownet.pkl of version 4.6 by the links in https://github.com/hzwer/Practical-RIFE",
+        source="flownet.pkl of a version from 4.2 on by the links in https://github.com/hzwer/Practical-RIFE, or one of those "
+        "among the releases of https://github.com/HolyWu/vs-rife",
     ),
     "svd": Family(
         "Stable Video Diffusion",

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten, syncdreamer_rig
 from ..errors import UserError
-from ..io.files import atomic_path, read_json, write_json
+from ..io.files import read_json, write_json
+from ..io.owned import atomic_folder
 from . import Trial, ViewPrior, Views, open_prior
 from .catalogue import licence_of
 from .models import find_model
@@ -42,6 +43,7 @@ NOISES: dict[str, Any] = {
     "prediction_type": "sample",
     "timestep_spacing": "trailing",
 }
+LATENTS = 4096  # values of a picture of 256 pixels as the latent models judge it: the score weighs as much as theirs
 DOUBT = 0.1  # deviation between samples, of values in [-1, 1], at which trust in the plainer prior falls to 1 / e
 
 
@@ -63,8 +65,7 @@ def noises() -> Any:
 
 def save_folder(folder: Path, transformer: Any, base: str) -> None:
     """Writes diffusers' layout, weights as half floats; ``base`` is the name of the plainer prior."""
-    with atomic_path(folder) as part:
-        part.mkdir()
+    with atomic_folder(folder) as part:
         half = type(transformer).from_config(transformer.config)
         half.load_state_dict(transformer.state_dict())
         half.half().save_pretrained(part / "transformer", variant="fp16")
@@ -247,6 +248,7 @@ class Mini:
                 wanted = self.told(frames[group[0]], source, some, rendered)
             conditions = Conditions(wanted, untold(wanted))
             loss = distill(self, latents[group][None], conditions, options, progress, generator)
+            loss = loss * (LATENTS / latents[0, 0].numel())
             total = total + len(group) / views * loss.to(total.device)
         return total
 

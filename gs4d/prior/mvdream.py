@@ -38,11 +38,13 @@ from .sampling import (
     TRUST,
     Context,
     Sampling,
+    as_judged,
     ddim,
     latents_of,
     lockstep,
     over,
     place_all,
+    posterior,
     resized,
     split,
     to_opaque,
@@ -54,9 +56,13 @@ SIDE = 256  # pixels of a view
 STEPS = 50
 GUIDANCE_TEXT, GUIDANCE_PICTURE = 10.0, 5.0  # of the authors' samplers
 SUFFIX = ", 3d asset"  # behind every prompt, as in training
-AVOID = (
+AVOID = (  # ImageDream's negative prompt
     "uniform low no texture ugly, boring, bad anatomy, blurry, pixelated,  obscure, unnatural colors, poor lighting, dull, "
     "and unclear."
+)
+AVOID_TEXT = (  # MVDream's, for score distillation (MVDream-threestudio, configs/mvdream-sd21.yaml, Apache-2.0)
+    "ugly, bad anatomy, blurry, pixelated obscure, unnatural colors, poor lighting, dull, and unclear, cropped, lowres, low "
+    "quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, bad proportions"
 )
 LEFT_OUT = ("text_projection", "logit_scale", "attn_mask")  # of CLIP's text half: what only its training needs
 
@@ -191,7 +197,7 @@ class MVDream:
 
     rig = QUARTERS
     joint, ring, reads = True, len(QUARTERS), True
-    family = "mvdream"
+    family, avoid = "mvdream", AVOID_TEXT
 
     def __init__(self, networks: Networks, place: Place, where: str) -> None:
         """Puts the networks in their place."""
@@ -224,22 +230,25 @@ class MVDream:
             """Of views x frames, as (rings, frames, views, ...)."""
             return values.unflatten(0, (rings, self.ring, count)).transpose(1, 2)
 
-        pictures = resized(trial.images.movedim(-1, 1).to(device), self.side)
-        latents = grid(latents_of(networks.vae, pictures, self.place)) * networks.vae.config.scaling_factor
+        pictures = as_judged(trial.images.to(device), self.side)
+        noisy = generator if options.latents == "sample" else None
+        latents = grid(latents_of(networks.vae, pictures, self.place, noisy)) * networks.vae.config.scaling_factor
         x, _, z = trial.sources.centers.unbind(1)
         front = torch.atan2(x, z).unflatten(0, (rings, self.ring, count))[:, :1].expand(-1, self.ring, -1).flatten()
         cameras = grid(camera_numbers(trial.cameras, front).to(device, self.place.torch_dtype()))
         with torch.no_grad():
-            sentences = [AVOID if networks.tokenizer else "", "", options.prompt + SUFFIX if options.prompt else ""]
-            texts = self._text(*sentences).expand(rings, -1, -1, -1)
+            avoid = options.negative_prompt
+            if avoid is None:
+                avoid = self.avoid if networks.tokenizer else ""
+            texts = self._text(avoid, "", options.prompt + SUFFIX if options.prompt else "").expand(rings, -1, -1, -1)
             avoided, empty, wanted = ({"text": text, "cameras": cameras} for text in texts.unbind(1))
             seen = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
             shown = grid(resized(seen.movedim(-1, 1), self.side))[:, :, 0]
-            self._show(shown, [wanted, avoided], empty)
+            self._show(shown, wanted, [avoided, empty])
         return distill(self, latents, Conditions(wanted, empty, avoided), options, progress, generator).to(trial.images.device)
 
-    def _show(self, pictures: Float[Tensor, "r t 3 h w"], to: list[dict[str, Tensor]], empty: dict[str, Tensor]) -> None:
-        """Adds the pictures to what is told; MVDream sees none."""
+    def _show(self, pictures: Float[Tensor, "r t 3 h w"], wanted: dict[str, Tensor], others: list[dict[str, Tensor]]) -> None:
+        """Adds the pictures to what is ``wanted``, and none to the ``others``; MVDream sees none at all."""
 
     def predict(
         self, latents: Float[Tensor, "b t v c h w"], t: Int[Tensor, "b"], condition: Condition
@@ -314,7 +323,7 @@ class ImageDream(MVDream):
     """A ``ViewPrior``: four views around every frame; a ``ScorePrior``."""
 
     layout = family = "imagedream"
-    reads = False
+    reads, avoid = False, AVOID
 
     @property
     def context(self) -> Context:
@@ -330,10 +339,8 @@ class ImageDream(MVDream):
         orbits = placed(own, source, rig, "imagedream")
         pictures = resized(over(frames, 1.0, "imagedream"), self.side)
         generators = lockstep(generator, len(frames))
-        networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
-        vae = networks.vae
-        mean_and_spread = vae.encode((2 * pictures - 1).to(device, dtype)).latent_dist
-        latents = mean_and_spread.sample(generators).float() * vae.config.scaling_factor
+        networks, vae = self.networks, self.networks.vae
+        latents = posterior(vae, 2 * pictures - 1, self.place).sample(generators).float() * vae.config.scaling_factor
         tokens = self._tokens(pictures)
         prompt = self.sampling.prompt
         text = self._text(AVOID, prompt + SUFFIX) if networks.tokenizer else self._text("", prompt)
@@ -351,10 +358,10 @@ class ImageDream(MVDream):
         with self.place.turn(unet):
             return torch.stack([unet.image_embed(f) for f in (torch.zeros_like(features), features)])
 
-    def _show(self, pictures: Float[Tensor, "r t 3 h w"], to: list[dict[str, Tensor]], empty: dict[str, Tensor]) -> None:
+    def _show(self, pictures: Float[Tensor, "r t 3 h w"], wanted: dict[str, Tensor], others: list[dict[str, Tensor]]) -> None:
         vae, flat = self.networks.vae, pictures.flatten(0, 1)
         none, seen = self._tokens(flat).unflatten(1, pictures.shape[:2])
         latents = latents_of(vae, flat.to(self.place.torch_device()), self.place).unflatten(0, pictures.shape[:2])
-        for condition in to:
-            condition |= {"tokens": seen, "latents": latents * vae.config.scaling_factor}
-        empty |= {"tokens": none, "latents": torch.zeros_like(latents)}
+        wanted |= {"tokens": seen, "latents": latents * vae.config.scaling_factor}
+        for condition in others:
+            condition |= {"tokens": none, "latents": torch.zeros_like(latents)}

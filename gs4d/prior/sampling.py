@@ -51,9 +51,12 @@ class Sampling:
     ImageDream; as STAG4D), or at the frames before and after (SyncDreamer; as Efficient4D)."""
     prompt: str = ""
     """What the clip shows, for models that read (ImageDream): "a rose in a pot"."""
+    crop_size: int = 0
+    """Longer side of the object in the frames that a model sees, in pixels of a frame of 256 (as SyncDreamer's --crop_size);
+    0: what the model's authors take, -1: the frames as they are."""
 
     def __post_init__(self) -> None:
-        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100), strength=(0, 1))
+        require_ranges("sampling", self, steps=(0, 1000), guidance=(0, 100), strength=(0, 1), crop_size=(-1, 256))
 
 
 @runtime_checkable
@@ -113,6 +116,14 @@ def resized(pictures: Float[Tensor, "b 3 h w"], side: int, mode: str = "bilinear
     return F.interpolate(pictures, (side, side), mode=mode, align_corners=False, antialias=True).clamp(0, 1)
 
 
+def as_judged(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
+    """Renders in a judge's size: bilinear without antialiasing, as threestudio and DreamGaussian do; differentiable."""
+    pictures = renders.movedim(-1, 1)
+    if pictures.shape[2:] == (side, side):
+        return pictures
+    return F.interpolate(pictures, (side, side), mode="bilinear", align_corners=False)
+
+
 def to_opaque(pictures: Float[Tensor, "*b 3 h w"]) -> UInt8[Tensor, "*b h w 4"]:
     """Drawn pictures, in [-1, 1] as far as they are colours, as opaque RGBA."""
     colors = (pictures.movedim(-3, -1).float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
@@ -154,15 +165,21 @@ def split(weights: Mapping[str, Tensor], parts: Mapping[str, tuple[str, ...]], s
     return found
 
 
-def latents_of(vae: Any, pictures: Float[Tensor, "b 3 h w"], place: Place) -> Float[Tensor, "b c y x"]:
-    """Latents (their mean, unscaled) of pictures in [0, 1]; differentiable."""
-    x = 2 * pictures - 1
-    latents = vae.encode(x.to(place.torch_dtype())).latent_dist.mean.float()
-    if x.requires_grad and place.torch_dtype() == torch.float16:
-        scale = latents.numel()  # gradients of a mean are so small that half floats would round them to zero
-        latents.register_hook(lambda gradient: gradient * scale)
-        x.register_hook(lambda gradient: gradient / scale)
-    return latents
+def posterior(vae: Any, x: Float[Tensor, "b 3 h w"], place: Place) -> Any:
+    """The distribution of the unscaled latents of pictures in [-1, 1].
+
+    Pictures that were stored with their channels last are laid out anew: on a CPU, the group norms of torch lose digits on
+    them (1.9e-3 of the latents instead of 1e-5).
+    """
+    return vae.encode(x.contiguous().to(place.torch_device(), place.torch_dtype())).latent_dist
+
+
+def latents_of(
+    vae: Any, pictures: Float[Tensor, "b 3 h w"], place: Place, generator: torch.Generator | None = None
+) -> Float[Tensor, "b c y x"]:
+    """Unscaled latents of pictures in [0, 1]: a sample, or without a generator the mean; differentiable."""
+    found = posterior(vae, 2 * pictures - 1, place)
+    return (found.mean if generator is None else found.sample(generator)).float()
 
 
 def vae_of(weights: Mapping[str, Tensor], source: str) -> Any:

@@ -4,7 +4,7 @@ With a clean latent z, a_t = sqrt(abar_t), s_t = sqrt(1 - abar_t), z_t = a_t z +
 under a condition y, every variant finds a direction d, and w(t) d is the gradient with respect to z:
 
 - ``sds`` (Poole et al. 2022, "DreamFusion", eq. 3): d = e_g(z_t) - eps, where e_g = e(empty) + g (e(y) - e(empty)) is guided
-  (Ho and Salimans 2022, eq. 6).
+  (Ho and Salimans 2022, eq. 6); models that read are guided away from a negative prompt instead of from nothing.
 - ``nfsd`` (Katzir et al. 2023, "Noise-Free Score Distillation", section 4): d = d_D + g (e(y) - e(empty)); d_D is e(empty)
   below t = 0.2 T and e(empty) - e(negative) above. A model of pictures knows no negative prompt: then d_D is 0 above, which
   leaves the classifier's direction alone (Yu et al. 2023, "Classifier Score Distillation").
@@ -55,6 +55,11 @@ class Conditions:
     empty: Condition
     negative: Condition | None = None
 
+    @property
+    def unconditional(self) -> Condition:
+        """What guidance leads away from: the negative prompt where there is one, as threestudio does, else nothing."""
+        return self.empty if self.negative is None else self.negative
+
 
 @dataclass(frozen=True)
 class SdsOptions:
@@ -66,11 +71,13 @@ class SdsOptions:
     """Scale of classifier-free guidance; 1 is none. Peers: 2 (4DGen) to 5 (STAG4D, Consistent4D)."""
     schedule: Literal["uniform", "linear", "ramp"] = "uniform"
     """How noisy pictures are made: at random inside ``noise``; falling as 1 - progress inside ``noise`` (DreamGaussian); or at
-    random inside a range that moves from ``noise`` to ``noise_end`` (Consistent4D: 0.8 0.98 to 0.2 0.25)."""
+    random inside a range that moves from ``noise`` to ``noise_end`` (Consistent4D: 0.8 0.98 to 0.2 0.25; MVDream: 0.98 0.98
+    to 0.02 0.5, ramp 0.8)."""
     noise: tuple[float, float] = (0.2, 0.6)
-    """Least and most noise, in shares of the model's time steps."""
+    """Least and most noise, in shares of the model's time steps (t_range; threestudio's min_step_percent and
+    max_step_percent)."""
     noise_end: tuple[float, float] = (0.2, 0.25)
-    """The range at the end of the ramp."""
+    """The range at the end of the ramp (the end values of those two)."""
     ramp: float = 1.0
     """Share of the stage after which the ramp has arrived."""
     weighting: Literal["sds", "uniform", "fantasia3d", "reconstruction"] = "sds"
@@ -78,6 +85,11 @@ class SdsOptions:
     distance from the model's clean picture (MVDream, Shi et al. 2023, section 3.3)."""
     prompt: str = ""
     """What the clip shows, for models that read: "a rose in a pot"."""
+    negative_prompt: str | None = None
+    """What guidance leads away from, for models that read; None: what their authors write there, "": nothing."""
+    latents: Literal["sample", "mean"] = "sample"
+    """Latents of a render: a sample of the autoencoder's posterior, as the authors of Zero123, MVDream and threestudio take
+    it, or its mean, which has no noise of its own."""
     rescale: float = 0.0
     """Share of the guided clean picture's contrast that is pulled back to the unguided one's (Lin et al. 2023, section 3.4;
     MVDream: 0.5)."""
@@ -104,7 +116,9 @@ def distill(
     progress: float,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """A loss whose gradient with respect to ``latents`` is w(t) d over their number of values; it is half the mean of (w d)^2.
+    """A loss whose gradient with respect to ``latents`` is w(t) d over the number of pictures: half the sum of (w d)^2 over it.
+
+    That is what the papers multiply with their lambda (threestudio, DreamGaussian, Consistent4D, MVDream).
 
     Args:
         denoiser: the model.
@@ -128,7 +142,7 @@ def distill(
             gradient = gradient * (options.clip / length.clamp_min(options.clip))
         if not gradient.isfinite().all():
             raise UserError("the prior's score is not finite; compute it with --fit.score.place.dtype float32 or bfloat16")
-    return 0.5 * mse_loss(latents, clean - gradient)
+    return 0.5 * mse_loss(latents, clean - gradient, reduction="sum") / latents.shape[:-3].numel()
 
 
 def time_range(options: SdsOptions, progress: float) -> tuple[float, float]:
@@ -165,7 +179,7 @@ def guided(
     """The guided guess of the noise, both guesses in one call; without guidance only one is made."""
     if options.guidance == 1:
         return denoiser.predict(latents, t, conditions.wanted)
-    empty, wanted = _both(denoiser, latents, t, conditions)
+    empty, wanted = _both(denoiser, latents, t, conditions.unconditional, conditions.wanted)
     noise = empty + options.guidance * (wanted - empty)
     if options.rescale:
         abar = _abar(denoiser, t)
@@ -176,10 +190,10 @@ def guided(
     return noise
 
 
-def _both(denoiser: Denoiser, latents: Tensor, t: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor]:
-    condition = {name: torch.cat([conditions.empty[name], value]) for name, value in conditions.wanted.items()}
-    empty, wanted = denoiser.predict(torch.cat([latents, latents]), torch.cat([t, t]), condition).chunk(2)
-    return empty, wanted
+def _both(denoiser: Denoiser, latents: Tensor, t: Tensor, empty: Condition, wanted: Condition) -> tuple[Tensor, Tensor]:
+    condition = {name: torch.cat([empty[name], value]) for name, value in wanted.items()}
+    without, told = denoiser.predict(torch.cat([latents, latents]), torch.cat([t, t]), condition).chunk(2)
+    return without, told
 
 
 def _sds(
@@ -193,7 +207,7 @@ def _nfsd(
     denoiser: Denoiser, clean: Tensor, t: Tensor, conditions: Conditions, options: SdsOptions, generator: torch.Generator
 ) -> Tensor:
     _, noisy = _noisy(denoiser, clean, t, generator)
-    empty, wanted = _both(denoiser, noisy, t, conditions)
+    empty, wanted = _both(denoiser, noisy, t, conditions.empty, conditions.wanted)
     is_low = _spread(t < NFSD_LOW_NOISE * len(denoiser.alphas_cumprod), clean)
     domain = torch.zeros_like(empty)
     if conditions.negative is not None and not is_low.all():

@@ -28,7 +28,21 @@ from .ldm_unet import shape_of, sinusoid
 from .models import find_model
 from .networks import Place
 from .rigs import SYNCDREAMER, placed
-from .sampling import NOISES, TRUST, Context, Sampling, ddim, lockstep, over, place_all, resized, split, to_opaque, vae_of
+from .sampling import (
+    NOISES,
+    TRUST,
+    Context,
+    Sampling,
+    ddim,
+    lockstep,
+    over,
+    place_all,
+    posterior,
+    resized,
+    split,
+    to_opaque,
+    vae_of,
+)
 from .volumes import SpatialVolume, VolumeUNet, frustum_points, frustum_widths, seen_from
 
 STEPS, GUIDANCE, ETA = 50, 2.0, 1.0
@@ -164,7 +178,7 @@ class SyncDreamer:
         vae, encoder, scheduler = networks.vae, networks.image_encoder, networks.scheduler
 
         # 1. What the networks are told: the picture's unscaled latents and embedding, and the cameras.
-        latents = vae.encode((2 * pictures - 1).to(device, dtype)).latent_dist.sample(generators)
+        latents = posterior(vae, 2 * pictures - 1, self.place).sample(generators)
         wide = F.interpolate(pictures, (encoder.config.image_size,) * 2, mode="bicubic", align_corners=True)
         with self.place.turn(encoder):
             embedding = encoder(normalised(wide, MEAN, SPREAD).to(device, dtype)).image_embeds

@@ -27,7 +27,7 @@ from . import Trial, Views, ldm
 from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place, build, load_part, weights_file
-from .sampling import NOISES, TRUST, Context, ddim, latents_of
+from .sampling import NOISES, TRUST, Context, as_judged, ddim, latents_of
 from .sds import Condition, Conditions, SdsOptions, distill, guided
 from .white import cut_from_white
 
@@ -198,7 +198,9 @@ class Zero123:
         """See ``ScorePrior``."""
         pictures = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
         conditions = self.conditions(pictures, self.turns(trial.sources, trial.cameras))
-        latents = self.encode(self._sized(trial.images)) * self.networks.vae.config.scaling_factor
+        noisy = generator if options.latents == "sample" else None
+        pictures = as_judged(trial.images.to(self.place.torch_device()), self.side)
+        latents = self.encode(pictures, noisy) * self.networks.vae.config.scaling_factor
         return distill(self, latents, conditions, options, progress, generator).to(trial.images.device)
 
     def predict(self, latents: Float[Tensor, "b c h w"], t: Int[Tensor, "b"], condition: Condition) -> Float[Tensor, "b c h w"]:
@@ -208,9 +210,9 @@ class Zero123:
         with self.place.turn(unet):
             return unet(seen, t, encoder_hidden_states=condition["token"]).sample.float()
 
-    def encode(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
-        """Latents (their mean, unscaled) of pictures in [0, 1]; differentiable."""
-        return latents_of(self.networks.vae, pictures, self.place)
+    def encode(self, pictures: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None) -> Float[Tensor, "b c y x"]:
+        """See :func:`latents_of`."""
+        return latents_of(self.networks.vae, pictures, self.place, generator)
 
     @torch.no_grad()
     def conditions(self, pictures: Float[Tensor, "b h w 3"], turns: Float[Tensor, "b 4"]) -> Conditions:

@@ -28,7 +28,7 @@ from .ldm_unet import heads_attend
 from .models import find_model
 from .networks import Place, load_part
 from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, placed
-from .sampling import TRUST, Context, Sampling, attend_anchored, lockstep, over, schedule, to_opaque
+from .sampling import TRUST, Context, Sampling, attend_anchored, lockstep, over, posterior, schedule, to_opaque
 
 RIGS = {"zero123plus": ZERO123PLUS_1_1, "zero123plus-1.2": ZERO123PLUS_1_2}
 ROWS, COLUMNS = 3, 2
@@ -201,8 +201,8 @@ class Zero123Plus:
         vae, scheduler = networks.vae, networks.scheduler
 
         # 1. What the network is told: the picture's latents and tokens, and nothing of either.
-        seen = networks.for_vae(pictures).to(device, dtype)
-        latents = [vae.encode(x).latent_dist.sample(generators).float() for x in (torch.zeros_like(seen), seen)]
+        seen = networks.for_vae(pictures)
+        latents = [posterior(vae, x, self.place).sample(generators).float() for x in (torch.zeros_like(seen), seen)]
         reference = torch.cat(latents)
         with self.place.turn(networks.text_encoder):
             text = networks.text_encoder(read_prompt("", networks.tokenizer).to(device)).last_hidden_state

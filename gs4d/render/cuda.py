@@ -10,8 +10,9 @@ from torch.nn.functional import normalize
 
 from ..camera import Camera
 from ..gaussians import FIELD_NDIM, Gaussians
+from ..geometry import moderate_quats
 from . import Render
-from .constants import EPS2D, FAR, NEAR
+from .constants import COLOR_MAX, EPS2D, FAR, NEAR
 
 TILE = 16  # pixels; the only size gsplat tests
 
@@ -37,6 +38,7 @@ def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offse
     fields = {k: t if t.ndim > FIELD_NDIM[k] else t.expand(b, *t.shape) for k, t in gaussians.items()}
     means, quats, opacities = fields["means"], fields["quats"], torch.sigmoid(fields["logit_opacities"])
     identity = torch.tensor([1.0, 0.0, 0.0, 0.0], device=device)
+    quats = moderate_quats(quats)
     quats = torch.where((quats == 0).all(-1, keepdim=True), identity, quats)
     cameras = cameras.to(device)
     radii, means2d, depths, conics, _ = gsplat.fully_fused_projection(
@@ -48,6 +50,9 @@ def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offse
     directions = normalize(means - cameras.centers[:, None], dim=-1)[:, None]
     seen = (radii > 0).all(-1)
     colors = gsplat.spherical_harmonics(gaussians.sh_degree, directions, fields["sh"][:, None], masks=seen)
+    is_color = ((colors + 0.5).abs() <= COLOR_MAX).all(-1)
+    radii = torch.where((is_color | ~seen)[..., None], radii, torch.zeros_like(radii))
+    colors = torch.where((is_color & seen)[..., None], colors, torch.zeros_like(colors))
     features = torch.cat([(colors + 0.5).clamp_min(0), depths[..., None]], -1)
 
     tiles_x, tiles_y = -(-width // TILE), -(-height // TILE)

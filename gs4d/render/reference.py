@@ -14,7 +14,7 @@ from ..camera import Camera
 from ..gaussians import Gaussians
 from ..geometry import covariances, sh_basis
 from . import Render
-from .constants import ALPHA_MAX, ALPHA_MIN, EPS2D, EXTENT_MAX, FAR, FOV_MARGIN, NEAR, T_MIN
+from .constants import ALPHA_MAX, ALPHA_MIN, COLOR_MAX, EPS2D, EXTENT_MAX, FAR, FOV_MARGIN, NEAR, T_MIN
 
 
 def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offsets: Tensor | None) -> Render:
@@ -61,6 +61,10 @@ def _draw_one(g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor 
     if offsets is not None:
         means2d = means2d + offsets[index]
 
+    center = camera.centers[0]
+    directions = torch.nn.functional.normalize(g.means[index] - center, dim=-1)
+    colors = torch.einsum("nk,nkc->nc", sh_basis(directions, g.sh_degree), g.sh[index]) + 0.5
+
     with torch.no_grad():
         level = 2 * torch.log(opacities[index] / ALPHA_MIN)
         extent = level.clamp_min(0).sqrt().clamp_max(EXTENT_MAX)
@@ -68,7 +72,7 @@ def _draw_one(g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor 
         u, v = means2d.unbind(-1)
         drawn = (det > 0) & (level >= 0) & (rx > 0) & (ry > 0)
         drawn &= (u + rx > 0) & (u - rx < width) & (v + ry > 0) & (v - ry < height)
-        drawn &= torch.stack([a, b, c, u, v], 0).isfinite().all(0)
+        drawn &= torch.stack([a, b, c, u, v], 0).isfinite().all(0) & (colors.abs() <= COLOR_MAX).all(1)
     radii = torch.zeros(g.count, dtype=torch.int32)
     radii[index] = torch.where(drawn, torch.maximum(rx, ry), 0).nan_to_num().clamp_max(2**30).int()
 
@@ -76,9 +80,7 @@ def _draw_one(g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor 
     order = order[drawn[order]]
     index, means2d, z = index[order], means2d[order], z[order]
     conic = torch.stack([c, -b, a], -1)[order] / det[order, None]
-    center = camera.centers[0]
-    directions = torch.nn.functional.normalize(g.means[index] - center, dim=-1)
-    colors = (torch.einsum("nk,nkc->nc", sh_basis(directions, g.sh_degree), g.sh[index]) + 0.5).clamp_min(0)
+    colors = colors[order].clamp_min(0)
 
     xs = torch.arange(width, dtype=z.dtype, device=z.device) + 0.5
     ys = torch.arange(height, dtype=z.dtype, device=z.device) + 0.5

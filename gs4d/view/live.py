@@ -7,6 +7,7 @@ import io
 import math
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +19,11 @@ from ..fit import Fitter
 from ..gaussians import Gaussians
 from ..geometry import SH_C0, covariances, orbit_position, rotations_to_quats
 from ..io.images import to_bytes
+from .origin import refusal
 
 try:
     import viser
+    from websockets.asyncio import server as sockets
 except ImportError as error:
     raise UserError("the live window needs viser; install it with: pip install 'gs4d[viewer]'") from error
 
@@ -31,6 +34,34 @@ PLAY_FPS = 8.0
 THUMBNAIL = 128  # pixels, longer side
 ENLARGE = 16.0  # viser sends covariances as float16, in which those of an object of size 1 would be subnormal
 MAX_ROWS = 400  # points of a plot
+
+
+@contextlib.contextmanager
+def _guarded_socket() -> Iterator[None]:
+    """Has the server that viser opens in the block ask :func:`refusal` first; viser itself answers any website.
+
+    Raises:
+        UserError: viser opened it in a way that cannot be guarded.
+    """
+    plain, guarded = sockets.serve, []
+
+    def serve(*arguments: Any, process_request: Any = None, **options: Any) -> Any:
+        def check(connection: Any, request: Any) -> Any:
+            refused = refusal(request.headers.get_all("Host"), request.headers.get_all("Origin"))
+            if refused is not None:
+                return connection.respond(refused[0], refused[1] + "\n")
+            return process_request(connection, request) if process_request is not None else None
+
+        guarded.append(True)
+        return plain(*arguments, process_request=check, **options)
+
+    sockets.serve = serve  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        sockets.serve = plain
+    if not guarded:
+        raise UserError("this version of viser opens a window that every website could read; install viser 1.1")
 
 
 class LiveWindow:
@@ -45,7 +76,7 @@ class LiveWindow:
 
     def __init__(self, port: int = 8080) -> None:
         """Opens the page on this machine, at ``port`` or the next free one."""
-        with contextlib.redirect_stdout(io.StringIO()):  # of its banner
+        with contextlib.redirect_stdout(io.StringIO()), _guarded_socket():  # without its banner
             self.server = viser.ViserServer(host=HOST, port=port, label="gs4d", verbose=False)
         self.url = f"http://localhost:{self.server.get_port()}"
         self.paused, self.stopped, self.moved = threading.Event(), threading.Event(), threading.Event()

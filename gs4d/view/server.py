@@ -13,7 +13,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import tyro
 
@@ -23,6 +22,7 @@ from ..export.page import glb_bytes, page_of
 from ..io.checkpoint import INDEX, read_record
 from ..options import parse
 from ..scene import YAxis
+from .origin import refusal
 
 ADDRESS = "127.0.0.1"  # never another: whoever can reach it sees the user's work
 PORTS_TRIED = 20
@@ -180,12 +180,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answers the page, its splats, or its stream of news."""
         try:
-            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (ADDRESS, "localhost", "::1"):
-                # Another site's name that was made to point here must not read what is shown.
-                self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"only served under the name localhost")
+            refused = refusal(self.headers.get_all("Host", []), self.headers.get_all("Origin", []))
+            if refused is not None:
+                self._answer(refused[0], "text/plain", refused[1].encode())
                 return
             answers = {"/": self._page, "/asset.glb": self._splats, "/events": self._events}
-            answers.get(urlsplit(self.path).path, self._nothing)()
+            answers.get(self.path.partition("?")[0], self._nothing)()
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True  # the browser has gone
 

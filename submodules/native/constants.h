@@ -12,5 +12,8 @@ constexpr float EXTENT_MAX = 3.33f;         // half size of the drawn box in sta
 constexpr float NEAR = 0.01f;               // camera-space depth below which a Gaussian is culled
 constexpr float FAR = 1e10f;                // and above which
 constexpr float FOV_MARGIN = 0.3f;          // the projection's Jacobian is clamped this far (in tan(fov / 2)) outside the image
+// Ours: what gsplat lets through.
+constexpr float QUAT_MIN = 1e-19f;          // a quaternion whose largest component is at most this is the identity
+constexpr float COLOR_MAX = 1e32f;          // a colour beyond this is none, and its Gaussian is not drawn
 
 }  // namespace gs4d

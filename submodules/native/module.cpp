@@ -14,6 +14,8 @@ static nb::dict constants() {
     d["NEAR"] = NEAR;
     d["FAR"] = FAR;
     d["FOV_MARGIN"] = FOV_MARGIN;
+    d["QUAT_MIN"] = QUAT_MIN;
+    d["COLOR_MAX"] = COLOR_MAX;
     return d;
 }
 

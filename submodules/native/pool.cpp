@@ -6,6 +6,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "module.h"
@@ -92,8 +93,12 @@ struct Pool {
 
     void call(int64_t chunks, void (*function)(const void*, int64_t), const void* argument) {
         while (helpers + 1 < threads.load()) {
-            ++helpers;
-            std::thread(&Pool::help, this, helpers).detach();
+            try {
+                std::thread(&Pool::help, this, helpers + 1).detach();
+                ++helpers;
+            } catch (const std::system_error&) {  // the system gives no more threads: go on with those that are there
+                threads = helpers + 1;
+            }
         }
         run = function, context = argument, count = chunks, error = nullptr;
         unfinished.store(chunks);

@@ -112,7 +112,7 @@ INLINE Projected project(const View& view, const Fields<const float>& in, int64_
 
     // The largest component is divided out first, so that no square over- or underflows.
     vf largest = max(max(abs(p.w), abs(p.x)), max(abs(p.y), abs(p.z)));
-    vm nonzero = gt(largest, set1(1e-19f));
+    vm nonzero = gt(largest, set1(QUAT_MIN));
     largest = select(nonzero, largest, one);
     vf w = p.w / largest, x = p.x / largest, y = p.y / largest, z = p.z / largest;
     vf squared = fma(w, w, fma(x, x, fma(y, y, z * z)));
@@ -220,6 +220,8 @@ void forward(const ProjectArgs& args, int64_t begin, int64_t end) {
             ok = both(ok, finite(sh.at(3 * k)));
             color = plus(color, scaled(sh.at(3 * k), basis));
         });
+        // Sums of finite coefficients may overflow, and an infinite colour would spoil every pixel of its tiles.
+        ok = both(ok, le(max(abs(color.x), max(abs(color.y), abs(color.z))), set1(COLOR_MAX)));
 
         // Half size of the box in standard deviations: where alpha falls to ALPHA_MIN.
         vf level = set1(2 * LN_2) * (p.log2_opacity + set1(7.99435344f));  // 2 ln(255 opacity)

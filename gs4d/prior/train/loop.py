@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -24,8 +25,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...errors import Interrupted, UserError, interruptible, require_ranges
-from ...io.checkpoint import read_checkpoint, write_checkpoint
+from ...io.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from ...io.files import atomic_path, write_json
+from ...io.locks import one_writer
+from ...io.owned import adopt, claim
 from ...io.weights import fill, read_weights
 from ...native import set_threads
 from ...options import to_record
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 
 BETAS = (0.9, 0.98)
 MESHES = (".glb", ".gltf")
+RESULTS = ("weights.safetensors", "history.json", "curves.png")
+FOLDER = (  # of weights in diffusers' layout
+    r"[^/]+/(model_index\.json|scheduler/scheduler_config\.json|transformer/(config\.json|[a-z_]+\.fp16\.safetensors))"
+)
 
 
 @runtime_checkable
@@ -288,7 +295,7 @@ def train(options: TrainOptions, course: Course) -> Path:
     main = trainer.accelerator.is_main_process
     began, saved = time.monotonic() - trainer.seconds, time.monotonic()
     bar = tqdm(total=options.steps, initial=trainer.step, desc=options.model, unit="step", dynamic_ncols=True, disable=not main)
-    with _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
+    with _own_folder(folder) if main else nullcontext(), _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
         while trainer.step < options.steps:
             losses = trainer.advance()
             trainer.seconds = time.monotonic() - began
@@ -305,13 +312,27 @@ def train(options: TrainOptions, course: Course) -> Path:
                 saved = time.monotonic()
             if interrupted():
                 raise Interrupted
-    trainer.save(folder)
+        trainer.save(folder)
     write_curves(folder)
     return folder
 
 
 @contextmanager
+<<<<<<< HEAD
 def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterator[None]:
+=======
+def _own_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder, and lists what is about to be made in it."""
+    with one_writer(folder / ".lock", f"{folder} is being written by another process; wait for it, or choose another --out"):
+        if (folder / INDEX).exists():  # begun before folders had lists
+            adopt(folder, "|".join((*map(re.escape, RESULTS), FOLDER)))
+        claim(*(folder / name for name in RESULTS))
+        yield
+
+
+@contextmanager
+def _lessons_ahead(options: TrainOptions, main: bool) -> Iterator[None]:
+>>>>>>> main
     """Has other processes make the lessons that are not kept yet, in the order in which they are wanted."""
     if not main or not options.workers:
         yield
