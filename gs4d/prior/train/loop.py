@@ -295,7 +295,8 @@ def train(options: TrainOptions, course: Course) -> Path:
     main = trainer.accelerator.is_main_process
     began, saved = time.monotonic() - trainer.seconds, time.monotonic()
     bar = tqdm(total=options.steps, initial=trainer.step, desc=options.model, unit="step", dynamic_ncols=True, disable=not main)
-    with _own_folder(folder) if main else nullcontext(), _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
+    own = _own_folder(folder) if main else nullcontext()
+    with own, _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
         while trainer.step < options.steps:
             losses = trainer.advance()
             trainer.seconds = time.monotonic() - began
@@ -318,9 +319,6 @@ def train(options: TrainOptions, course: Course) -> Path:
 
 
 @contextmanager
-<<<<<<< HEAD
-def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterator[None]:
-=======
 def _own_folder(folder: Path) -> Iterator[None]:
     """Keeps other processes out of the folder, and lists what is about to be made in it."""
     with one_writer(folder / ".lock", f"{folder} is being written by another process; wait for it, or choose another --out"):
@@ -331,8 +329,7 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lessons_ahead(options: TrainOptions, main: bool) -> Iterator[None]:
->>>>>>> main
+def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterator[None]:
     """Has other processes make the lessons that are not kept yet, in the order in which they are wanted."""
     if not main or not options.workers:
         yield
