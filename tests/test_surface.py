@@ -197,12 +197,12 @@ def test_a_skin_is_closed_opaque_and_keeps_the_frame(seen: dict[str, torch.Tenso
     assert sure.min() >= 0
     assert sure.max() <= 1
     orbits = [source, Orbit(60.0, 20.0), Orbit(135.0, -10.0), Orbit(180.0, 30.0)]
-    drawn = render(gaussians, cameras_of(orbits, width=96, height=96), background=(0.0, 0.0, 0.0))
+    drawn = render(gaussians, cameras_of(orbits, width=192, height=192), background=(0.0, 0.0, 0.0))
     for orbit, alpha in zip(orbits, drawn.alpha, strict=True):
-        truth = torch.from_numpy(box().cast(pixel_rays(orbit, 96)).hit.reshape(96, 96))
+        truth = torch.from_numpy(box().cast(pixel_rays(orbit, 192)).hit.reshape(192, 192))
         shown = alpha > 0.5
         assert (shown & truth).sum() / (shown | truth).sum() > 0.93, orbit
-        core = -F.max_pool2d(-truth[None, None].float(), 9, 1, 4)[0, 0] > 0
+        core = -F.max_pool2d(-truth[None, None].float(), 17, 1, 8)[0, 0] > 0
         assert alpha[core].min() > 0.9, orbit  # no holes
     front = drawn.rgb[0][drawn.alpha[0] > 0.99].mean(0)
     shown = seen["pictures"][0][:3, seen["pictures"][0, 3] > 0.99].mean(1)
