@@ -1,14 +1,15 @@
 """How well priors draw the sides of a clip that they see from the front: python -m benchmarks.priors --clips data/fox
 
 Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16 views that lie farthest
-from the input, at 64x64 pixels over white. "repeat" takes the input picture for every view.
+from the input, at 64x64 pixels over white; edges and gradients (see gs4d.metrics.image) at 128x128. "repeat" takes the input
+picture for every view. --grey also shows the priors the frames in one grey: what that costs is what they read from colours.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,11 +19,12 @@ from torch.nn import functional as F
 
 from gs4d.clip import Orbit, premultiply
 from gs4d.io.clips import read_clip
-from gs4d.metrics.image import inside, mask_iou, psnr, psnr_inside
+from gs4d.metrics.image import edges, gradient_share, inside, mask_iou, psnr, psnr_inside
 from gs4d.prior import open_prior
 
-SIDE = 64
+SIDE, EDGE_SIDE = 64, 128
 FARTHEST = 12
+GREY = 128  # of 255
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Task:
     frames: Tensor
     source: Orbit
     rig: list[Orbit]
-    truth: Float[Tensor, "v t s s 4"]
+    truth: Float[Tensor, "v t e e 4"]
 
 
 def read_task(path: Path, chosen: list[int]) -> Task:
@@ -49,12 +51,22 @@ def read_task(path: Path, chosen: list[int]) -> Task:
     return Task(path.name, torch.stack([source.images[t] for t in chosen]), source.orbit, [track.orbit for track in far], truth)
 
 
-def small(picture: Tensor) -> Float[Tensor, "s s 4"]:
-    """A picture of 8-bit RGBA, premultiplied and reduced to SIDE pixels by means over areas."""
-    return F.interpolate(premultiply(picture).movedim(-1, 0)[None], (SIDE, SIDE), mode="area")[0].movedim(0, -1)
+def reduced(picture: Float[Tensor, "h w 4"], side: int) -> Float[Tensor, "side side 4"]:
+    """A premultiplied picture, reduced by means over areas."""
+    return F.interpolate(picture.movedim(-1, 0)[None], (side, side), mode="area")[0].movedim(0, -1)
 
 
-def drawn(prior: str, task: Task, together: bool) -> Float[Tensor, "v t s s 4"]:
+def small(picture: Tensor) -> Float[Tensor, "e e 4"]:
+    """A picture of 8-bit RGBA, premultiplied and reduced to EDGE_SIDE pixels."""
+    return reduced(premultiply(picture), EDGE_SIDE)
+
+
+def greyed(frames: Tensor) -> Tensor:
+    """Frames of 8-bit RGBA in one grey."""
+    return torch.cat([torch.full_like(frames[..., :3], GREY), frames[..., 3:]], -1)
+
+
+def drawn(prior: str, task: Task, together: bool) -> Float[Tensor, "v t e e 4"]:
     """What a prior makes of a task: frame by frame, or of all frames at once."""
     if prior == "repeat":
         return torch.stack([small(frame) for frame in task.frames]).expand(len(task.rig), -1, -1, -1, -1)
@@ -64,17 +76,19 @@ def drawn(prior: str, task: Task, together: bool) -> Float[Tensor, "v t s s 4"]:
     return torch.stack([torch.stack([small(picture) for picture in view]) for view in torch.cat(parts, 1)])
 
 
-def scores(pictures: Float[Tensor, "v t s s 4"], truth: Float[Tensor, "v t s s 4"]) -> list[float]:
-    """Mean PSNR and PSNR inside the object (dB), mask IoU, and flicker over the truth's own."""
+def scores(pictures: Float[Tensor, "v t e e 4"], truth: Float[Tensor, "v t e e 4"]) -> list[float]:
+    """Mean PSNR and PSNR inside the object (dB), mask IoU, correlation of edges, and share of the truth's gradients."""
     rows = []
-    for a, b in zip(pictures.flatten(0, 1), truth.flatten(0, 1), strict=True):
-        x, y = ((p[..., :3] + 1 - p[..., 3:]).clamp(0, 1) for p in (a, b))
+    for sharp, true in zip(pictures.flatten(0, 1), truth.flatten(0, 1), strict=True):
+        a, b = reduced(sharp, SIDE), reduced(true, SIDE)
+        x, y, fine, fine_true = ((p[..., :3] + 1 - p[..., 3:]).clamp(0, 1) for p in (a, b, sharp, true))
         mask = inside(a[..., 3], b[..., 3])
-        rows.append([float(psnr(x, y)), float(psnr_inside(x, y, mask)), float(mask_iou(a[..., 3], b[..., 3]))])
-    return torch.tensor(rows).nanmean(0).tolist()
+        row = [psnr(x, y), psnr_inside(x, y, mask), mask_iou(a[..., 3], b[..., 3])]
+        rows.append(torch.stack([*row, edges(fine, fine_true), gradient_share(fine, fine_true)]))
+    return torch.stack(rows).nanmean(0).tolist()
 
 
-def flicker(film: Float[Tensor, "v t s s 4"]) -> float:
+def flicker(film: Float[Tensor, "v t e e 4"]) -> float:
     """Mean change there and back between successive frames; at least three frames."""
     return float((film[:, 1:-1] - (film[:, :-2] + film[:, 2:]) / 2).abs().mean())
 
@@ -87,20 +101,26 @@ def main() -> None:
     parser.add_argument("--frames", nargs="+", type=int, default=[0, 5, 10, 15])
     parser.add_argument("--together", action="store_true", help="show priors all frames at once, not each alone")
     parser.add_argument("--flicker", action="store_true", help="also draw every frame of the clip, for its flicker")
+    parser.add_argument("--grey", action="store_true", help="also show the priors the frames in one grey")
     options = parser.parse_args()
     print(
-        f"{'clip':10}{'prior':28}{'PSNR':>7}{'inside':>8}{'IoU':>7}{'s':>7}"
+        f"{'clip':10}{'prior':28}{'PSNR':>7}{'inside':>8}{'IoU':>7}{'edges':>7}{'grads':>7}{'s':>7}"
         + ("  flicker / truth's" if options.flicker else "")
+        + ("  grey IoU" if options.grey else "")
     )
     for path in options.clips:
         task = read_task(path, options.frames)
         for prior in options.priors:
             began = time.perf_counter()
-            a, b, c = scores(drawn(prior, task, options.together), task.truth)
-            line = f"{path.name:10}{prior[-26:]:28}{a:7.2f}{b:8.2f}{c:7.3f}{time.perf_counter() - began:7.1f}"
+            a, b, c, d, e = scores(drawn(prior, task, options.together), task.truth)
+            seconds = time.perf_counter() - began
+            line = f"{path.name:10}{prior[-26:]:28}{a:7.2f}{b:8.2f}{c:7.3f}{d:7.3f}{e:7.2f}{seconds:7.1f}"
             if options.flicker:
                 whole = read_task(path, list(range(len(list(path.parent.glob(f"{path.name}_pose0/*.png"))))))
                 line += f"{flicker(drawn(prior, whole, True)) / flicker(whole.truth):10.2f}"
+            if options.grey:
+                grey = replace(task, frames=greyed(task.frames))
+                line += f"{scores(drawn(prior, grey, options.together), task.truth)[2]:10.3f}"
             print(line, flush=True)
 
 

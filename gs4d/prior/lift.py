@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ from ..render import render
 from . import LIFT_WEIGHTS, Views
 from .inflate import half_thickness
 from .lift_net import FINE, LiftNet, LiftShape, camera_numbers
+from .skin import skin_gaussians
 from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussians, steps_at
+from .surface_net import SurfaceNet, Surfaces, SurfaceShape
 
 FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
 SIDE = 256  # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell, Gaussians swell
@@ -56,7 +59,7 @@ def open_lift(where: str) -> Lift:
 
 
 @cache
-def read_lift(path: Path) -> LiftNet:
+def read_lift(path: Path) -> LiftNet | SurfaceNet:
     """The network of a file of weights, frozen, in float32.
 
     Raises:
@@ -65,18 +68,26 @@ def read_lift(path: Path) -> LiftNet:
     if path.is_dir():
         path = path / "weights.safetensors"
     weights = {name: value.float() for name, value in read_weights(path).items()}
-    return fill(LiftNet(_shape(path)), weights, str(path))
+    shape = _shape(path)
+    network = SurfaceNet(shape) if isinstance(shape, SurfaceShape) else LiftNet(shape)
+    return fill(network, weights, str(path))
 
 
-def _shape(path: Path) -> LiftShape:
-    """The sizes that stand in the file; the default ones where none do."""
+def _shape(path: Path) -> LiftShape | SurfaceShape:
+    """The sizes that stand in the file; those of a LiftNet where none do."""
     try:
         with safe_open(path, "pt") as file:
-            said = json.loads((file.metadata() or {}).get("shape", "{}"))
-        shape = LiftShape(**{**said, "channels": tuple(said["channels"])} if "channels" in said else said)
-        sizes = [(shape.side, 512), (shape.layers, 256), (shape.width, 4096), (shape.heads, 64)]
-        sizes += [(count, 64) for count in (shape.depth, shape.across)] + [(count, 4096) for count in shape.channels]
-        if len(shape.channels) != 3 or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
+            said: dict[str, Any] = json.loads((file.metadata() or {}).get("shape", "{}"))
+        said = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        shape = (SurfaceShape if "blocks" in said else LiftShape)(**said)
+        sizes = [(shape.side, 512), (shape.layers, 256), (shape.heads, 64), (shape.across, 64)]
+        sizes += [(count, 4096) for count in shape.channels]
+        if isinstance(shape, SurfaceShape):
+            sizes += [(count, 64) for count in shape.blocks]
+        else:
+            sizes += [(shape.width, 4096), (shape.depth, 64)]
+        lists = 4 if isinstance(shape, SurfaceShape) else 3
+        if len(shape.channels) != lists or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
             raise ValueError("a size is out of range")
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not describe a lift network ({error}); take another file") from error
@@ -89,9 +100,33 @@ class Lift:
     context: ClassVar[str] = "clip"  # frames look at each other
     weights: ClassVar[list[dict[str, str]]] = [{"name": "gs4d lift", "licence": "Apache-2.0"}]
 
-    def __init__(self, network: LiftNet, *, veils: bool = True) -> None:
+    def __init__(self, network: LiftNet | SurfaceNet, *, veils: bool = True) -> None:
         """``veils`` as in ``detailed_gaussians``."""
         self.network, self.veils = network, veils
+
+    def gaussians(self, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Iterator[tuple[Gaussians, Float[Tensor, "n"]]]:
+        """Per frame, the Gaussians that views are drawn from, and how sure each is, in [0, 1]."""
+        if isinstance(self.network, SurfaceNet):
+            thickness = network_inputs(frames, source, self.network.shape.side)[1]
+            said = surfaces(self.network, frames, source)
+            for t in range(len(frames)):
+                yield skin_gaussians(said.depth[t], said.logits[t], said.colors[t], thickness[t], frames[t], source)
+            return
+        for t, solid in enumerate(lift(self.network, frames, source)):
+            yield detailed_gaussians(solid, frames[t], source, veils=self.veils)
+
+    def visible_depth(self, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Float[Tensor, "t p p"]:
+        """Camera z of what each pixel shows minus that of the origin, in units of REACH; 0 where nothing is."""
+        if isinstance(self.network, SurfaceNet):
+            return surfaces(self.network, frames, source).depth
+        depths = []
+        for solid in lift(self.network, frames, source):
+            inside = solid.occupancy > SURFACE
+            layers = len(inside)
+            first = (inside.float().argmax(0) + 0.5) * 2 / layers - 1
+            near = torch.where(inside.any(0), first, 0.0)
+            depths.append(F.interpolate(near[None, None], scale_factor=float(FINE))[0, 0])
+        return torch.stack(depths)
 
     def views(
         self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
@@ -105,8 +140,7 @@ class Lift:
         cameras = cameras_of(orbits, width=shrink * side, height=shrink * side)
         drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
         trust = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
-        for t, solid in enumerate(lift(self.network, frames, source)):
-            gaussians, sureness = detailed_gaussians(solid, frames[t], source, veils=self.veils)
+        for t, (gaussians, sureness) in enumerate(self.gaussians(frames, source)):
             seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
             sure = render(gaussians.replace(sh=((sureness[:, None, None] - 0.5) / SH_C0).expand(-1, 1, 3)), cameras)
             layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(-1, 1)
@@ -114,6 +148,14 @@ class Lift:
             drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1)))
             trust[:, t] = (TRUST * believed[..., 0].clamp(0, 1)).round().to(torch.uint8)
         return Views(orbits, drawn, trust)
+
+
+def surfaces(network: SurfaceNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Surfaces:
+    """What the network says of a clip's frames (RGBA with straight alpha, square), without the axis of clips."""
+    inputs = network_inputs(frames, source, network.shape.side)
+    with torch.no_grad():
+        said = network(*(x[None].to(network.place.device) for x in inputs)).flat()
+    return Surfaces(said.depth.cpu(), said.normals.cpu(), said.logits.cpu(), said.colors.cpu())
 
 
 def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> list[Solid]:

@@ -97,7 +97,9 @@ def soft_skin(occupancy: Float[Tensor, "d h w"], levels: Sequence[float] = LEVEL
     return 1 - clear
 
 
-def solid_gaussians(solid: Solid, orbit: Orbit, opacities: Float[Tensor, "d h w"] | None = None) -> Gaussians:
+def solid_gaussians(
+    solid: Solid, orbit: Orbit, opacities: Float[Tensor, "d h w"] | None = None, spread: float = SPREAD
+) -> Gaussians:
     """A Gaussian for every cell that has an opacity, by default those of ``soft_skin``, in world space."""
     layers, side, _ = solid.occupancy.shape
     opacities = soft_skin(solid.occupancy) if opacities is None else opacities
@@ -111,7 +113,7 @@ def solid_gaussians(solid: Solid, orbit: Orbit, opacities: Float[Tensor, "d h w"
     return Gaussians(
         means=means,
         quats=quats,
-        log_scales=(SPREAD * sizes).log(),
+        log_scales=(spread * sizes).log(),
         logit_opacities=opacities[where].logit(),
         sh=((solid.colors[:, where].T - 0.5) / SH_C0)[:, None],
     )

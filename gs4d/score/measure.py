@@ -17,7 +17,7 @@ from torch import Tensor
 from ..metrics.clip import ClipEmbedder, cosine, spherical_distance
 from ..metrics.frechet import c4d_fvd, frechet_distance, grid_videos
 from ..metrics.i3d import I3D, i3d_frame, video_logits
-from ..metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
+from ..metrics.image import SSIM_WINDOW, edges, gradient_share, inside, mask_iou, psnr, psnr_inside, ssim
 from ..metrics.lpips import LPIPS, SMALLEST_SIDE
 from ..metrics.temporal import frame_pair, janus
 from .pairs import FramePair, Picture, ViewPair
@@ -38,6 +38,8 @@ METRICS: dict[str, Metric] = {
     "ssim": Metric("higher"),
     "psnr_inside": Metric("higher"),
     "iou": Metric("higher"),
+    "edges": Metric("higher"),
+    "gradients": Metric("near one"),
     "lpips_alex": Metric("lower", "--lpips-alex FILE FILE: torchvision's alexnet and richzhang's weights/v0.1/alex.pth"),
     "lpips_vgg": Metric("lower", "--lpips-vgg FILE FILE: torchvision's vgg16 and richzhang's weights/v0.1/vgg.pth"),
     "clip_i": Metric("higher", CLIP_FILE),
@@ -62,6 +64,8 @@ NOTHING = {
     "janus": "it needs views from opposite sides with alpha; name their azimuths with --azimuths",
     "silhouette": "it needs alpha, and two frames of one view",
     "psnr_inside": "no frame shows an object",
+    "edges": "a picture has no edges",
+    "gradients": "the truth has no edges",
 }
 
 
@@ -186,6 +190,9 @@ class Scorer:
                 if min(pred.shape[:2]) >= SSIM_WINDOW
                 else self._undefined("ssim", f"its window of 11x11 does not fit into {_size(pred)}")
             )
+        for name, measured in (("edges", edges), ("gradients", gradient_share)):
+            if name in wanted:
+                scores[name] = measured(pred, truth).item()
         masks = [p.alpha for p in (pair.pred, pair.truth) if p.alpha is not None]
         if "psnr_inside" in wanted:
             scores["psnr_inside"] = (

@@ -105,6 +105,16 @@ class AnimatedObject:
         """Number of Gaussians."""
         return len(self._points)
 
+    @property
+    def albedo(self) -> Float[ndarray, "n 3"]:
+        """Colours before light, sRGB in [0, 1]."""
+        return self._albedo
+
+    def cells(self, t: float) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n 3"], Float[ndarray, "n 3"]]:
+        """Centres of the cells that cover the surface at time ``t``, and their two edges, world units, float32."""
+        places, first, second = self._rig.move(self._points, self._edges, self._skin, np.array([t]))
+        return places[0], first[0], second[0]
+
     def at(self, t: float) -> Gaussians:
         """The object at time ``t`` in [0, 1]: float32, spherical harmonics of degree 0, inside a sphere of radius 0.6."""
         return self.at_times([t]).at_view(0)

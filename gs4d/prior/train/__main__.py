@@ -23,6 +23,10 @@ def course_of(options: TrainOptions) -> Course:
         from .lift import LiftCourse
 
         return LiftCourse(options.school(), options.lift)
+    if options.model == "surface":
+        from .surface import open_course
+
+        return open_course(options.lessons, options.meshes, options.surface)
     try:
         from .mini import MiniCourse
     except ImportError:

@@ -33,7 +33,9 @@ from ...io.weights import fill, read_weights
 from ...native import set_threads
 from ...options import to_record
 from ..lift_net import LiftShape
+from ..surface_net import SurfaceShape
 from .lessons import School
+from .samples import SampleStore
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,6 +51,11 @@ FOLDER = (  # of weights in diffusers' layout
 @runtime_checkable
 class Course(Protocol):
     """What a network learns, and from what."""
+
+    @property
+    def school(self) -> School | SampleStore:
+        """Where its lessons are kept."""
+        ...
 
     def network(self) -> nn.Module:
         """A network that has learnt nothing."""
@@ -75,9 +82,11 @@ class Course(Protocol):
 class TrainOptions:
     """How a network is trained."""
 
-    model: Literal["lift", "mini"] = "lift"
+    model: Literal["lift", "mini", "surface"] = "lift"
     lift: LiftShape = field(default_factory=LiftShape)
     """Sizes of lift's network; side and layers are those of the lessons."""
+    surface: SurfaceShape = field(default_factory=SurfaceShape)
+    """Sizes of the network that sees depth; side and layers are those of the samples."""
     out: Path = Path("output/lift")
     """Where weights, curves and pictures go."""
     lessons: Path = Path("data/lessons")
@@ -286,7 +295,8 @@ def train(options: TrainOptions, course: Course) -> Path:
     main = trainer.accelerator.is_main_process
     began, saved = time.monotonic() - trainer.seconds, time.monotonic()
     bar = tqdm(total=options.steps, initial=trainer.step, desc=options.model, unit="step", dynamic_ncols=True, disable=not main)
-    with _own_folder(folder) if main else nullcontext(), _lessons_ahead(options, main), interruptible() as interrupted, bar:
+    own = _own_folder(folder) if main else nullcontext()
+    with own, _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
         while trainer.step < options.steps:
             losses = trainer.advance()
             trainer.seconds = time.monotonic() - began
@@ -319,13 +329,13 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lessons_ahead(options: TrainOptions, main: bool) -> Iterator[None]:
+def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterator[None]:
     """Has other processes make the lessons that are not kept yet, in the order in which they are wanted."""
     if not main or not options.workers:
         yield
         return
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        school = options.school()
+        school = course.school
         missing = [n for n in range(options.known_lessons(options.steps)) if not school.path(n).is_file()]
         for number in missing:
             pool.submit(school.prepare, number)
