@@ -21,7 +21,17 @@ from gs4d.io.weights import read_weights
 from gs4d.metrics import clip as clip_metrics
 from gs4d.metrics.frechet import c4d_fvd, frechet_distance, grid_videos
 from gs4d.metrics.i3d import I3D, MIXED, i3d_frame, load_i3d, video_logits
-from gs4d.metrics.image import check_pair, inside, mask_iou, psnr, psnr_inside, ssim
+from gs4d.metrics.image import (
+    check_pair,
+    edge_cells,
+    edges,
+    gradient_share,
+    inside,
+    mask_iou,
+    psnr,
+    psnr_inside,
+    ssim,
+)
 from gs4d.metrics.lpips import LPIPS, load_lpips
 from gs4d.metrics.temporal import frame_pair, janus, optical_flow, warp
 
@@ -102,6 +112,24 @@ def test_pictures_that_cannot_be_compared_are_refused(metric: Callable[[Tensor, 
         metric(picture, broken)
     with pytest.raises(ValueError, match=r"\(16, 16, 3\) and \(16, 15, 3\) cannot be compared"):
         check_pair(picture, picture[:, :15])
+
+
+def test_edges_fall_with_blur_and_with_place_and_not_with_brightness() -> None:
+    torch.manual_seed(0)
+    truth = torch.ones(128, 128, 3)
+    truth[30:90, 40:70], truth[50:60, 20:110] = 0.2, 0.6
+    assert edges(truth, truth).item() == pytest.approx(1, abs=1e-5)
+    assert gradient_share(truth, truth).item() == pytest.approx(1)
+    assert edges(0.5 + 0.5 * truth, truth).item() == pytest.approx(1, abs=1e-5)
+    assert gradient_share(0.5 + 0.5 * truth, truth).item() == pytest.approx(0.5, abs=1e-4)
+    soft = torch.nn.functional.avg_pool2d(truth.movedim(-1, 0)[None], 17, 1, 8, count_include_pad=False)[0].movedim(0, -1)
+    assert edges(soft, truth) < 0.9
+    assert gradient_share(soft, truth) < 0.9
+    assert edges(truth.roll(1, 0), truth) > edges(truth.roll(12, 0), truth) + 0.1
+    large = truth.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.allclose(edge_cells(large), edge_cells(truth), atol=1e-6)  # pictures are brought to one size
+    assert edges(torch.ones(128, 128, 3), truth).isnan()
+    assert gradient_share(truth, torch.ones(128, 128, 3)).isnan()
 
 
 def test_ssim_has_a_gradient() -> None:

@@ -259,7 +259,7 @@ def test_unknown_presets_are_refused_with_the_nearest(
 
 def test_presets_and_their_rule_are_in_the_help() -> None:
     assert preset_names(Config) == ["i2v", "quality", "quick"]
-    assert preset_names(TrainOptions) == ["train_lift", "train_mini"]
+    assert preset_names(TrainOptions) == ["train_lift", "train_mini", "train_surface"]
     assert about_presets(Config).endswith("as i2v or arguments/i2v.py; presets: i2v, quality, quick.")
     # Every preset is of some kind, and has its file in a checkout.
     shipped = {path.name for path in PRESETS.glob("*.py")} - {"__init__.py"}
