@@ -1,8 +1,10 @@
-"""What the bound on the motion's error costs and gives: python benchmarks/animated.py output/rose output/robot
+"""What the bound on the motion's error costs and gives.
 
-For every tolerance the size of the animated .glb, and how far its centres and its pictures are from those of the run (which are
-those of its PLY sequence) at the frames and between them; where the run's clip is given by --data-dir, also how far both are
-from the truth.
+Python benchmarks/animated.py output/rose output/robot
+
+For every tolerance the size of the animated .glb, and how far its centres and its pictures are from
+those of the run (which are those of its PLY sequence) at the frames and between them; where the
+run's clip is given by --data-dir, also how far both are from the truth.
 A line of a .splatv follows.
 """
 
@@ -61,8 +63,13 @@ def pictures(asset: Asset, times: Float[Tensor, "t"], size: int) -> Float[Tensor
 
 
 def strayed(a: Asset, b: Asset, times: Float[Tensor, "t"]) -> str:
-    """How far the centres of ``a`` are from those of ``b``, as parts of the object's size: 99.9 % of them, and all."""
-    errors = torch.cat([(a.at_times(t).means - b.at_times(t).means).norm(dim=-1).flatten() for t in times.split(8)])
+    """How far the centres of ``a`` are from those of ``b``, as parts of the object's size.
+
+    99.9 % of them, and all.
+    """
+    errors = torch.cat(
+        [(a.at_times(t).means - b.at_times(t).means).norm(dim=-1).flatten() for t in times.split(8)]
+    )
     errors /= size_of(b.at(0.0).means)
     return f"{np.quantile(errors.numpy(), 0.999):.1e}, {errors.max():.1e}"
 
@@ -75,7 +82,9 @@ def to_truth(asset: Asset, run: Path, data_dir: Path, size: int) -> float:
         gaussians = asset.at(t)
         for track in clip.truth or clip.tracks:
             seen, _ = over_white(track.images[frame])
-            errors.append((render(gaussians, track.camera()).rgb[0].clamp(0, 1) - seen).square().mean())
+            errors.append(
+                (render(gaussians, track.camera()).rgb[0].clamp(0, 1) - seen).square().mean()
+            )
     return float(-10 * torch.stack(errors).mean().log10())
 
 
@@ -102,18 +111,32 @@ def main() -> None:
                 ranks = {name: len(deltas) for name, deltas in back.motion.deltas.items()}  # pyright: ignore[reportAttributeAccessIssue]
                 modes = f"{ranks.get('means', 0)} ({ranks.get('quats', 0)}, {ranks.get('log_scales', 0)})"
                 mega = path.stat().st_size / 1e6
-                dbs = [psnr(pictures(back, t, options.size), p) for t, p in zip((frames, between), truth, strict=True)]
+                dbs = [
+                    psnr(pictures(back, t, options.size), p)
+                    for t, p in zip((frames, between), truth, strict=True)
+                ]
                 lost = (
-                    f"{fitted - to_truth(back, run, options.data_dir, options.size):.2f}" if options.data_dir and fitted else ""
+                    f"{fitted - to_truth(back, run, options.data_dir, options.size):.2f}"
+                    if options.data_dir and fitted
+                    else ""
                 )
-                row = [tolerance, modes, f"{mega:.2f}", f"{mega / asset.gaussians.count * 1e4:.2f}", f"{seconds:.1f}"]
+                row = [
+                    tolerance,
+                    modes,
+                    f"{mega:.2f}",
+                    f"{mega / asset.gaussians.count * 1e4:.2f}",
+                    f"{seconds:.1f}",
+                ]
                 row += [strayed(back, asset, t) for t in (frames, dense)]
                 print("|", " | ".join(map(str, [*row, *(f"{db:.1f}" for db in dbs), lost])), "|")
             start = time.perf_counter()
             error = write_splatv(path, asset)
             seconds = time.perf_counter() - start
             mega = path.stat().st_size / 1e6
-            print(f"\n.splatv: {mega:.2f} MB, {seconds:.1f} s, 99 % stray by at most {100 * error:.2f} % of the size")
+            print(
+                f"\n.splatv: {mega:.2f} MB, {seconds:.1f} s, 99 % stray by at most "
+                f"{100 * error:.2f} % of the size"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Times every export format: python benchmarks/export.py. Each runs in a process of its own, for its peak memory."""
+"""Times every export format: python benchmarks/export.py.
+
+Each runs in a process of its own, for its peak memory.
+"""
 
 from __future__ import annotations
 
@@ -66,13 +69,20 @@ def main() -> None:
             measure(args.to[0], args.gaussians, args.frames[0], Path(name))
             return
     print(f"{args.gaussians} Gaussians\n")
-    print("| format | frames | seconds | CPU seconds | MB | peak memory, MB |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| format | frames | seconds | CPU seconds | MB | peak memory, MB |\n| --- | --- | --- | "
+        "--- | --- | --- |"
+    )
     for to in args.to:
         for frames in args.frames:
             command = [sys.executable, __file__, "--one", "--to", to, "--frames", str(frames)]
-            done = subprocess.run([*command, "--gaussians", str(args.gaussians)], stdout=subprocess.PIPE, check=True)
+            done = subprocess.run(
+                [*command, "--gaussians", str(args.gaussians)], stdout=subprocess.PIPE, check=True
+            )
             row = json.loads(done.stdout.splitlines()[-1])
-            numbers = f"{row['seconds']:.1f} | {row['cpu']:.1f} | {row['mb']:.1f} | {row['peak']:.0f}"
+            numbers = (
+                f"{row['seconds']:.1f} | {row['cpu']:.1f} | {row['mb']:.1f} | {row['peak']:.0f}"
+            )
             print(f"| {to} | {frames} | {numbers} |", flush=True)
 
 

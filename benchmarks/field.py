@@ -1,4 +1,7 @@
-"""Times the deformation field and the picture loss, torch against the compiled kernels: python benchmarks/field.py."""
+"""Times the deformation field and the picture loss, torch against the compiled kernels.
+
+Python benchmarks/field.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from gs4d.motion.fused import decode_fused
 from gs4d.motion.hexplane import decode_torch, time_rows
 from gs4d.native import kernels
 
-Case = Callable[[], tuple[Tensor, list[Tensor]]]  # runs forward, returns a scalar and what to differentiate by
+Case = Callable[
+    [], tuple[Tensor, list[Tensor]]
+]  # runs forward, returns a scalar and what to differentiate by
 
 
 def milliseconds(case: Case, repeats: int) -> tuple[float, float]:
@@ -36,7 +41,10 @@ def milliseconds(case: Case, repeats: int) -> tuple[float, float]:
 def field_case(decoder: Callable[..., Tensor], points: int, times: int) -> Case:
     field = HexPlane(HexPlaneOptions(), 16)
     unit = torch.rand(points, 3).requires_grad_()
-    rows = [time_rows(plane.detach(), torch.linspace(0, 1, times)).requires_grad_() for plane in field.time]
+    rows = [
+        time_rows(plane.detach(), torch.linspace(0, 1, times)).requires_grad_()
+        for plane in field.time
+    ]
     layers = [field.hidden.weight, field.hidden.bias, field.out.weight, field.out.bias]
     cotangent = torch.randn(times, points, 9)
 
@@ -48,7 +56,9 @@ def field_case(decoder: Callable[..., Tensor], points: int, times: int) -> Case:
 
 
 def apply_case(points: int, times: int) -> Case:
-    means, quats, log_scales = fields = [torch.randn(points, width).requires_grad_() for width in (3, 4, 3)]
+    means, quats, log_scales = fields = [
+        torch.randn(points, width).requires_grad_() for width in (3, 4, 3)
+    ]
     gaussians = Gaussians(means, quats, log_scales, torch.zeros(points), torch.zeros(points, 1, 3))
     deltas = torch.randn(times, points, 9).requires_grad_()
     heads = HexPlane(HexPlaneOptions(), 2).heads
@@ -61,7 +71,10 @@ def apply_case(points: int, times: int) -> Case:
 
 
 def loss_case(fused: bool, views: int, size: int) -> Case:
-    prediction, target = torch.rand(views, size, size, 3).requires_grad_(), torch.rand(views, size, size, 3)
+    prediction, target = (
+        torch.rand(views, size, size, 3).requires_grad_(),
+        torch.rand(views, size, size, 3),
+    )
 
     def run() -> tuple[Tensor, list[Tensor]]:
         if fused:
@@ -79,12 +92,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
     if kernels is None:
-        raise SystemExit("the compiled kernels are missing: install the package with a C++ compiler, then run this again")
+        raise SystemExit(
+            "the compiled kernels are missing: install the package with a C++ compiler, then run "
+            "this again"
+        )
     gc.disable()
     torch.set_num_threads(1)
     work = f"{args.points} points x {args.times} times, {args.times} pictures of {args.size}^2, {kernels.isa()}"
     print(f"{work}; ms, best of {args.repeats}; torch on 1 thread\n")
-    print("| what | threads | forward | backward | sum | torch / native |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| what | threads | forward | backward | sum | torch / native |\n| --- | --- | --- | --- | "
+        "--- | --- |"
+    )
     n, t = args.points, args.times
     pairs = [
         ("field", field_case(decode_torch, n, t), field_case(decode_fused, n, t)),
@@ -98,7 +117,9 @@ def main() -> None:
     report("apply deltas, torch", 1, apply_case(n, t), args.repeats)
 
 
-def report(name: str, threads: int, case: Case, repeats: int, torch_time: float | None = None) -> float:
+def report(
+    name: str, threads: int, case: Case, repeats: int, torch_time: float | None = None
+) -> float:
     """Prints a row of the table and returns forward + backward."""
     forward, backward = milliseconds(case, repeats)
     both = forward + backward

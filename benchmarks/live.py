@@ -1,4 +1,7 @@
-"""What the live window costs a fit: python benchmarks/live.py. Fits the rose with and without an open page, in turns."""
+"""What the live window costs a fit: python benchmarks/live.py.
+
+Fits the rose with and without an open page, in turns.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,17 @@ CAMERA = {
 
 
 def watch(url: str) -> None:
-    """Takes everything that a page is sent, as a browser on another machine would: drawing it costs this one nothing."""
+    """Takes everything that a page is sent, as a browser on another machine would.
+
+    Drawing it costs this one nothing.
+    """
     import msgspec
     from websockets.sync.client import connect
 
     address = url.replace("http", "ws")
-    with connect(address, subprotocols=[f"viser-v{version('viser')}"], max_size=None, compression=None) as page:  # type: ignore[list-item]
+    with connect(
+        address, subprotocols=[f"viser-v{version('viser')}"], max_size=None, compression=None
+    ) as page:  # type: ignore[list-item]
         page.send(msgspec.msgpack.encode(CAMERA))
         for _ in page:
             pass
@@ -36,7 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--play", action="store_true", help="let the page play the animation meanwhile")
+    parser.add_argument(
+        "--play", action="store_true", help="let the page play the animation meanwhile"
+    )
     args = parser.parse_args()
 
     from dataclasses import replace
@@ -61,7 +71,9 @@ def main() -> None:
                 window = None
                 if kind == "watched":
                     window = stack.enter_context(LiveWindow(8000))
-                    page = multiprocessing.get_context("spawn").Process(target=watch, args=(window.url,), daemon=True)
+                    page = multiprocessing.get_context("spawn").Process(
+                        target=watch, args=(window.url,), daemon=True
+                    )
                     page.start()
                     stack.callback(page.terminate)
                     while not window.server.get_clients():

@@ -1,4 +1,7 @@
-"""Draws README.md's pictures: python benchmarks/pictures.py --data_dir data --output_dir output --names rose"""
+"""Draws README.md's pictures.
+
+Python benchmarks/pictures.py --data_dir data --output_dir output --names rose
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""How well priors draw the sides of a clip that they see from the front: python -m benchmarks.priors --clips data/fox
+"""How well priors draw the sides of a clip that they see from the front.
 
-Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16 views that lie farthest
-from the input, at 64x64 pixels over white; edges and gradients (see gs4d.metrics.image) at 128x128. "repeat" takes the input
-picture for every view. --grey also shows the priors the frames in one grey: what that costs is what they read from colours.
+Python -m benchmarks.priors --clips data/fox
+
+Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16
+views that lie farthest from the input, at 64x64 pixels over white; edges and gradients (see
+gs4d.metrics.image) at 128x128. "repeat" takes the input picture for every view. --grey also shows
+the priors the frames in one grey: what that costs is what they read from colours.
 """
 
 from __future__ import annotations
@@ -48,7 +51,13 @@ def read_task(path: Path, chosen: list[int]) -> Task:
 
     far = sorted(sides, key=lambda track: -angle(track.orbit.azimuth))[:FARTHEST]
     truth = torch.stack([torch.stack([small(track.images[t]) for t in chosen]) for track in far])
-    return Task(path.name, torch.stack([source.images[t] for t in chosen]), source.orbit, [track.orbit for track in far], truth)
+    return Task(
+        path.name,
+        torch.stack([source.images[t] for t in chosen]),
+        source.orbit,
+        [track.orbit for track in far],
+        truth,
+    )
 
 
 def reduced(picture: Float[Tensor, "h w 4"], side: int) -> Float[Tensor, "side side 4"]:
@@ -69,11 +78,18 @@ def greyed(frames: Tensor) -> Tensor:
 def drawn(prior: str, task: Task, together: bool) -> Float[Tensor, "v t e e 4"]:
     """What a prior makes of a task: frame by frame, or of all frames at once."""
     if prior == "repeat":
-        return torch.stack([small(frame) for frame in task.frames]).expand(len(task.rig), -1, -1, -1, -1)
+        return torch.stack([small(frame) for frame in task.frames]).expand(
+            len(task.rig), -1, -1, -1, -1
+        )
     painter = open_prior(prior)
     groups = [task.frames] if together else list(task.frames.split(1))
-    parts = [painter.views(group, task.source, task.rig, torch.Generator().manual_seed(0)).images for group in groups]
-    return torch.stack([torch.stack([small(picture) for picture in view]) for view in torch.cat(parts, 1)])
+    parts = [
+        painter.views(group, task.source, task.rig, torch.Generator().manual_seed(0)).images
+        for group in groups
+    ]
+    return torch.stack(
+        [torch.stack([small(picture) for picture in view]) for view in torch.cat(parts, 1)]
+    )
 
 
 def scores(pictures: Float[Tensor, "v t e e 4"], truth: Float[Tensor, "v t e e 4"]) -> list[float]:
@@ -81,7 +97,9 @@ def scores(pictures: Float[Tensor, "v t e e 4"], truth: Float[Tensor, "v t e e 4
     rows = []
     for sharp, true in zip(pictures.flatten(0, 1), truth.flatten(0, 1), strict=True):
         a, b = reduced(sharp, SIDE), reduced(true, SIDE)
-        x, y, fine, fine_true = ((p[..., :3] + 1 - p[..., 3:]).clamp(0, 1) for p in (a, b, sharp, true))
+        x, y, fine, fine_true = (
+            (p[..., :3] + 1 - p[..., 3:]).clamp(0, 1) for p in (a, b, sharp, true)
+        )
         mask = inside(a[..., 3], b[..., 3])
         row = [psnr(x, y), psnr_inside(x, y, mask), mask_iou(a[..., 3], b[..., 3])]
         rows.append(torch.stack([*row, edges(fine, fine_true), gradient_share(fine, fine_true)]))
@@ -95,13 +113,27 @@ def flicker(film: Float[Tensor, "v t e e 4"]) -> float:
 
 def main() -> None:
     """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", nargs="+", type=Path, required=True, help="DATA/NAME of clips with NAME_pose0 and NAME_sync")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--clips",
+        nargs="+",
+        type=Path,
+        required=True,
+        help="DATA/NAME of clips with NAME_pose0 and NAME_sync",
+    )
     parser.add_argument("--priors", nargs="+", default=["repeat", "inflate", "lift"])
     parser.add_argument("--frames", nargs="+", type=int, default=[0, 5, 10, 15])
-    parser.add_argument("--together", action="store_true", help="show priors all frames at once, not each alone")
-    parser.add_argument("--flicker", action="store_true", help="also draw every frame of the clip, for its flicker")
-    parser.add_argument("--grey", action="store_true", help="also show the priors the frames in one grey")
+    parser.add_argument(
+        "--together", action="store_true", help="show priors all frames at once, not each alone"
+    )
+    parser.add_argument(
+        "--flicker", action="store_true", help="also draw every frame of the clip, for its flicker"
+    )
+    parser.add_argument(
+        "--grey", action="store_true", help="also show the priors the frames in one grey"
+    )
     options = parser.parse_args()
     print(
         f"{'clip':10}{'prior':28}{'PSNR':>7}{'inside':>8}{'IoU':>7}{'edges':>7}{'grads':>7}{'s':>7}"
@@ -116,7 +148,9 @@ def main() -> None:
             seconds = time.perf_counter() - began
             line = f"{path.name:10}{prior[-26:]:28}{a:7.2f}{b:8.2f}{c:7.3f}{d:7.3f}{e:7.2f}{seconds:7.1f}"
             if options.flicker:
-                whole = read_task(path, list(range(len(list(path.parent.glob(f"{path.name}_pose0/*.png"))))))
+                whole = read_task(
+                    path, list(range(len(list(path.parent.glob(f"{path.name}_pose0/*.png")))))
+                )
                 line += f"{flicker(drawn(prior, whole, True)) / flicker(whole.truth):10.2f}"
             if options.grey:
                 grey = replace(task, frames=greyed(task.frames))

@@ -43,12 +43,19 @@ def row_of(report: dict[str, Any]) -> Row:
 
 def mean_row(rows: list[Row]) -> Row:
     """Mean of every column over the rows that have it."""
-    columns = {column: [value for row in rows if (value := row[column]) is not None] for column in COLUMNS}
-    return {column: sum(values) / len(values) if values else None for column, values in columns.items()}
+    columns = {
+        column: [value for row in rows if (value := row[column]) is not None] for column in COLUMNS
+    }
+    return {
+        column: sum(values) / len(values) if values else None for column, values in columns.items()
+    }
 
 
 def markdown(rows: dict[str, Row], before: dict[str, Row] | None = None) -> str:
-    """A table with a line per clip, and their mean where there are several; differences to ``before`` in brackets."""
+    """A table with a line per clip, and their mean where there are several.
+
+    Differences to ``before`` in brackets.
+    """
     lines = ["| clip | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
     shown = [(clip, row, (before or {}).get(clip)) for clip, row in rows.items()]
     if len(rows) > 1:
@@ -57,7 +64,10 @@ def markdown(rows: dict[str, Row], before: dict[str, Row] | None = None) -> str:
         earlier = mean_row([before[clip] for clip in rows]) if before is not None and same else None
         shown.append(("mean", mean_row(list(rows.values())), earlier))
     for clip, row, earlier in shown:
-        cells = [_cell(row[column], (earlier or {}).get(column), digits) for column, (_, digits) in COLUMNS.items()]
+        cells = [
+            _cell(row[column], (earlier or {}).get(column), digits)
+            for column, (_, digits) in COLUMNS.items()
+        ]
         lines.append(f"| {clip} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -79,9 +89,13 @@ def fit_clip(clip: Path, config: Path, output_dir: Path, flags: list[str]) -> Ro
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configs", type=Path, default=ROOT / "arguments/i2v.py")
-    parser.add_argument("--clips", type=Path, nargs="+", required=True, help="DATA_DIR/NAME, one or more")
+    parser.add_argument(
+        "--clips", type=Path, nargs="+", required=True, help="DATA_DIR/NAME, one or more"
+    )
     parser.add_argument("--output_dir", type=Path, default=Path("output/quality"))
     parser.add_argument("--save", type=Path, help="write the table here, after every clip")
     parser.add_argument("--compare", type=Path, help="a saved table")
@@ -100,7 +114,10 @@ def main() -> int:
     if rows:
         print(markdown(rows, before["rows"] if before else None))
     if before:
-        print(f"\nIn brackets: the change from {args.compare} ({' '.join([before['config'], *before['flags']])}).")
+        print(
+            f"\nIn brackets: the change from {args.compare} "
+            f"({' '.join([before['config'], *before['flags']])})."
+        )
     if failed:
         print(f"\nFailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,7 +1,10 @@
-"""Times the native rasterizer on a standard scene and prints a markdown table: python -m benchmarks.rasterizer --help
+"""Times the native rasterizer on a standard scene and prints a markdown table.
 
-The scene is a bumpy shell of radius 0.8 seen from distance 2, with Gaussians of the same size for any count, so that
-large counts are deep. Cells are run in turn, round after round, so that a busy moment of the machine touches them all.
+Python -m benchmarks.rasterizer --help
+
+The scene is a bumpy shell of radius 0.8 seen from distance 2, with Gaussians of the same size for
+any count, so that large counts are deep. Cells are run in turn, round after round, so that a busy
+moment of the machine touches them all.
 """
 
 from __future__ import annotations
@@ -25,8 +28,13 @@ from gs4d.render import Render, render
 Cell = tuple[tuple[int, int, int], int, str]  # (count, size, views), threads, instruction set
 
 
-def standard_scene(count: int, sh_degree: int, views: int | None = None, seed: int = 0) -> Gaussians:
-    """A bumpy shell of ``count`` Gaussians in Morton order; with ``views``, each has its own means, quats and scales."""
+def standard_scene(
+    count: int, sh_degree: int, views: int | None = None, seed: int = 0
+) -> Gaussians:
+    """A bumpy shell of ``count`` Gaussians in Morton order.
+
+    With ``views``, each has its own means, quats and scales.
+    """
     generator = torch.Generator().manual_seed(seed)
     normals = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     x, y, z = normals.unbind(-1)
@@ -44,12 +52,17 @@ def standard_scene(count: int, sh_degree: int, views: int | None = None, seed: i
     ).select(morton_order(means))
     if views is None:
         return shell
-    own = {name: getattr(shell, name).expand(views, -1, -1).clone() for name in ("means", "quats", "log_scales")}
+    own = {
+        name: getattr(shell, name).expand(views, -1, -1).clone()
+        for name in ("means", "quats", "log_scales")
+    }
     own["means"] += 0.005 * torch.randn(views, 1, 3, generator=generator)
     return shell.replace(**own)
 
 
-def prepare(count: int, size: int, views: int, sh_degree: int) -> tuple[Callable[[], Render], Callable[[], object]]:
+def prepare(
+    count: int, size: int, views: int, sh_degree: int
+) -> tuple[Callable[[], Render], Callable[[], object]]:
     """Two functions that run the forward pass alone, and forward and backward."""
     gaussians = standard_scene(count, sh_degree, views if views > 1 else None)
     leaves = [tensor.requires_grad_() for _, tensor in gaussians.items()]
@@ -75,19 +88,43 @@ def milliseconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Times the native rasterizer; milliseconds per call, all views together.")
-    parser.add_argument("--counts", type=int, nargs="+", default=[5000, 20000, 50000, 100000], help="numbers of Gaussians")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512], help="image sizes in pixels")
+    parser = argparse.ArgumentParser(
+        description="Times the native rasterizer; milliseconds per call, all views together."
+    )
     parser.add_argument(
-        "--views", type=int, nargs="+", default=[1], help="views per call; above 1 each moves its own Gaussians"
+        "--counts",
+        type=int,
+        nargs="+",
+        default=[5000, 20000, 50000, 100000],
+        help="numbers of Gaussians",
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[128, 256, 512], help="image sizes in pixels"
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="views per call; above 1 each moves its own Gaussians",
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads")
-    parser.add_argument("--isas", nargs="+", default=[_native.isa()], help=f"of {' '.join(_native.isas())}")
-    parser.add_argument("--sh-degree", type=int, default=0, choices=range(4), help="degree of the spherical harmonics")
+    parser.add_argument(
+        "--isas", nargs="+", default=[_native.isa()], help=f"of {' '.join(_native.isas())}"
+    )
+    parser.add_argument(
+        "--sh-degree",
+        type=int,
+        default=0,
+        choices=range(4),
+        help="degree of the spherical harmonics",
+    )
     parser.add_argument("--rounds", type=int, default=15, help="runs of every cell")
     args = parser.parse_args()
 
-    scenes = {key: prepare(*key, args.sh_degree) for key in product(args.counts, args.sizes, args.views)}
+    scenes = {
+        key: prepare(*key, args.sh_degree) for key in product(args.counts, args.sizes, args.views)
+    }
     cells: list[Cell] = list(product(scenes, args.threads, args.isas))
     times: dict[Cell, tuple[list[float], list[float]]] = {cell: ([], []) for cell in cells}
     gc.disable()
@@ -101,11 +138,17 @@ def main() -> None:
                 duration = milliseconds(function)
                 if round_index:
                     row.append(duration)
-    print("| Gaussians | pixels | views | threads | ISA | forward ms | forward+backward ms | least of each |")
+    print(
+        "| Gaussians | pixels | views | threads | ISA | forward ms | forward+backward ms | least "
+        "of each |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for ((count, size, views), threads, isa), (forward, both) in times.items():
         medians = f"{statistics.median(forward):.2f} | {statistics.median(both):.2f}"
-        print(f"| {count} | {size} | {views} | {threads} | {isa} | {medians} | {min(forward):.2f} / {min(both):.2f} |")
+        print(
+            f"| {count} | {size} | {views} | {threads} | {isa} | {medians} | {min(forward):.2f} / "
+            f"{min(both):.2f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Times the making and drawing of procedural objects and prints a markdown table: python -m benchmarks.synth --help
+"""Times the making and drawing of procedural objects and prints a markdown table.
 
-Each object is made from its seed and drawn from SyncDreamer's 16 side views at 8 times, as training on the fly does. Every
-process works on seeds of its own with one thread. Wall time suffers from whatever else the machine does; CPU time hardly.
+Python -m benchmarks.synth --help
+
+Each object is made from its seed and drawn from SyncDreamer's 16 side views at 8 times, as training
+on the fly does. Every process works on seeds of its own with one thread. Wall time suffers from
+whatever else the machine does; CPU time hardly.
 """
 
 from __future__ import annotations
@@ -35,18 +38,29 @@ def work(task: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
         subject = make_object(seed, options_for(size))
         made = time.process_time()
         draw_views(subject, times, orbits, size)
-        making, drawing, counts = making + made - begin, drawing + time.process_time() - made, counts + subject.count
+        making, drawing, counts = (
+            making + made - begin,
+            drawing + time.process_time() - made,
+            counts + subject.count,
+        )
     return time.perf_counter() - start, making / objects, drawing / objects, counts / objects
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Objects per second, made and drawn from 16 views at some times.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="pixels along a side")
+    parser = argparse.ArgumentParser(
+        description="Objects per second, made and drawn from 16 views at some times."
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[64, 128], help="pixels along a side"
+    )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="processes")
     parser.add_argument("--frames", type=int, default=8, help="times")
     parser.add_argument("--objects", type=int, default=60, help="objects per process")
     args = parser.parse_args()
-    print("| pixels | processes | Gaussians | making, CPU ms | drawing, CPU ms | objects/s, wall | objects/s, CPU |")
+    print(
+        "| pixels | processes | Gaussians | making, CPU ms | drawing, CPU ms | objects/s, wall | "
+        "objects/s, CPU |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for processes in args.processes:
         with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
@@ -54,9 +68,17 @@ def main() -> None:
             for size in args.sizes:
                 tasks = [(1000 * i, args.objects, size, args.frames) for i in range(processes)]
                 walls, making, drawing, counts = np.array(list(pool.map(work, tasks))).T
-                rates = args.objects * processes / walls.max(), processes / (making + drawing).mean()
-                cells = f"{counts.mean():.0f} | {1e3 * making.mean():.1f} | {1e3 * drawing.mean():.1f}"
-                print(f"| {size} | {processes} | {cells} | {rates[0]:.1f} | {rates[1]:.1f} |", flush=True)
+                rates = (
+                    args.objects * processes / walls.max(),
+                    processes / (making + drawing).mean(),
+                )
+                cells = (
+                    f"{counts.mean():.0f} | {1e3 * making.mean():.1f} | {1e3 * drawing.mean():.1f}"
+                )
+                print(
+                    f"| {size} | {processes} | {cells} | {rates[0]:.1f} | {rates[1]:.1f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

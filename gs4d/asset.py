@@ -22,7 +22,8 @@ class Asset:
         gaussians: the canonical set.
         motion: moves it to any time in [0, 1].
         frames: frames of the clip it was fitted to; frame i is time i / (frames - 1).
-        orbits: the cameras it was fitted to by name; "input" is the video's. Of one that moves, where it begins.
+        orbits: the cameras it was fitted to by name; "input" is the video's. Of one that moves,
+            where it begins.
         paths: of the cameras that move, where they stand at every frame.
     """
 
@@ -37,20 +38,27 @@ class Asset:
         return orbit_along(self.paths.get(name, self.orbits[name]), t)
 
     def times(self, count: int | None = None) -> Float[Tensor, "t"]:
-        """``count`` even times from 0 to 1 (None: one per frame of the clip); 0 alone for a single one."""
+        """``count`` even times from 0 to 1 (None: one per frame of the clip).
+
+        0 alone for a single one.
+        """
         n = self.frames if count is None else count
         return torch.arange(n) / max(n - 1, 1)
 
     @torch.no_grad()
     def at_times(self, times: Float[Tensor, "b"]) -> Gaussians:
-        """The Gaussians of ``b`` views, each at its own time; an asset of one frame knows no motion and stands still.
+        """The Gaussians of ``b`` views, each at its own time.
+
+        An asset of one frame knows no motion and stands still.
 
         Raises:
             UserError: a time is no number.
         """
         if times.isnan().any():
             raise UserError("a time of the asset is no number (NaN); give times from 0 to 1")
-        return self.motion.at_times(self.gaussians, times if self.frames > 1 else torch.zeros_like(times))
+        return self.motion.at_times(
+            self.gaussians, times if self.frames > 1 else torch.zeros_like(times)
+        )
 
     def at(self, t: float) -> Gaussians:
         """The Gaussians at time ``t``: a plain static set."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .geometry import orbit_position
 
-DEFAULT_RADIUS = 1.5  # SyncDreamer's rig (its meta_info/camera-16): distance, and field of view of f = 280 px at 256 px
+# SyncDreamer's rig (its meta_info/camera-16): distance, and field of view of f = 280 px at 256 px
+DEFAULT_RADIUS = 1.5
 DEFAULT_FOVY_DEG = 49.13
 
 
@@ -35,11 +36,14 @@ class Camera:
         b = len(self.T_camera_world)
         if self.T_camera_world.shape != (b, 4, 4) or self.K.shape != (b, 3, 3):
             raise ValueError(
-                f"Camera has T_camera_world {tuple(self.T_camera_world.shape)} and K {tuple(self.K.shape)}, "
+                f"Camera has T_camera_world {tuple(self.T_camera_world.shape)} and K "
+                f"{tuple(self.K.shape)}, "
                 "wanted (b, 4, 4) and (b, 3, 3)"
             )
         if self.width < 1 or self.height < 1:
-            raise ValueError(f"Camera has an image of {self.width}x{self.height} pixels, wanted at least 1x1")
+            raise ValueError(
+                f"Camera has an image of {self.width}x{self.height} pixels, wanted at least 1x1"
+            )
 
     def __len__(self) -> int:
         return len(self.T_camera_world)
@@ -60,15 +64,20 @@ class Camera:
 
 
 def orbit_pose(azimuth_deg: float, elevation_deg: float, radius: float) -> Float[Tensor, "4 4"]:
-    """T_camera_world (float64) of an OpenCV camera on the orbit that looks at the origin; straight above and below too.
+    """T_camera_world (float64) of an OpenCV camera on the orbit that looks at the origin.
 
-    Its up is the direction in which elevation grows: the world's +y as seen from there, and defined at the poles.
+    Straight above and below too.
+
+    Its up is the direction in which elevation grows: the world's +y as seen from there, and defined
+    at the poles.
     """
     az, el = math.radians(azimuth_deg), math.radians(elevation_deg)
     position = orbit_position(azimuth_deg, elevation_deg, radius)
     up = [-math.sin(el) * math.sin(az), math.cos(el), -math.sin(el) * math.cos(az)]
     right = [math.cos(az), 0.0, -math.sin(az)]
-    rotation = torch.stack([position.new_tensor(right), -position.new_tensor(up), -position / radius])
+    rotation = torch.stack(
+        [position.new_tensor(right), -position.new_tensor(up), -position / radius]
+    )
     T_camera_world = torch.eye(4, dtype=position.dtype)
     T_camera_world[:3, :3] = rotation
     T_camera_world[:3, 3] = -rotation @ position
@@ -84,7 +93,9 @@ def orbit_cameras(
     width: int,
     height: int,
 ) -> Camera:
-    """Cameras on orbits around the origin, float32: y up, azimuth 90 at +x, positive elevation above, square pixels.
+    """Cameras on orbits around the origin, float32.
+
+    Y up, azimuth 90 at +x, positive elevation above, square pixels.
 
     Args:
         azimuths_deg: one per camera, degrees.
@@ -101,13 +112,23 @@ def orbit_cameras(
     radii = radius if isinstance(radius, list) else [radius] * n
     fovs = fovy_deg if isinstance(fovy_deg, list) else [fovy_deg] * n
     if not n == len(elevations_deg) == len(radii) == len(fovs):
-        raise ValueError(f"{n} azimuths, {len(elevations_deg)} elevations, {len(radii)} radii and {len(fovs)} fields of view")
+        raise ValueError(
+            f"{n} azimuths, {len(elevations_deg)} elevations, {len(radii)} radii and {len(fovs)} "
+            "fields of view"
+        )
     for r, fov in zip(radii, fovs, strict=True):
         if not r > 0 or not 0 < fov < 180:
-            raise ValueError(f"a camera needs a radius above 0 and a field of view in (0, 180) degrees, not {r} and {fov}")
-    poses = [orbit_pose(a, e, r) for a, e, r in zip(azimuths_deg, elevations_deg, radii, strict=True)]
+            raise ValueError(
+                f"a camera needs a radius above 0 and a field of view in (0, 180) degrees, not {r} "
+                f"and {fov}"
+            )
+    poses = [
+        orbit_pose(a, e, r) for a, e, r in zip(azimuths_deg, elevations_deg, radii, strict=True)
+    ]
     K = torch.zeros(n, 3, 3, dtype=torch.float64)
-    K[:, 0, 0] = K[:, 1, 1] = torch.tensor([height / 2 / math.tan(math.radians(fov) / 2) for fov in fovs])
+    K[:, 0, 0] = K[:, 1, 1] = torch.tensor(
+        [height / 2 / math.tan(math.radians(fov) / 2) for fov in fovs]
+    )
     K[:, 0, 2], K[:, 1, 2], K[:, 2, 2] = width / 2, height / 2, 1
     empty = torch.zeros(0, 4, 4, dtype=torch.float64)
     return Camera(torch.stack(poses).float() if n else empty.float(), K.float(), width, height)

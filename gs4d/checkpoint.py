@@ -33,7 +33,9 @@ def motion_record(motion: HexPlane | Trajectories, frames: int) -> dict[str, Any
 
 def build_motion(record: dict[str, Any], count: int) -> HexPlane | Trajectories:
     """The motion of a :func:`motion_record`, at rest, for ``count`` Gaussians."""
-    options = HexPlaneOptions(**{**record["hexplane"], "multires": tuple(record["hexplane"]["multires"])})
+    options = HexPlaneOptions(
+        **{**record["hexplane"], "multires": tuple(record["hexplane"]["multires"])}
+    )
     base = HexPlane(options, record["frames"])
     if record["trajectories"] is None:
         return base
@@ -48,7 +50,8 @@ def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
         y_axis: where up is in files; see :func:`gs4d.scene.read_scene`. A run knows.
 
     Raises:
-        UserError: as :func:`read_checkpoint`, :func:`gs4d.scene.read_animated` or :func:`gs4d.scene.read_scene`.
+        UserError: as :func:`read_checkpoint`, :func:`gs4d.scene.read_animated` or
+            :func:`gs4d.scene.read_scene`.
     """
     if path.suffix.lower() in GLTF_SUFFIXES:
         return read_animated(path, y_axis)
@@ -58,7 +61,10 @@ def read_asset(path: Path, y_axis: YAxis = "auto") -> Asset:
 
 
 def is_run(path: Path) -> bool:
-    """Whether ``path`` is to be opened as a run: it has a checkpoint, or is no file and no folder of files of Gaussians."""
+    """Whether ``path`` is to be opened as a run.
+
+    It has a checkpoint, or is no file and no folder of files of Gaussians.
+    """
     if path.is_dir() and not (path / INDEX).exists():
         return not (path / META).is_file() and not trained_splats(path) and not frame_files(path)
     return not path.is_file() and path.suffix.lower() not in SUFFIXES
@@ -72,7 +78,9 @@ def _read_run(folder: Path) -> Asset:
         frames = record["motion"]["frames"]
         if not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES:
             raise ValueError(f"{frames!r:.40} frames")
-        state = {k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")}
+        state = {
+            k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")
+        }
         with torch.device("meta"):  # sizes are compared before memory is taken for them
             wanted = build_motion(record["motion"], gaussians.count).state_dict()
         if sum(t.numel() for t in wanted.values()) != sum(t.numel() for t in state.values()):
@@ -81,7 +89,14 @@ def _read_run(folder: Path) -> Asset:
         motion.load_state_dict(state)
         hidden = set(record.get("hidden", []))
         motion.requires_grad_(False)
-        shown = Vanishing(motion, tuple(frame in hidden for frame in range(frames))) if hidden else motion
+        shown = (
+            Vanishing(motion, tuple(frame in hidden for frame in range(frames)))
+            if hidden
+            else motion
+        )
         orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
-        paths = {name: tuple(Orbit(**orbit) for orbit in path) for name, path in record.get("paths", {}).items()}
+        paths = {
+            name: tuple(Orbit(**orbit) for orbit in path)
+            for name, path in record.get("paths", {}).items()
+        }
     return Asset(gaussians, shown, frames, orbits, paths)

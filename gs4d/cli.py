@@ -1,4 +1,7 @@
-"""The command ``gs4d``, and what happens around a command: errors become one sentence and an exit code."""
+"""The command ``gs4d``, and what happens around a command.
+
+Errors become one sentence and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,29 @@ from .errors import Interrupted, UserError, nearest, os_sentence, stop, stop_sig
 from .outlets import keep_open
 
 COMMANDS = {  # modules with a main(arguments)
-    "train": ("gs4d.commands.train", "fits a clip, or makes one from a video, a picture or a sentence and fits it"),
+    "train": (
+        "gs4d.commands.train",
+        "fits a clip, or makes one from a video, a picture or a sentence and fits it",
+    ),
     "render": ("gs4d.commands.render", "draws a fitted run or a splat file again, from anywhere"),
     "frames": ("gs4d.commands.frames", "makes the input view of a clip from a video or pictures"),
     "sync": ("gs4d.commands.sync", "takes side views that other tools made"),
     "views": ("gs4d.commands.views", "draws the side views of a clip with a prior"),
     "mesh": ("gs4d.commands.mesh", "draws a clip from an animated glTF model"),
-    "dataset": ("gs4d.commands.dataset", "makes a 4D dataset from procedural objects or animated models"),
-    "doctor": ("gs4d.doctor", "what is there of machine, libraries and priors, and how to get what is missing"),
+    "dataset": (
+        "gs4d.commands.dataset",
+        "makes a 4D dataset from procedural objects or animated models",
+    ),
+    "doctor": (
+        "gs4d.doctor",
+        "what is there of machine, libraries and priors, and how to get what is missing",
+    ),
     "export": ("gs4d.deliver", "a fitted run as splats, one animated file, videos or a mesh"),
     "score": ("gs4d.score", "renders against truth, in the numbers of the field"),
-    "view": ("gs4d.view.server", "shows a run, finished or still training, or a splat file in the browser"),
+    "view": (
+        "gs4d.view.server",
+        "shows a run, finished or still training, or a splat file in the browser",
+    ),
 }
 
 
@@ -42,7 +57,10 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        return _refuse("there is not enough memory; ask for fewer Gaussians, smaller pictures or a coarser motion field")
+        return _refuse(
+            "there is not enough memory; ask for fewer Gaussians, smaller pictures or a coarser "
+            "motion field"
+        )
     except Interrupted:
         again = shlex.join([*as_typed(sys.argv), *([] if "--resume" in sys.argv else ["--resume"])])
         print(f"\nStopped; everything so far is saved. To go on: {again}", file=sys.stderr)
@@ -54,7 +72,10 @@ def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
 
 
 def as_typed(argv: list[str]) -> list[str]:
-    """The words of a command line, from what Python makes of them: a script, ``gs4d`` or ``python -m gs4d``."""
+    """The words of a command line, from what Python makes of them.
+
+    A script, ``gs4d`` or ``python -m gs4d``.
+    """
     program = Path(argv[0])
     if program.name == "__main__.py":
         return ["python", "-m", program.parent.name, *argv[1:]]
@@ -64,7 +85,9 @@ def as_typed(argv: list[str]) -> list[str]:
 def _refuse(sentence: str) -> int:
     from tqdm import tqdm
 
-    tqdm.write(f"error: {' '.join(sentence.split())}", file=sys.stderr)  # clears a progress bar that is still on the line
+    tqdm.write(
+        f"error: {' '.join(sentence.split())}", file=sys.stderr
+    )  # clears a progress bar that is still on the line
     return 2
 
 
@@ -83,5 +106,7 @@ def main() -> int:
 
 def _command(name: str) -> Callable[[list[str]], None]:
     if name not in COMMANDS:
-        raise UserError(f"no command named '{name}'{nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}")
+        raise UserError(
+            f"no command named '{name}'{nearest(name, COMMANDS)}; there are: {', '.join(COMMANDS)}"
+        )
     return import_module(COMMANDS[name][0]).main

@@ -1,4 +1,7 @@
-"""The third noun: what cameras saw. A clip is a few cameras ("tracks") that each saw every frame of one object."""
+"""The third noun: what cameras saw.
+
+A clip is a few cameras ("tracks") that each saw every frame of one object.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ COVERED = 25  # alpha, 8 bit, above which a pixel shows the object
 
 @dataclass(frozen=True)
 class Orbit:
-    """One camera of a rig, looking at the origin: degrees, and a radius in world units (object inside 0.6)."""
+    """One camera of a rig, looking at the origin.
+
+    Degrees, and a radius in world units (object inside 0.6).
+    """
 
     azimuth: float = 0.0
     elevation: float = 0.0
@@ -44,7 +50,9 @@ def orbits_of(cameras: Camera) -> list[Orbit]:
     """Where cameras stand that look at the origin: what :func:`cameras_of` was given."""
     places, right = cameras.centers.double(), cameras.T_camera_world[:, 0, :3].double()
     radius = places.norm(dim=1)
-    azimuth = torch.atan2(-right[:, 2], right[:, 0]).rad2deg()  # of the camera's right: defined straight above and below, too
+    azimuth = torch.atan2(
+        -right[:, 2], right[:, 0]
+    ).rad2deg()  # of the camera's right: defined straight above and below, too
     elevation = (places[:, 1] / radius).clamp(-1, 1).asin().rad2deg()
     fov = 2 * torch.atan(cameras.height / 2 / cameras.K[:, 1, 1].double()).rad2deg()
     rows = torch.stack([azimuth, elevation, radius, fov], 1).tolist()
@@ -57,7 +65,10 @@ def syncdreamer_rig() -> list[Orbit]:
 
 
 def orbit_along(orbits: Orbit | Sequence[Orbit], t: float) -> Orbit:
-    """Where a camera stands at time ``t`` in [0, 1]: one orbit stays; of several, one per frame, neighbours are blended."""
+    """Where a camera stands at time ``t`` in [0, 1]: one orbit stays.
+
+    Of several, one per frame, neighbours are blended.
+    """
     if isinstance(orbits, Orbit):
         return orbits
     place = min(max(t, 0.0), 1.0) * (len(orbits) - 1)
@@ -67,7 +78,10 @@ def orbit_along(orbits: Orbit | Sequence[Orbit], t: float) -> Orbit:
 
 
 class Pictures(ABC):
-    """The frames of a view where they need not all be in memory: indexed by frame, each decoded when it is asked for."""
+    """The frames of a view where they need not all be in memory.
+
+    Indexed by frame, each decoded when it is asked for.
+    """
 
     shape: tuple[int, int, int, int]  # (frames, height, width, 4)
 
@@ -103,8 +117,10 @@ class Track:
         orbit: where it stands; of a camera that moves, where it begins.
         images: RGBA with straight alpha, 8 bit.
         path: of a camera that moves, where it stands at every frame; empty for one that stays.
-        weights: how far its pictures are believed, from 0 to 1 = fully: one number, or one per frame.
-        trust: small maps of how far parts of a picture are believed beside its other parts; None: all alike.
+        weights: how far its pictures are believed, from 0 to 1 = fully: one number, or one per
+            frame.
+        trust: small maps of how far parts of a picture are believed beside its other parts; None:
+            all alike.
     """
 
     name: str
@@ -116,9 +132,13 @@ class Track:
 
     def __post_init__(self) -> None:
         if self.path and len(self.path) != len(self.images):
-            raise ValueError(f"track '{self.name}' has {len(self.path)} cameras for {len(self.images)} frames")
+            raise ValueError(
+                f"track '{self.name}' has {len(self.path)} cameras for {len(self.images)} frames"
+            )
         if len(self.weights) not in (1, len(self.images)):
-            raise ValueError(f"track '{self.name}' has {len(self.weights)} weights for {len(self.images)} frames")
+            raise ValueError(
+                f"track '{self.name}' has {len(self.weights)} weights for {len(self.images)} frames"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -147,13 +167,23 @@ class Track:
         return grown * (self.weight_at(frame) / grown.mean().clamp_min(1.0))
 
     def camera(self, frame: int | None = None) -> Camera:
-        """The camera at ``frame``, as a batch of one; of a camera that stays, no frame need be named."""
+        """The camera at ``frame``, as a batch of one.
+
+        Of a camera that stays, no frame need be named.
+        """
         if frame is None and self.path:
             raise ValueError(f"the camera of track '{self.name}' moves; say at which frame")
-        return cameras_of([self.orbit if frame is None else self.orbit_at(frame)], width=self.size[1], height=self.size[0])
+        return cameras_of(
+            [self.orbit if frame is None else self.orbit_at(frame)],
+            width=self.size[1],
+            height=self.size[0],
+        )
 
     def premultiplied(self, frame: int) -> Float[Tensor, "h w 4"]:
-        """Colour times alpha, and alpha, in [0, 1]: over a background c it shows rgb + (1 - a) c."""
+        """Colour times alpha, and alpha, in [0, 1].
+
+        Over a background c it shows rgb + (1 - a) c.
+        """
         return premultiply(self.images[frame])
 
 
@@ -170,7 +200,9 @@ def straighten(images: Float[Tensor, "*b 4"]) -> UInt8[Tensor, "*b 4"]:
     return (torch.cat([colors, alpha], -1).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def over_white(images: UInt8[Tensor, "*b 4"]) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b 1"]]:
+def over_white(
+    images: UInt8[Tensor, "*b 4"],
+) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b 1"]]:
     """8-bit straight-alpha RGBA as it looks on white, and its alpha, as float in [0, 1]."""
     values = images.float().div_(255)
     color, alpha = values[..., :3], values[..., 3:]
@@ -179,7 +211,9 @@ def over_white(images: UInt8[Tensor, "*b 4"]) -> tuple[Float[Tensor, "*b 3"], Fl
 
 @dataclass(frozen=True)
 class Clip:
-    """What a fit sees: the input video first, then side views if there are any; every track has the same frames.
+    """What a fit sees: the input video first, then side views if there are any.
+
+    Every track has the same frames.
 
     Attributes:
         name: the name its folders carry.
@@ -194,7 +228,9 @@ class Clip:
     def __post_init__(self) -> None:
         counts = {track.name: len(track.images) for track in (*self.tracks, *self.truth)}
         if len(set(counts.values())) != 1:
-            raise ValueError(f"the tracks of clip '{self.name}' have different numbers of frames: {counts}")
+            raise ValueError(
+                f"the tracks of clip '{self.name}' have different numbers of frames: {counts}"
+            )
 
     @property
     def frames(self) -> int:

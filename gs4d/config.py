@@ -24,18 +24,21 @@ class Config(Origin):
     name: Annotated[str, tyro.conf.arg(aliases=["-e", "--expname"])] = "rose"
     """Name of the run: results go to {output_dir}/{name}."""
     name_override: str | None = None
-    """Name of the clip, where it differs from the run's: frames come from {data_dir}/{clip}_pose0."""
+    """Name of the clip, where it differs from the run's: frames come from
+    {data_dir}/{clip}_pose0."""
     data_dir: Path = Path("data")
     """Where clips are looked up."""
     output_dir: Path = Path("output")
     """Where results go."""
     prior: str | None = None
-    """Model whose score guides the fine stage, such as zero123:FOLDER or zero123:owner/model; none by default."""
+    """Model whose score guides the fine stage, such as zero123:FOLDER or zero123:owner/model; none
+    by default."""
     pseudo: PseudoOptions = field(default_factory=PseudoOptions)
     fit: FitOptions = field(default_factory=FitOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
     view: bool = False
-    """Show the fit while it goes on, on a page at localhost: splat, cameras, losses, pause and finish."""
+    """Show the fit while it goes on, on a page at localhost: splat, cameras, losses, pause and
+    finish."""
     view_port: int = 8080
     """Of that page; the next free one if it is taken."""
     resume: bool = False

@@ -1,8 +1,11 @@
-"""What lies between two pictures of an asset is what an interpolator finds there: along time, and along the circle of views.
+"""What lies between two pictures of an asset is what an interpolator finds there.
 
-Interpolation-driven consistency (Jiang et al. 2024, "Consistent4D", section 3.3): of three pictures, evenly spaced in time or
-in azimuth, the middle one should be what a network that interpolates videos makes of the outer two. It is asked of places that
-no picture shows, and so speaks where the clip does not.
+Along time, and along the circle of views.
+
+Interpolation-driven consistency (Jiang et al. 2024, "Consistent4D", section 3.3): of three
+pictures, evenly spaced in time or in azimuth, the middle one should be what a network that
+interpolates videos makes of the outer two. It is asked of places that no picture shows, and so
+speaks where the clip does not.
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ from .prior import Interpolator
 
 @dataclass(frozen=True)
 class ConsistencyOptions:
-    """Which pictures are held to be consistent; ``fit.losses.time_consistency`` and ``view_consistency`` say how much."""
+    """Which pictures are held to be consistent.
+
+    ``fit.losses.time_consistency`` and ``view_consistency`` say how much.
+    """
 
     interpolator: str = "flow"
-    """What finds the middle: flow (needs no weights), or rife:WHERE with the folder or the file of a flownet.pkl, versions
-    4.2 to 4.26."""
+    """What finds the middle: flow (needs no weights), or rife:WHERE with the folder or the file of
+    a flownet.pkl, versions 4.2 to 4.26."""
     every: int = 4
     """Steps from one time that it is asked to the next; it counts so many times more."""
     triples: int = 2
@@ -42,11 +48,21 @@ class ConsistencyOptions:
     """Side of the pictures, in pixels."""
 
     def __post_init__(self) -> None:
-        require_ranges("fit.consistency", self, every=(1, 10**6), triples=(1, 64), frames=(0.01, 1000), azimuth=(0.1, 60))
+        require_ranges(
+            "fit.consistency",
+            self,
+            every=(1, 10**6),
+            triples=(1, 64),
+            frames=(0.01, 1000),
+            azimuth=(0.1, 60),
+        )
         require_ranges("fit.consistency", self, elevation=(-90, 90), resolution=(8, 2048))
         for name in ("azimuth", "elevation"):
             if getattr(self, name)[0] > getattr(self, name)[1]:
-                raise UserError(f"fit.consistency.{name} is {getattr(self, name)}; the smaller number comes first")
+                raise UserError(
+                    f"fit.consistency.{name} is {getattr(self, name)}; the smaller number comes "
+                    "first"
+                )
 
 
 @dataclass(frozen=True)
@@ -59,19 +75,29 @@ class Moments:
 
 @dataclass(frozen=True)
 class Triples:
-    """Evenly spaced pictures: of each triple the middle one; and the outer ones, all firsts before all lasts."""
+    """Evenly spaced pictures: of each triple the middle one.
+
+    And the outer ones, all firsts before all lasts.
+    """
 
     middle: Moments
     outer: Moments
 
 
-def along_time(clip: Clip, options: ConsistencyOptions, generator: torch.Generator) -> Triples | None:
-    """Triples of one camera each, at three times; None for a clip of a single frame, whose time stands still."""
+def along_time(
+    clip: Clip, options: ConsistencyOptions, generator: torch.Generator
+) -> Triples | None:
+    """Triples of one camera each, at three times.
+
+    None for a clip of a single frame, whose time stands still.
+    """
     if clip.frames < 2:
         return None
     gap = min(options.frames / (clip.frames - 1), 0.5)
     draws = torch.rand(options.triples, 4, generator=generator)
-    return _triples(clip, options, draws, gap + draws[:, 2] * (1 - 2 * gap), gap, torch.zeros(options.triples))
+    return _triples(
+        clip, options, draws, gap + draws[:, 2] * (1 - 2 * gap), gap, torch.zeros(options.triples)
+    )
 
 
 def along_views(clip: Clip, options: ConsistencyOptions, generator: torch.Generator) -> Triples:
@@ -97,7 +123,9 @@ def _triples(
         orbits = [
             replace(base, azimuth=azimuth, elevation=elevation, aspect=1.0)
             for way in ways
-            for azimuth, elevation in zip((azimuths + way * turns).tolist(), elevations.tolist(), strict=True)
+            for azimuth, elevation in zip(
+                (azimuths + way * turns).tolist(), elevations.tolist(), strict=True
+            )
         ]
         cameras = cameras_of(orbits, width=options.resolution, height=options.resolution)
         return Moments(torch.cat([times + way * gap for way in ways]).clamp(0, 1), cameras)
@@ -106,7 +134,9 @@ def _triples(
 
 
 def inconsistency(
-    interpolator: Interpolator, triples: Triples, draw: Callable[[Moments], Float[Tensor, "b h w c"]]
+    interpolator: Interpolator,
+    triples: Triples,
+    draw: Callable[[Moments], Float[Tensor, "b h w c"]],
 ) -> Float[Tensor, ""]:
     """Mean square difference between the middles and what the interpolator makes of the outer pictures, which stay as they are.
 

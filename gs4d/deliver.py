@@ -20,7 +20,11 @@ from .options import parse
 from .run_folder import writing_into
 from .scene import YAxis
 
-ABOUT = "Writes a fitted run in the formats of --to: " + "; ".join(f"{name}: {f.about}" for name, f in FORMATS.items()) + "."
+ABOUT = (
+    "Writes a fitted run in the formats of --to: "
+    + "; ".join(f"{name}: {f.about}" for name, f in FORMATS.items())
+    + "."
+)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,19 @@ class DeliverOptions(ExportOptions):
     y_axis: YAxis = "auto"
     """Where up is in files: y up, y down, or z; see render.py."""
     out: Path | None = None
-    """Where files go; None: the run's folder export, or for files beside them: scene.spz gets scene_export."""
+    """Where files go; None: the run's folder export, or for files beside them: scene.spz gets
+    scene_export."""
 
 
 def main(arguments: list[str]) -> None:
     """Parses, writes, and says where things are."""
-    options = parse(DeliverOptions, arguments, default=DeliverOptions(), program="gs4d export", description=ABOUT)
+    options = parse(
+        DeliverOptions,
+        arguments,
+        default=DeliverOptions(),
+        program="gs4d export",
+        description=ABOUT,
+    )
     for path in deliver(options):
         print(path)
 
@@ -46,7 +57,8 @@ def deliver(options: DeliverOptions) -> list[Path]:
     """Writes every format that is asked for; returns what was written.
 
     Raises:
-        UserError: nothing is asked for, the run is absent or damaged, or a format cannot be written.
+        UserError: nothing is asked for, the run is absent or damaged, or a format cannot be
+            written.
     """
     if not options.to:
         raise UserError(f"gs4d export wants --to with one or more of: {', '.join(FORMATS)}")
@@ -59,15 +71,24 @@ def deliver(options: DeliverOptions) -> list[Path]:
 
 
 def place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:
-    """A name, and where results of some kind go: into a run's folder, but beside files of Gaussians and folders of them.
+    """A name, and where results of some kind go.
 
-    Beside a file the results carry its name without the suffix, and with it where something else there has the same name.
+    Into a run's folder, but beside files of Gaussians and folders of them.
+
+    Beside a file the results carry its name without the suffix, and with it where something else
+    there has the same name.
     """
     whole = model_path.resolve()
     if is_run(model_path):
         return whole.name, lambda kind: model_path / kind
     name = name_of(whole)
-    twins = [path for path in list_folder(whole.parent) if path != whole and path.suffix.lower() in (*SUFFIXES, *GLTF_SUFFIXES)]
-    if whole.is_file() and (any(name_of(path) == name for path in twins) or (whole.parent / name).is_dir()):
+    twins = [
+        path
+        for path in list_folder(whole.parent)
+        if path != whole and path.suffix.lower() in (*SUFFIXES, *GLTF_SUFFIXES)
+    ]
+    if whole.is_file() and (
+        any(name_of(path) == name for path in twins) or (whole.parent / name).is_dir()
+    ):
         name = f"{name}{whole.suffix}"
     return name, lambda kind: whole.parent / f"{name}_{kind}"

@@ -20,13 +20,19 @@ from .render import render
 from .synth import rose
 
 # Consistent4D's four test views, one from below and one from high behind.
-EVAL_RIG = [Orbit(float(a), float(e)) for a, e in ((-75, 0), (15, 0), (105, 0), (195, 0), (60, -15), (200, 45))]
+EVAL_RIG = [
+    Orbit(float(a), float(e))
+    for a, e in ((-75, 0), (15, 0), (105, 0), (195, 0), (60, -15), (200, 45))
+]
 
 
 def write_rose(data_dir: Path, *, frames: int = 16, size: int = 256) -> None:
-    """Writes the clip ``rose`` in the layout of :mod:`gs4d.io.clips`, with truth; leaves a clip that is there untouched.
+    """Writes the clip ``rose`` in the layout of :mod:`gs4d.io.clips`, with truth.
 
-    The pictures are square, RGBA with straight alpha, the same bytes every time. All of it appears together, or nothing.
+    Leaves a clip that is there untouched.
+
+    The pictures are square, RGBA with straight alpha, the same bytes every time. All of it appears
+    together, or nothing.
 
     Args:
         data_dir: gets ``rose_pose0``, ``rose_sync``, ``rose_eval`` and ``rose_cameras.json``.
@@ -34,14 +40,20 @@ def write_rose(data_dir: Path, *, frames: int = 16, size: int = 256) -> None:
         size: pixels along a side.
 
     Raises:
-        UserError: the folder cannot be written, or holds parts of a clip ``rose`` that has no input video.
+        UserError: the folder cannot be written, or holds parts of a clip ``rose`` that has no input
+            video.
     """
     # The input video is placed last, so that its presence means that the clip is complete.
-    targets = [data_dir / name for name in ("rose_pose0", "rose_sync", "rose_eval", "rose_cameras.json")]
+    targets = [
+        data_dir / name for name in ("rose_pose0", "rose_sync", "rose_eval", "rose_cameras.json")
+    ]
     if targets[0].exists():
         return
     if orphan := next((path for path in targets if path.exists()), None):
-        raise UserError(f"{orphan} is there without {targets[0].name}; move or delete it, so that the demo can be written")
+        raise UserError(
+            f"{orphan} is there without {targets[0].name}; move or delete it, so that the demo can "
+            "be written"
+        )
     side = syncdreamer_rig()
     cameras = cameras_of([Orbit(), *side, *EVAL_RIG], width=size, height=size)
     with ExitStack() as stack:
@@ -56,7 +68,10 @@ def write_rose(data_dir: Path, *, frames: int = 16, size: int = 256) -> None:
             pictures = to_bytes(torch.cat([straight, drawn.alpha[..., None]], -1))
             paths = [pose0 / f"{t}.png", *(sync / f"{t}_0_{v}_rgba.png" for v in range(len(side)))]
             paths += [truth / f"eval_{k}" / f"{t}.png" for k in range(len(EVAL_RIG))]
-            saved += [pool.submit(_save, path, picture) for path, picture in zip(paths, pictures, strict=True)]
+            saved += [
+                pool.submit(_save, path, picture)
+                for path, picture in zip(paths, pictures, strict=True)
+            ]
         for future in saved:
             future.result()
         named = {f"eval_{k}": orbit for k, orbit in enumerate(EVAL_RIG)}

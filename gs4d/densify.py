@@ -1,4 +1,7 @@
-"""Growing and pruning the set of Gaussians: parameters, optimizer moments and motion residuals change rows together."""
+"""Growing and pruning the set of Gaussians.
+
+Parameters, optimizer moments and motion residuals change rows together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from .geometry import morton_order, quats_to_rotations
 
 @dataclass(frozen=True)
 class DensifyOptions:
-    """Adaptive density control (Kerbl et al. 2023, section 5.2) on a budget: the neediest Gaussians grow, up to a cap."""
+    """Adaptive density control (Kerbl et al. 2023, section 5.2) on a budget.
+
+    The neediest Gaussians grow, up to a cap.
+    """
 
     every: int = 100
     """Steps between two passes; 0 turns densification off."""
@@ -36,13 +42,24 @@ class DensifyOptions:
 
     def __post_init__(self) -> None:
         require_ranges(
-            "fit.densify", self, every=(0, 10**8), start=(0, 1), stop=(0, 1), max_gaussians=(1, 10**7), growth=(0, 1)
+            "fit.densify",
+            self,
+            every=(0, 10**8),
+            start=(0, 1),
+            stop=(0, 1),
+            max_gaussians=(1, 10**7),
+            growth=(0, 1),
         )
-        require_ranges("fit.densify", self, split_above=(0, 1e3), min_opacity=(0, 1), max_scale=(0, 1e3))
+        require_ranges(
+            "fit.densify", self, split_above=(0, 1e3), min_opacity=(0, 1), max_scale=(0, 1e3)
+        )
 
 
 class NeedMeter:
-    """Mean screen-space positional gradient of each Gaussian since the last pass: where the picture pulls hardest."""
+    """Mean screen-space positional gradient of each Gaussian since the last pass.
+
+    Where the picture pulls hardest.
+    """
 
     def __init__(self, count: int) -> None:
         self.total = torch.zeros(count)
@@ -58,8 +75,16 @@ class NeedMeter:
         return self.total / self.seen.clamp_min(1)
 
 
-def regather(parameters: nn.ParameterDict, optimizer: torch.optim.Optimizer, rows: Int[Tensor, "m"], is_new: Tensor) -> None:
-    """Rebuilds every per-Gaussian parameter as its ``rows``, and Adam's moments with it; new rows start without moments."""
+def regather(
+    parameters: nn.ParameterDict,
+    optimizer: torch.optim.Optimizer,
+    rows: Int[Tensor, "m"],
+    is_new: Tensor,
+) -> None:
+    """Rebuilds every per-Gaussian parameter as its ``rows``, and Adam's moments with it.
+
+    New rows start without moments.
+    """
     for group in optimizer.param_groups:
         name = str(group.get("name"))
         if name not in parameters:
@@ -87,12 +112,14 @@ def densify(
 ) -> None:
     """One pass: prune, then clone or split where ``need`` is largest, then sort along a Morton curve for the cache.
 
-    ``parameters`` holds at least means, quats, log_scales and logit_opacities; every other entry (colours, motion residuals)
-    is copied along.
+    ``parameters`` holds at least means, quats, log_scales and logit_opacities; every other entry
+    (colours, motion residuals) is copied along.
     """
     scales, device = parameters["log_scales"].exp(), parameters["means"].device
     widest = scales.amax(1)
-    keep = (torch.sigmoid(parameters["logit_opacities"]) >= options.min_opacity) & (widest <= options.max_scale)
+    keep = (torch.sigmoid(parameters["logit_opacities"]) >= options.min_opacity) & (
+        widest <= options.max_scale
+    )
     keep &= torch.isfinite(parameters["means"]).all(1)
     if not keep.any():
         keep = torch.ones_like(keep)

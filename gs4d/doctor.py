@@ -34,17 +34,22 @@ class DoctorOptions:
     """What to look at beside the machine and the cache of the Hugging Face hub."""
 
     prior: tuple[str, ...] = ()
-    """Priors to open, to see whether they can be used: zero123:FOLDER, syncdreamer:FILE, rife:FOLDER, ..."""
+    """Priors to open, to see whether they can be used: zero123:FOLDER, syncdreamer:FILE,
+    rife:FOLDER, ..."""
 
 
 def main(arguments: list[str]) -> None:
-    """``gs4d doctor [--prior NAME:WHERE ...]``; prints, and asks the network nothing but whether the hub answers.
+    """``gs4d doctor [--prior NAME:WHERE ...]``.
+
+    Prints, and asks the network nothing but whether the hub answers.
 
     Raises:
         UserError: a prior that was named cannot be used.
     """
     what = "Tells what this machine has, which priors are there, and how to get what is missing."
-    options = parse(DoctorOptions, arguments, default=DoctorOptions(), program="gs4d doctor", description=what)
+    options = parse(
+        DoctorOptions, arguments, default=DoctorOptions(), program="gs4d doctor", description=what
+    )
     for line in (*machine(), "", *libraries(), "", *priors(cached())):
         print(line)
     faults = []
@@ -79,7 +84,9 @@ def machine() -> Iterator[str]:
 def libraries() -> Iterator[str]:
     """The packages that priors need, and whether more can be had."""
     found = {name: _version(name) for name in PACKAGES}
-    yield "packages     " + ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
+    yield "packages     " + ", ".join(
+        f"{name} {number or 'missing'}" for name, number in found.items()
+    )
     if not all(found.values()):
         yield f"             priors with networks need them; run: {EXTRA}"
     if told_to_stay_offline():
@@ -111,13 +118,18 @@ def cached() -> dict[str, Cached]:
     except CacheNotFound:
         return {}
     return {
-        repo.repo_id: Cached(repo.repo_path, repo.size_on_disk, not any(repo.repo_path.glob("blobs/*.incomplete")))
+        repo.repo_id: Cached(
+            repo.repo_path, repo.size_on_disk, not any(repo.repo_path.glob("blobs/*.incomplete"))
+        )
         for repo in models
     }
 
 
 def priors(there: dict[str, Cached]) -> Iterator[str]:
-    """Every family of the catalogue: what it does, needs and allows, and where it is or how to get it."""
+    """Every family of the catalogue.
+
+    What it does, needs and allows, and where it is or how to get it.
+    """
     yield "priors (memory is that of the weights; pictures and what the networks compute come on top)"
     for name, family in FAMILIES.items():
         yield f"  {name:16} {family.title}: {', '.join(TASKS[task] for task in family.tasks)}"
@@ -145,7 +157,9 @@ def _count(parameters: int) -> str:
 
 def _parameters(prior: Any) -> int:
     parts = vars(getattr(prior, "networks", prior)).values()
-    return sum(p.numel() for part in parts if isinstance(part, nn.Module) for p in part.parameters())
+    return sum(
+        p.numel() for part in parts if isinstance(part, nn.Module) for p in part.parameters()
+    )
 
 
 def _memory() -> Iterator[tuple[str, int]]:

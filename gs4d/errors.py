@@ -1,4 +1,7 @@
-"""What concerns the person at the keyboard: the one error that is meant for them, what the system refuses, and Ctrl-C."""
+"""What concerns the person at the keyboard.
+
+The one error that is meant for them, what the system refuses, and Ctrl-C.
+"""
 
 import difflib
 import errno
@@ -8,11 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-RESERVED = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))})  # Windows
+RESERVED = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))}
+)  # Windows
 
 
 class UserError(ValueError):
-    """Bad input or a bad setting: one sentence that says what, where, and what to do. Commands print it and exit with 2."""
+    """Bad input or a bad setting: one sentence that says what, where, and what to do.
+
+    Commands print it and exit with 2.
+    """
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,14 +59,19 @@ def os_sentence(error: OSError) -> str:
 
 
 def require_ranges(where: str, options: Any, **ranges: tuple[float | int, float | int]) -> None:
-    """Checks that numbers (or all numbers of a tuple) lie in their ranges, both ends included; NaN lies in none.
+    """Checks that numbers (or all numbers of a tuple) lie in their ranges, both ends included.
+
+    NaN lies in none.
 
     Raises:
         UserError: the first that does not, with its range.
     """
     for name, (low, high) in ranges.items():
         value = getattr(options, name)
-        if any(not low <= number <= high for number in (value if isinstance(value, tuple) else (value,))):
+        if any(
+            not low <= number <= high
+            for number in (value if isinstance(value, tuple) else (value,))
+        ):
             raise UserError(f"{where}.{name} is {value}; it must lie in {low:g} to {high:g}")
 
 
@@ -69,9 +82,21 @@ def require_folder_name(option: str, name: str) -> None:
         UserError: it cannot; ``option`` says where it was given.
     """
     ends = name.startswith(".") or name != name.strip(" ") or name.endswith(".")
-    long = len(name) > 100 or len(name.encode(errors="replace")) > 200  # bytes: 255 with what is appended
-    if not name or long or ends or not name.isprintable() or set(name) & set('/\\:*?"<>|') or name.upper() in RESERVED:
-        raise UserError(f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 before _pose0")
+    long = (
+        len(name) > 100 or len(name.encode(errors="replace")) > 200
+    )  # bytes: 255 with what is appended
+    if (
+        not name
+        or long
+        or ends
+        or not name.isprintable()
+        or set(name) & set('/\\:*?"<>|')
+        or name.upper() in RESERVED
+    ):
+        raise UserError(
+            f"{option} is '{name}', which is no name of a folder; give the part of NAME_pose0 "
+            "before _pose0"
+        )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -80,11 +105,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-HANGUP = getattr(signal, "SIGHUP", None)  # of a terminal that is closed; told more than once: by the system and by the shell
+HANGUP = getattr(
+    signal, "SIGHUP", None
+)  # of a terminal that is closed; told more than once: by the system and by the shell
 
 
 def stop_signals() -> list[int]:
-    """The signals that ask a command to stop: Ctrl-C, Ctrl-\\, a system that shuts down, a terminal that is closed.
+    """The signals that ask a command to stop.
+
+    Ctrl-C, Ctrl-\\, a system that shuts down, a terminal that is closed.
 
     A closed terminal is left out where somebody asked to go on without one (nohup).
     """
@@ -95,7 +124,10 @@ def stop_signals() -> list[int]:
 
 
 def stop(signum: int, _frame: object) -> None:
-    """Handles a signal to stop as Python handles Ctrl-C; of those about the terminal only the first counts."""
+    """Handles a signal to stop as Python handles Ctrl-C.
+
+    Of those about the terminal only the first counts.
+    """
     if signum == HANGUP:
         signal.signal(signum, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -103,9 +135,12 @@ def stop(signum: int, _frame: object) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first signal to stop into a flag, so that a step is never cut in half; a second one stops at once.
+    """Turns the first signal to stop into a flag, so that a step is never cut in half.
 
-    One about the terminal never stops at once, and what comes after the block is not disturbed by another.
+    A second one stops at once.
+
+    One about the terminal never stops at once, and what comes after the block is not disturbed by
+    another.
     """
     pressed: list[int] = []
 
@@ -122,4 +157,6 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if number == HANGUP and number in pressed else handler)
+            signal.signal(
+                number, signal.SIG_IGN if number == HANGUP and number in pressed else handler
+            )

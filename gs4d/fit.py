@@ -39,7 +39,11 @@ WHITE = (1.0, 1.0, 1.0)
 LOG_EVERY = 20  # steps between two rows of the history
 WAIT_SECONDS = 0.03  # between two looks at whether a paused fit may go on
 DECODE_AHEAD = 4  # steps
-TERMS = {"score": "score", "time_consistency": "time", "view_consistency": "view"}  # of the loss, as the progress line has them
+TERMS = {
+    "score": "score",
+    "time_consistency": "time",
+    "view_consistency": "view",
+}  # of the loss, as the progress line has them
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,19 @@ class LossWeights:
     time_smoothness: float = 1e-3
     """Acceleration of the field over time."""
     distillation: float = 0.1 / 4096
-    """Score of the prior, in the fine stage: the papers' lambda_sds, times a sum over latents per picture. They set 0.1 or 1
-    beside picture losses of 500 to 10000, where ours have about 1: divide theirs by that."""
+    """Score of the prior, in the fine stage: the papers' lambda_sds, times a sum over latents per
+    picture. They set 0.1 or 1 beside picture losses of 500 to 10000, where ours have about 1:
+    divide theirs by that."""
     time_consistency: float = 0.0
-    """Squared distance of a picture from what an interpolator makes of those before and after it, from any side."""
+    """Squared distance of a picture from what an interpolator makes of those before and after it,
+    from any side."""
     view_consistency: float = 0.0
     """The same for pictures from the left and from the right of it."""
 
     def __post_init__(self) -> None:
-        require_ranges("fit.losses", self, **{name: (0, 1 if name == "ssim" else 1e6) for name in vars(self)})
+        require_ranges(
+            "fit.losses", self, **{name: (0, 1 if name == "ssim" else 1e6) for name in vars(self)}
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,8 @@ class FitOptions:
     fine: float = 0.2
     """Share of the steps in the fine stage; the coarse stage has the rest."""
     static_frame: int | None = None
-    """Frame of the static stage, from 0; None: the one in which the input view shows most of the object."""
+    """Frame of the static stage, from 0; None: the one in which the input view shows most of the
+    object."""
     views_per_step: int = 4
     """Pictures per step."""
     times_per_step: int = 4
@@ -126,12 +135,28 @@ class FitOptions:
     """CPU threads, 0 for all cores."""
 
     def __post_init__(self) -> None:
-        counts = {"steps": 10**8, "gaussians": 10**7, "views_per_step": 1024, "times_per_step": 1024}
+        counts = {
+            "steps": 10**8,
+            "gaussians": 10**7,
+            "views_per_step": 1024,
+            "times_per_step": 1024,
+        }
         require_ranges("fit", self, **{name: (1, most) for name, most in counts.items()})
-        require_ranges("fit", self, seed=(0, 2**63 - 1), resolution=(1, 8192), static=(0, 1), fine=(0, 1), threads=(0, 1024))
+        require_ranges(
+            "fit",
+            self,
+            seed=(0, 2**63 - 1),
+            resolution=(1, 8192),
+            static=(0, 1),
+            fine=(0, 1),
+            threads=(0, 1024),
+        )
         require_ranges("fit", self, checkpoint_seconds=(0, 1e6))
         if self.static + self.fine > 1:
-            raise UserError(f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; together at most 1")
+            raise UserError(
+                f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; "
+                "together at most 1"
+            )
 
     def check(self, clip: Clip) -> None:
         """Refuses options that do not fit the clip.
@@ -142,10 +167,14 @@ class FitOptions:
         if self.static_frame is None:
             return
         if not 0 <= self.static_frame < clip.frames:
-            raise UserError(f"fit.static_frame is {self.static_frame} but '{clip.name}' has {clip.frames} frames, from 0")
+            raise UserError(
+                f"fit.static_frame is {self.static_frame} but '{clip.name}' has {clip.frames} "
+                "frames, from 0"
+            )
         if clip.hidden[self.static_frame]:
             raise UserError(
-                f"fit.static_frame is {self.static_frame}, a frame of '{clip.name}' that shows nothing; leave it out, or name "
+                f"fit.static_frame is {self.static_frame}, a frame of '{clip.name}' that shows "
+                "nothing; leave it out, or name "
                 f"one that shows the object, such as {clip.areas.index(max(clip.areas))}"
             )
 
@@ -178,10 +207,19 @@ class Fitter:
         options.check(clip)
         torch.manual_seed(options.seed)
         self.generator = torch.Generator().manual_seed(options.seed)
-        self.static_frame = clip.areas.index(max(clip.areas)) if options.static_frame is None else options.static_frame
+        self.static_frame = (
+            clip.areas.index(max(clip.areas))
+            if options.static_frame is None
+            else options.static_frame
+        )
         self.shown = [frame for frame, hidden in enumerate(clip.hidden) if not hidden]
         start = start_gaussians(
-            clip, self.static_frame, options.gaussians, options.sh_degree, self.generator, kind=options.start
+            clip,
+            self.static_frame,
+            options.gaussians,
+            options.sh_degree,
+            self.generator,
+            kind=options.start,
         )
         self.field = HexPlane(options.motion, clip.frames)
         self.field.fit_box(start.means, margin=BOX_MARGIN)
@@ -189,7 +227,8 @@ class Fitter:
         if options.free_paths:
             self.motion = Trajectories(options.trajectories, clip.frames, start.count, self.field)
         self.motion.to(self.device)
-        # What nothing is seen of is not fitted: the Gaussians move through such frames unseen, and are not drawn.
+        # What nothing is seen of is not fitted: the Gaussians move through such frames unseen, and
+        # are not drawn.
         self.played = Vanishing(self.motion, clip.hidden) if any(clip.hidden) else self.motion
         self._adopt(start.to(self.device))
         self.need = NeedMeter(start.count)
@@ -197,7 +236,9 @@ class Fitter:
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.times = clip.times()
-        self.cameras = [cameras_of(t.orbits, width=t.size[1], height=t.size[0]) for t in clip.tracks]
+        self.cameras = [
+            cameras_of(t.orbits, width=t.size[1], height=t.size[0]) for t in clip.tracks
+        ]
         self.fingerprint = fingerprint(clip)
 
     def _adopt(self, gaussians: Gaussians) -> None:
@@ -205,13 +246,24 @@ class Fitter:
         values = dict(gaussians.items())
         sh = values.pop("sh")
         values["sh_dc"], values["sh_rest"] = sh[:, :1].contiguous(), sh[:, 1:].contiguous()
-        self.parameters = nn.ParameterDict({k: nn.Parameter(v.clone()) for k, v in values.items() if v.numel() or not len(v)})
+        self.parameters = nn.ParameterDict(
+            {k: nn.Parameter(v.clone()) for k, v in values.items() if v.numel() or not len(v)}
+        )
         if isinstance(self.motion, Trajectories):
             self.parameters["trajectories"] = self.motion.coefficients
         rates = self.options.learning_rates
-        groups = [{"name": name, "params": [p], "rate": getattr(rates, name)} for name, p in self.parameters.items()]
+        groups = [
+            {"name": name, "params": [p], "rate": getattr(rates, name)}
+            for name, p in self.parameters.items()
+        ]
         decoder = [*self.field.hidden.parameters(), *self.field.out.parameters()]
-        groups.append({"name": "planes", "params": [*self.field.space, *self.field.time], "rate": rates.planes})
+        groups.append(
+            {
+                "name": "planes",
+                "params": [*self.field.space, *self.field.time],
+                "rate": rates.planes,
+            }
+        )
         groups.append({"name": "decoder", "params": decoder, "rate": rates.decoder})
         self.optimizer = torch.optim.Adam(groups, lr=0.0, eps=1e-15, fused=True)
 
@@ -229,7 +281,11 @@ class Fitter:
 
     def advance(self) -> dict[str, Any]:
         """One optimizer step; returns its stage, loss, PSNR of the batch (dB), number of Gaussians, and other terms."""
-        o, stage, progress = self.options, self.options.stage(self.step), self.step / self.options.steps
+        o, stage, progress = (
+            self.options,
+            self.options.stage(self.step),
+            self.step / self.options.steps,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * o.learning_rates.final**progress
 
@@ -238,14 +294,26 @@ class Fitter:
         observed = []
         self._expect()
         for frames, tracks in self._batches(self.step):
-            moved = canonical if stage == "static" else self.motion.at_times(canonical, self.times[frames].to(self.device))
-            offsets = torch.zeros(len(frames), canonical.count, 2, device=self.device, requires_grad=True)
-            drawn = render(moved, self._cameras(frames, tracks), background=WHITE, screen_offsets=offsets)
-            target = torch.stack([self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)])
+            moved = (
+                canonical
+                if stage == "static"
+                else self.motion.at_times(canonical, self.times[frames].to(self.device))
+            )
+            offsets = torch.zeros(
+                len(frames), canonical.count, 2, device=self.device, requires_grad=True
+            )
+            drawn = render(
+                moved, self._cameras(frames, tracks), background=WHITE, screen_offsets=offsets
+            )
+            target = torch.stack(
+                [self.clip.tracks[k].images[t] for t, k in zip(frames, tracks, strict=True)]
+            )
             picture, coverage = over_white(target.to(self.device))
             weights = self._weights(frames, tracks)
             share = len(frames) / o.views_per_step
-            loss = loss + share * photometric(drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights)
+            loss = loss + share * photometric(
+                drawn.rgb, picture, ssim_weight=o.losses.ssim, weights=weights
+            )
             loss = loss + share * o.losses.alpha * l1(drawn.alpha[..., None], coverage, weights)
             squared_error += mse_loss(drawn.rgb.detach(), picture, reduction="sum").item()
             values += picture.numel()
@@ -254,13 +322,18 @@ class Fitter:
         if stage == "fine" and self.prior is not None:
             score = self._score(self.prior, canonical)
             loss, terms["score"] = loss + o.losses.distillation * score, score.item()
-        if stage != "static" and self.interpolator is not None and self.step % o.consistency.every == 0:
+        if (
+            stage != "static"
+            and self.interpolator is not None
+            and self.step % o.consistency.every == 0
+        ):
             for name, value in self._inconsistencies(self.interpolator, canonical).items():
                 weight = o.consistency.every * getattr(o.losses, name)
                 loss, terms[name] = loss + weight * value, value.item()
         if not loss.isfinite():
             raise UserError(
-                f"the loss is {loss.item()} at step {self.step}: lower --fit.learning_rates or --fit.losses and train again"
+                f"the loss is {loss.item()} at step {self.step}: lower --fit.learning_rates or "
+                "--fit.losses and train again"
             )
         loss.backward()
         for offsets, radii in observed:
@@ -270,18 +343,30 @@ class Fitter:
         self.step += 1
         self._densify()
         psnr = -10 * math.log10(max(squared_error / values, 1e-10))
-        return {"stage": stage, "loss": loss.item(), "psnr": psnr, "gaussians": canonical.count, **terms}
+        return {
+            "stage": stage,
+            "loss": loss.item(),
+            "psnr": psnr,
+            "gaussians": canonical.count,
+            **terms,
+        }
 
     def _batches(self, step: int) -> list[tuple[list[int], list[int]]]:
         """The (frame, track) pairs of a step, in groups whose pictures have one size.
 
-        They depend on nothing but the seed and the step, so that the pictures of later steps can be decoded ahead.
+        They depend on nothing but the seed and the step, so that the pictures of later steps can be
+        decoded ahead.
         """
         o, tracks = self.options, self.clip.tracks
         draw = torch.Generator().manual_seed((o.seed * 1_000_003 + step) % 2**63)
-        some = [self.shown[i] for i in torch.randperm(len(self.shown), generator=draw)[: o.times_per_step].tolist()]
+        some = [
+            self.shown[i]
+            for i in torch.randperm(len(self.shown), generator=draw)[: o.times_per_step].tolist()
+        ]
         views = torch.randperm(len(tracks), generator=draw).tolist()
-        if any(track.trust is not None for track in tracks):  # what was made up must not outvote what was seen
+        if any(
+            track.trust is not None for track in tracks
+        ):  # what was made up must not outvote what was seen
             views = [0, *(view for view in views if view)]
         static = o.stage(step) == "static"
         groups: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
@@ -301,7 +386,10 @@ class Fitter:
                     images.expect(frame)
 
     def _cameras(self, frames: list[int], tracks: list[int]) -> Camera:
-        cameras = [self.cameras[k].select([t if len(self.cameras[k]) > 1 else 0]) for t, k in zip(frames, tracks, strict=True)]
+        cameras = [
+            self.cameras[k].select([t if len(self.cameras[k]) > 1 else 0])
+            for t, k in zip(frames, tracks, strict=True)
+        ]
         T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])
         return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
 
@@ -312,13 +400,19 @@ class Fitter:
         if any(track.trust is not None for track in shown):
             maps = torch.stack([track.trust_at(t) for t, track in zip(frames, shown, strict=True)])
             return (factors[:, None, None] * maps).to(self.device)
-        return (factors * torch.tensor([track.weight_at(t) for t, track in zip(frames, shown, strict=True)])).to(self.device)
+        return (
+            factors
+            * torch.tensor([track.weight_at(t) for t, track in zip(frames, shown, strict=True)])
+        ).to(self.device)
 
     def _regularizers(self, stage: str) -> Float[Tensor, ""]:
         weights = self.options.losses
         if stage == "static":
             return torch.zeros((), device=self.device)
-        return weights.plane_smoothness * self.field.plane_smoothness() + weights.time_smoothness * self.field.time_smoothness()
+        return (
+            weights.plane_smoothness * self.field.plane_smoothness()
+            + weights.time_smoothness * self.field.time_smoothness()
+        )
 
     def _score(self, prior: ScorePrior, canonical: Gaussians) -> Float[Tensor, ""]:
         """The prior's score of random views at random times."""
@@ -330,7 +424,9 @@ class Fitter:
         with torch_threads(o.threads):
             return judge(prior, drawn, question, o.score.sds, progress, self.generator)
 
-    def _inconsistencies(self, interpolator: Interpolator, canonical: Gaussians) -> dict[str, Float[Tensor, ""]]:
+    def _inconsistencies(
+        self, interpolator: Interpolator, canonical: Gaussians
+    ) -> dict[str, Float[Tensor, ""]]:
         """The consistency terms that have a weight, of random views at random times."""
         o, found = self.options, {}
 
@@ -340,7 +436,9 @@ class Fitter:
             return torch.cat([picture.rgb, picture.alpha[..., None]], -1)
 
         for name, draw in (("time_consistency", along_time), ("view_consistency", along_views)):
-            triples = draw(self.clip, o.consistency, self.generator) if getattr(o.losses, name) else None
+            triples = (
+                draw(self.clip, o.consistency, self.generator) if getattr(o.losses, name) else None
+            )
             if triples is not None:
                 found[name] = inconsistency(interpolator, triples, drawn)
         return found
@@ -361,10 +459,18 @@ class Fitter:
         tensors |= {f"motion.{name}": t for name, t in self.motion.state_dict().items()}
         for name, slot, state in self._moments():
             tensors |= {f"optimizer.{name}.{slot}.{key}": t for key, t in state.items()}
-        tensors |= {"need.total": self.need.total, "need.seen": self.need.seen, "random": self.generator.get_state()}
+        tensors |= {
+            "need.total": self.need.total,
+            "need.seen": self.need.seen,
+            "random": self.generator.get_state(),
+        }
         motion = motion_record(self.motion, self.clip.frames)
         orbits = {track.name: asdict(track.orbit) for track in self.clip.tracks}
-        paths = {track.name: [asdict(orbit) for orbit in track.path] for track in self.clip.tracks if track.path}
+        paths = {
+            track.name: [asdict(orbit) for orbit in track.path]
+            for track in self.clip.tracks
+            if track.path
+        }
         record = {
             "step": self.step,
             "seconds": self.seconds,
@@ -385,25 +491,48 @@ class Fitter:
         """
         tensors, record = read_checkpoint(folder)
         try:
-            if record["motion"] != json.loads(json.dumps(motion_record(self.motion, self.clip.frames))):
+            if record["motion"] != json.loads(
+                json.dumps(motion_record(self.motion, self.clip.frames))
+            ):
                 raise ValueError("the number of frames or the motion options changed")
             if record["pictures"] != self.fingerprint:
                 raise ValueError("the pictures or the cameras of the clip changed")
             if isinstance(self.motion, Trajectories):
-                self.motion.coefficients = nn.Parameter(tensors["motion.coefficients"].to(self.device))
-            self.motion.load_state_dict({k.removeprefix("motion."): t for k, t in tensors.items() if k.startswith("motion.")})
-            self._adopt(Gaussians(**{name: tensors[f"asset.{name}"].to(self.device) for name in FIELD_NDIM}))
+                self.motion.coefficients = nn.Parameter(
+                    tensors["motion.coefficients"].to(self.device)
+                )
+            self.motion.load_state_dict(
+                {
+                    k.removeprefix("motion."): t
+                    for k, t in tensors.items()
+                    if k.startswith("motion.")
+                }
+            )
+            self._adopt(
+                Gaussians(**{name: tensors[f"asset.{name}"].to(self.device) for name in FIELD_NDIM})
+            )
             for group in self.optimizer.param_groups:
                 for slot, parameter in enumerate(group["params"]):
                     head = f"optimizer.{group['name']}.{slot}."
-                    state = {k.removeprefix(head): t for k, t in tensors.items() if k.startswith(head)}
+                    state = {
+                        k.removeprefix(head): t for k, t in tensors.items() if k.startswith(head)
+                    }
                     if state:
-                        self.optimizer.state[parameter] = {k: t.to(parameter.device) for k, t in state.items()}
+                        self.optimizer.state[parameter] = {
+                            k: t.to(parameter.device) for k, t in state.items()
+                        }
             self.need.total, self.need.seen = tensors["need.total"], tensors["need.seen"]
             self.generator.set_state(tensors["random"])
-            self.step, self.seconds, self.history = record["step"], record["seconds"], record["history"]
+            self.step, self.seconds, self.history = (
+                record["step"],
+                record["seconds"],
+                record["history"],
+            )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"the checkpoint in {folder} does not fit this run ({error}); train without --resume") from error
+            raise UserError(
+                f"the checkpoint in {folder} does not fit this run ({error}); train without "
+                "--resume"
+            ) from error
 
     def _moments(self) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
         for group in self.optimizer.param_groups:
@@ -412,8 +541,8 @@ class Fitter:
                     yield group["name"], slot, self.optimizer.state[parameter]
 
 
-# Called after every step on the fit's thread, while the fit's clock stands still. None lets the fit go on, "wait" has it called
-# again in a moment without a step between, "stop" ends the fit here.
+# Called after every step on the fit's thread, while the fit's clock stands still. None lets the fit
+# go on, "wait" has it called again in a moment without a step between, "stop" ends the fit here.
 Observer = Callable[[Fitter], Literal["wait", "stop"] | None]
 
 
@@ -447,7 +576,13 @@ def fit(
         fitter.restore(folder)
     began, saved = time.monotonic() - fitter.seconds, time.monotonic()
     last: dict[str, float] = {}  # values of the terms that not every step has
-    bar = tqdm(total=options.steps, initial=fitter.step, desc=options.stage(fitter.step), unit="step", dynamic_ncols=True)
+    bar = tqdm(
+        total=options.steps,
+        initial=fitter.step,
+        desc=options.stage(fitter.step),
+        unit="step",
+        dynamic_ncols=True,
+    )
     with one_torch_thread(fitter.device), interruptible() as interrupted, bar:
         for step in range(fitter.step, options.steps):
             stats = fitter.advance()
@@ -456,11 +591,15 @@ def fit(
             last |= {label: stats[name] for name, label in TERMS.items() if name in stats}
             terms = "".join(f"{label} {value:.4f}, " for label, value in last.items())
             bar.set_postfix_str(
-                f"loss {stats['loss']:.4f}, {terms}{stats['psnr']:.1f} dB, {stats['gaussians']} Gaussians", refresh=False
+                f"loss {stats['loss']:.4f}, {terms}{stats['psnr']:.1f} dB, {stats['gaussians']} "
+                "Gaussians",
+                refresh=False,
             )
             bar.update()
             if step % LOG_EVERY == 0 or fitter.step == options.steps:
-                fitter.history.append({"step": fitter.step, "seconds": round(fitter.seconds, 2), **stats})
+                fitter.history.append(
+                    {"step": fitter.step, "seconds": round(fitter.seconds, 2), **stats}
+                )
             if on_step is not None:
                 before = time.monotonic()
                 while (wish := on_step(fitter)) == "wait" and not interrupted():
@@ -484,14 +623,21 @@ def fingerprint(clip: Clip) -> int:
     value = zlib.crc32(repr([(track.orbits, track.weights) for track in clip.tracks]).encode())
     for track in clip.tracks:
         images = track.images
-        value = images.digest(value) if isinstance(images, Pictures) else zlib.crc32(images.numpy().tobytes(), value)
+        value = (
+            images.digest(value)
+            if isinstance(images, Pictures)
+            else zlib.crc32(images.numpy().tobytes(), value)
+        )
         value = value if track.trust is None else zlib.crc32(track.trust.numpy().tobytes(), value)
     return value
 
 
 @contextmanager
 def one_torch_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU torch's operations are small here: waking threads for them costs more than it gains. Our kernels keep theirs."""
+    """On a CPU torch's operations are small here: waking threads for them costs more than it gains.
+
+    Our kernels keep theirs.
+    """
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

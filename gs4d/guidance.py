@@ -1,4 +1,7 @@
-"""What a prior is asked while a clip is fitted: which views, at which times, judged by which of the clip's own pictures."""
+"""What a prior is asked while a clip is fitted.
+
+Which views, at which times, judged by which of the clip's own pictures.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,11 @@ class ScoreOptions:
     """How the prior's score is taken in the fine stage."""
 
     views: int = 4
-    """Random cameras per step; priors that judge rings of views together (MVDream, ImageDream: 4) get whole rings."""
+    """Random cameras per step; priors that judge rings of views together (MVDream, ImageDream: 4)
+    get whole rings."""
     frames: int = 1
-    """Frames that each of them shows; at random, but for priors that judge all views and frames together."""
+    """Frames that each of them shows; at random, but for priors that judge all views and frames
+    together."""
     azimuth: tuple[float, float] = (-180.0, 180.0)
     """Where the cameras stand, degrees from the input camera."""
     elevation: tuple[float, float] = (-30.0, 30.0)
@@ -43,17 +48,34 @@ class ScoreOptions:
     resolution_at: tuple[float, float] = (0.3, 0.6)
     """Shares of the stage after which the resolution changes."""
     anchors: float = 0.0
-    """Share of the views that are judged by the nearest side view of the clip instead of the input view (STAG4D: 0.4)."""
+    """Share of the views that are judged by the nearest side view of the clip instead of the input
+    view (STAG4D: 0.4)."""
     sds: SdsOptions = field(default_factory=SdsOptions)
     place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:
-        require_ranges("fit.score", self, views=(1, 1024), frames=(1, 1024), azimuth=(-360, 360), elevation=(-90, 90))
-        require_ranges("fit.score", self, radius=(0.1, 10), fov=(0.1, 10), resolution=(8, 4096), resolution_at=(0, 1))
+        require_ranges(
+            "fit.score",
+            self,
+            views=(1, 1024),
+            frames=(1, 1024),
+            azimuth=(-360, 360),
+            elevation=(-90, 90),
+        )
+        require_ranges(
+            "fit.score",
+            self,
+            radius=(0.1, 10),
+            fov=(0.1, 10),
+            resolution=(8, 4096),
+            resolution_at=(0, 1),
+        )
         require_ranges("fit.score", self, anchors=(0, 1))
         for name in ("azimuth", "elevation", "radius", "fov"):
             if getattr(self, name)[0] > getattr(self, name)[1]:
-                raise UserError(f"fit.score.{name} is {getattr(self, name)}; the smaller number comes first")
+                raise UserError(
+                    f"fit.score.{name} is {getattr(self, name)}; the smaller number comes first"
+                )
 
     def side(self, progress: float) -> int:
         """Pixels of the pictures at ``progress`` of the stage."""
@@ -79,12 +101,20 @@ def open_judge(name: str, options: ScoreOptions) -> ScorePrior:
     """
     prior = open_score_prior(name, options.place)
     if prior.reads and not options.sds.prompt:
-        raise UserError(f'{name} judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt "a rose in a pot"')
+        raise UserError(
+            f'{name} judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt "a rose in a pot"'
+        )
     return prior
 
 
 def ask(
-    clip: Clip, options: ScoreOptions, progress: float, joint: bool, generator: torch.Generator, *, ring: int = 0
+    clip: Clip,
+    options: ScoreOptions,
+    progress: float,
+    joint: bool,
+    generator: torch.Generator,
+    *,
+    ring: int = 0,
 ) -> Question:
     """Draws the cameras and frames of one step; ``joint`` and ``ring`` are the prior's."""
     o, source = options, clip.tracks[0]
@@ -95,12 +125,15 @@ def ask(
         first = int(torch.randint(clip.frames - count + 1, (1,), generator=generator))
         frames = [list(range(first, first + count))] * views
     else:
-        frames = [torch.randperm(clip.frames, generator=generator)[:count].tolist() for _ in range(views)]
+        frames = [
+            torch.randperm(clip.frames, generator=generator)[:count].tolist() for _ in range(views)
+        ]
 
     orbits, judges = [], []
     for view, draw in enumerate(draws.tolist()):
         azimuth, elevation, radius, fov = (
-            low + u * (high - low) for u, (low, high) in zip(draw, (o.azimuth, o.elevation, o.radius, o.fov), strict=False)
+            low + u * (high - low)
+            for u, (low, high) in zip(draw, (o.azimuth, o.elevation, o.radius, o.fov), strict=False)
         )
         base = source.orbit
         azimuth += 360 * (view % ring) / ring if ring else 0
@@ -109,16 +142,28 @@ def ask(
         judges += [nearest_track(clip, orbits[-1]) if draw[4] < o.anchors else source] * count
     shown = [t for some in frames for t in some]
     side = max(max(track.size) for track in clip.tracks)
-    condition = torch.stack([squared(track.premultiplied(t), side) for track, t in zip(judges, shown, strict=True)])
-    sources = [replace(track.orbit_at(t), fov=_square_fov(track), aspect=1.0) for track, t in zip(judges, shown, strict=True)]
+    condition = torch.stack(
+        [squared(track.premultiplied(t), side) for track, t in zip(judges, shown, strict=True)]
+    )
+    sources = [
+        replace(track.orbit_at(t), fov=_square_fov(track), aspect=1.0)
+        for track, t in zip(judges, shown, strict=True)
+    ]
     pixels = o.side(progress)
     return Question(
-        shown, cameras_of(orbits, width=pixels, height=pixels), condition, cameras_of(sources, width=side, height=side), views
+        shown,
+        cameras_of(orbits, width=pixels, height=pixels),
+        condition,
+        cameras_of(sources, width=side, height=side),
+        views,
     )
 
 
 def nearest_track(clip: Clip, orbit: Orbit) -> Track:
-    """The side view whose camera looks from the direction closest to that of ``orbit``; the input view when there is none."""
+    """The side view whose camera looks from the direction closest to that of ``orbit``.
+
+    The input view when there is none.
+    """
     tracks = clip.tracks[1:] or clip.tracks
     places = cameras_of([orbit, *(track.orbit for track in tracks)], width=1, height=1).centers
     directions = torch.nn.functional.normalize(places, dim=1)
@@ -134,7 +179,13 @@ def squared(picture: Float[Tensor, "h w 4"], side: int) -> Float[Tensor, "s s 4"
     square[top : top + h, left : left + w] = picture
     if longer == side:
         return square
-    sized = interpolate(square.movedim(-1, 0)[None], (side, side), mode="bilinear", align_corners=False, antialias=True)
+    sized = interpolate(
+        square.movedim(-1, 0)[None],
+        (side, side),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
     return sized[0].movedim(0, -1)
 
 
@@ -152,7 +203,9 @@ def judge(
     progress: float,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """The prior's score of renders, its gradient already found: only the numbers go on, none of the prior's memory.
+    """The prior's score of renders, its gradient already found.
+
+    Only the numbers go on, none of the prior's memory.
 
     Args:
         prior: who judges.
@@ -163,7 +216,9 @@ def judge(
         generator: of all randomness.
     """
     rgb, alpha = (values.detach().requires_grad_() for values in (drawn.rgb, drawn.alpha))
-    trial = Trial(rgb, alpha, question.cameras, question.condition, question.sources, question.views)
+    trial = Trial(
+        rgb, alpha, question.cameras, question.condition, question.sources, question.views
+    )
     score = prior.score(trial, options, progress, generator)
     if not score.isfinite():  # of no use, but for the fit to say so
         return score.detach()
@@ -176,7 +231,10 @@ def judge(
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Has torch's operations use ``count`` threads on a CPU, 0 for all cores: networks are large enough to gain from them."""
+    """Has torch's operations use ``count`` threads on a CPU, 0 for all cores.
+
+    Networks are large enough to gain from them.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count or os.cpu_count() or 1)
     try:

@@ -16,7 +16,9 @@ BALL_RADIUS = 0.5  # of the random start, as 4DGen's
 BOUND = 0.7  # half side of the carved cube: what SyncDreamer's camera sees at the object
 
 
-def project(camera: Camera, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+def project(
+    camera: Camera, points: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
     """Image coordinates in [-1, 1] (x right, y down; grid_sample's, without aligned corners) and depth, of one camera."""
     T, K = camera.T_camera_world[0], camera.K[0]
     x, y, z = (points @ T[:3, :3].T + T[:3, 3]).unbind(1)
@@ -24,10 +26,13 @@ def project(camera: Camera, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor,
     return torch.stack([2 * u / camera.width - 1, 2 * v / camera.height - 1], 1), z
 
 
-def carve(clip: Clip, frame: int, *, cells: int = 96, agreement: float = 1.0) -> Float[Tensor, "m 3"]:
+def carve(
+    clip: Clip, frame: int, *, cells: int = 96, agreement: float = 1.0
+) -> Float[Tensor, "m 3"]:
     """Centres of the cells of a cube whose projection lies inside the mask in at least ``agreement`` of the views.
 
-    With the input view alone the hull is an endless cone; it is cut where the depth exceeds half the silhouette's radius.
+    With the input view alone the hull is an endless cone; it is cut where the depth exceeds half
+    the silhouette's radius.
     """
     line = (torch.arange(cells) + 0.5) / cells * 2 * BOUND - BOUND
     points = torch.cartesian_prod(line, line, line)
@@ -35,21 +40,33 @@ def carve(clip: Clip, frame: int, *, cells: int = 96, agreement: float = 1.0) ->
     for track in clip.tracks:
         where, depth = project(track.camera(frame), points)
         mask = track.images[frame][..., 3].float()[None, None] / 255
-        votes += (grid_sample(mask, where[None, None], align_corners=False).flatten() > 0.5) & (depth > 0)
+        votes += (grid_sample(mask, where[None, None], align_corners=False).flatten() > 0.5) & (
+            depth > 0
+        )
     inside = points[votes >= agreement * len(clip.tracks) - 1e-6]
     if len(clip.tracks) == 1 and len(inside):
         camera = clip.tracks[0].camera(frame)
         axis = camera.T_camera_world[0, 2, :3]
-        inside = inside[(inside @ axis).abs() <= 0.5 * (inside - (inside @ axis)[:, None] * axis).norm(dim=1).quantile(0.9)]
+        inside = inside[
+            (inside @ axis).abs()
+            <= 0.5 * (inside - (inside @ axis)[:, None] * axis).norm(dim=1).quantile(0.9)
+        ]
     return inside
 
 
 def start_gaussians(
-    clip: Clip, frame: int, count: int, sh_degree: int, generator: torch.Generator, *, kind: str = "hull"
+    clip: Clip,
+    frame: int,
+    count: int,
+    sh_degree: int,
+    generator: torch.Generator,
+    *,
+    kind: str = "hull",
 ) -> Gaussians:
     """``count`` Gaussians inside the visual hull of ``frame``, or in a ball where the masks leave no hull.
 
-    Labels that disagree carve too much away, so that the vote is lowered until at least 0.05 % of the cube is left.
+    Labels that disagree carve too much away, so that the vote is lowered until at least 0.05 % of
+    the cube is left.
     """
     cells = 96
     inside = torch.zeros(0, 3)
@@ -80,7 +97,10 @@ def start_gaussians(
 
 
 def mean_colors(clip: Clip, frame: int, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Mean colour of the pictures at the points' projections, occlusion ignored; grey where no picture has the object."""
+    """Mean colour of the pictures at the points' projections, occlusion ignored.
+
+    Grey where no picture has the object.
+    """
     total, weight = torch.full((len(points), 3), 0.5e-3), torch.full((len(points), 1), 1e-3)
     for track in clip.tracks:
         where, _ = project(track.camera(frame), points)

@@ -1,4 +1,7 @@
-"""Losses between pictures: pure functions to a scalar. Pictures are channel-last, values in [0, 1]."""
+"""Losses between pictures: pure functions to a scalar.
+
+Pictures are channel-last, values in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,23 @@ SSIM_C2 = 0.03**2
 
 
 def l1(
-    prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"], weights: Tensor | None = None
+    prediction: Float[Tensor, "b h w c"],
+    target: Float[Tensor, "b h w c"],
+    weights: Tensor | None = None,
 ) -> Float[Tensor, ""]:
     """Mean absolute difference; ``weights`` as in ``photometric``."""
     return _weighted_mean((prediction - target).abs(), weights)
 
 
-def ssim_map(prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+def ssim_map(
+    prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"]
+) -> Float[Tensor, "b h w c"]:
     """Structural similarity per pixel and channel, in [-1, 1] (Wang et al. 2004, eq. 13).
 
-    The window is an 11x11 Gaussian of sigma 1.5 pixels. It sees zeros outside the picture, as the training loss of 3D
-    Gaussian splatting does, so that every pixel counts; the outermost 5 pixels differ from scikit-image, which
-    reflects. Plain torch, any device and float dtype: the specification of the fused kernel in ``photometric``.
+    The window is an 11x11 Gaussian of sigma 1.5 pixels. It sees zeros outside the picture, as the
+    training loss of 3D Gaussian splatting does, so that every pixel counts; the outermost 5 pixels
+    differ from scikit-image, which reflects. Plain torch, any device and float dtype: the
+    specification of the fused kernel in ``photometric``.
     """
     x, y = prediction.permute(0, 3, 1, 2), target.permute(0, 3, 1, 2)
     means = _window_means(torch.cat([x, y, x * x + y * y, x * y], 1))
@@ -39,7 +47,9 @@ def ssim_map(prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w 
     return (luminance * structure).permute(0, 2, 3, 1)
 
 
-def ssim(prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"]) -> Float[Tensor, ""]:
+def ssim(
+    prediction: Float[Tensor, "b h w c"], target: Float[Tensor, "b h w c"]
+) -> Float[Tensor, ""]:
     """Mean structural similarity, in [-1, 1]: the mean of ``ssim_map``."""
     return ssim_map(prediction, target).mean()
 
@@ -60,29 +70,41 @@ def photometric(
     ssim_weight: float = 0.2,
     weights: Float[Tensor, "..."] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean of ``weights * ((1 - s) |prediction - target| + s (1 - SSIM))``, s = ``ssim_weight``: 3DGS (2023), eq. 7.
+    """Mean of ``weights * ((1 - s) |prediction - target| + s (1 - SSIM))``, s = ``ssim_weight``.
+
+    3DGS (2023), eq. 7.
 
     Args:
         prediction: carries the gradient.
         target: constant, (b, h, w, c) too; no gradient flows to it on any backend.
         ssim_weight: in [0, 1].
-        weights: constant factors per picture or per pixel. The mean is over all pixels: a weight of 10 counts tenfold.
+        weights: constant factors per picture or per pixel. The mean is over all pixels: a weight of
+            10 counts tenfold.
 
     Raises:
         ValueError: shapes do not fit together.
     """
     if prediction.shape != target.shape or prediction.ndim != 4:
         shapes = f"{tuple(prediction.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"photometric got pictures of shapes {shapes}: wanted twice the same (b, h, w, c)")
+        raise ValueError(
+            f"photometric got pictures of shapes {shapes}: wanted twice the same (b, h, w, c)"
+        )
     if weights is not None and weights.shape not in (prediction.shape[:1], prediction.shape[:3]):
-        raise ValueError(f"photometric got weights of shape {tuple(weights.shape)}: wanted (b,) or (b, h, w)")
+        raise ValueError(
+            f"photometric got weights of shape {tuple(weights.shape)}: wanted (b,) or (b, h, w)"
+        )
     if can_run(prediction, target, *([] if weights is None else [weights])):
         return _Photometric.apply(prediction, target, ssim_weight, weights)
     return photometric_torch(prediction, target, ssim_weight, weights)
 
 
-def photometric_torch(prediction: Tensor, target: Tensor, ssim_weight: float, weights: Tensor | None) -> Tensor:
-    """``photometric`` in plain torch, any device and float dtype: the specification of the fused kernel."""
+def photometric_torch(
+    prediction: Tensor, target: Tensor, ssim_weight: float, weights: Tensor | None
+) -> Tensor:
+    """``photometric`` in plain torch, any device and float dtype.
+
+    The specification of the fused kernel.
+    """
     target = target.detach()
     error = (1 - ssim_weight) * (prediction - target).abs()
     return _weighted_mean(error + ssim_weight * (1 - ssim_map(prediction, target)), weights)
@@ -92,7 +114,9 @@ class _Photometric(torch.autograd.Function):
     """``photometric`` on the compiled kernel, which finds loss and gradient in one pass."""
 
     @staticmethod
-    def forward(ctx, prediction: Tensor, target: Tensor, ssim_weight: float, weights: Tensor | None) -> Tensor:
+    def forward(
+        ctx, prediction: Tensor, target: Tensor, ssim_weight: float, weights: Tensor | None
+    ) -> Tensor:
         x, y = prediction.detach().contiguous(), target.detach().contiguous()
         constant = None if weights is None else weights.detach().contiguous()
         grad = torch.empty_like(x) if ctx.needs_input_grad[0] else None

@@ -12,7 +12,9 @@ def peak_memory_mb() -> int:
     import resource  # absent on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else peak / 1e3)  # bytes on macOS, KiB elsewhere
+    return round(
+        peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    )  # bytes on macOS, KiB elsewhere
 
 
 def _windows_peak_bytes() -> int:
@@ -34,6 +36,12 @@ def _windows_peak_bytes() -> int:
     counters = Counters(cb=ctypes.sizeof(Counters))
     kernel = ctypes.WinDLL("kernel32")
     kernel.GetCurrentProcess.restype = wintypes.HANDLE
-    kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
-    found = kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.cb)
+    kernel.K32GetProcessMemoryInfo.argtypes = (
+        wintypes.HANDLE,
+        ctypes.POINTER(Counters),
+        wintypes.DWORD,
+    )
+    found = kernel.K32GetProcessMemoryInfo(
+        kernel.GetCurrentProcess(), ctypes.byref(counters), counters.cb
+    )
     return counters.PeakWorkingSetSize if found else 0

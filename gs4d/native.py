@@ -1,4 +1,7 @@
-"""The compiled kernels, or None where the package was installed without them: callers then take their torch path."""
+"""The compiled kernels, or None where the package was installed without them.
+
+Callers then take their torch path.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,16 @@ kernels: Any = import_module("gs4d._native") if find_spec("gs4d._native") else N
 
 def can_run(*tensors: Tensor) -> bool:
     """Whether the kernels are there and take these tensors: float32 on the CPU."""
-    return kernels is not None and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    return kernels is not None and all(
+        t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors
+    )
 
 
 def set_threads(threads: int) -> None:
     """Uses ``threads`` CPU threads, 0 for all cores that this process may use, in torch and in the kernels."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     count = threads or available
     torch.set_num_threads(count)
     if kernels is not None:

@@ -1,4 +1,7 @@
-"""Typed options from files and the command line: dataclasses, whose every nested value is a flag."""
+"""Typed options from files and the command line.
+
+Dataclasses, whose every nested value is a flag.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,19 @@ CHECKOUT = Path("arguments")  # folder under whose name a checkout has them
 def preset_names(kind: type[Any]) -> list[str]:
     """Names of the presets that set ``config`` to options of this kind."""
     files = sorted(PRESETS.glob("*.py"))
-    return [p.stem for p in files if f"\nconfig = {kind.__name__}(" in p.read_text(encoding="utf-8")]
+    return [
+        p.stem for p in files if f"\nconfig = {kind.__name__}(" in p.read_text(encoding="utf-8")
+    ]
 
 
 def about_presets(kind: type[Any]) -> str:
     """The rule of :func:`find_config` in one sentence, for ``--help``."""
     names = preset_names(kind)
     return (
-        f"--configs takes a Python config file, a run's config.json or, where there is no such file, a preset that comes "
-        f"with gs4d, as {names[0]} or {(CHECKOUT / names[0]).as_posix()}.py; presets: {', '.join(names)}."
+        "--configs takes a Python config file, a run's config.json or, where there is no such "
+        "file, a preset that comes "
+        f"with gs4d, as {names[0]} or {(CHECKOUT / names[0]).as_posix()}.py; presets: "
+        f"{', '.join(names)}."
     )
 
 
@@ -48,13 +55,17 @@ def find_config(kind: type[Any], path: Path) -> Path:
         return path
     names = preset_names(kind)
     if path.parent == CHECKOUT and path.suffix == ".py" and path.stem in names:
-        print(f"There is no {path} here: the preset {path.stem} that comes with gs4d is taken.", file=sys.stderr)
+        print(
+            f"There is no {path} here: the preset {path.stem} that comes with gs4d is taken.",
+            file=sys.stderr,
+        )
         return PRESETS / path.name
     if str(path) in names:
         return PRESETS / f"{path}.py"
     forms = [*names, *(f"{CHECKOUT}/{name}.py" for name in names)]
     raise UserError(
-        f"config file {path} does not exist{nearest(path.as_posix(), forms)}; give a file, or a preset that comes with "
+        f"config file {path} does not exist{nearest(path.as_posix(), forms)}; give a file, or a "
+        "preset that comes with "
         f"gs4d: {', '.join(names)}"
     )
 
@@ -73,7 +84,9 @@ def read_options(kind: type[T], path: Path) -> T:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"config file {path} fails with {type(error).__name__}: {error}; correct it") from error
+        raise UserError(
+            f"config file {path} fails with {type(error).__name__}: {error}; correct it"
+        ) from error
     if not isinstance(value, kind):
         what = "nothing" if value is None else f"a {type(value).__name__}"
         wanted = f"config = {kind.__name__}(...) with {kind.__module__}.{kind.__name__}"
@@ -105,8 +118,12 @@ def from_record(kind: type[T], record: Any, where: str) -> T:
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     if unknown := sorted(set(record) - set(names)):
-        raise UserError(f"{where} has the unknown option '{unknown[0]}'{nearest(unknown[0], names)}")
-    values = {name: _convert(hints[name], value, f"{where}: {name}") for name, value in record.items()}
+        raise UserError(
+            f"{where} has the unknown option '{unknown[0]}'{nearest(unknown[0], names)}"
+        )
+    values = {
+        name: _convert(hints[name], value, f"{where}: {name}") for name, value in record.items()
+    }
     try:
         return kind(**values)
     except ValueError as error:
@@ -121,7 +138,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(c for c in choices if c is not type(None)), value, where)
     if is_dataclass(hint):
         return from_record(hint, value, where)  # type: ignore[arg-type]
-    if origin is Literal and any(value == choice and type(value) is type(choice) for choice in choices):
+    if origin is Literal and any(
+        value == choice and type(value) is type(choice) for choice in choices
+    ):
         return value
     if origin is tuple and isinstance(value, list):
         kinds = [choices[0]] * len(value) if choices[-1] is Ellipsis else list(choices)
@@ -131,9 +150,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+    if (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool or not isinstance(value, bool))
+    ):
         return value
-    wanted = f"one of {', '.join(map(repr, choices))}" if origin is Literal else getattr(hint, "__name__", str(hint))
+    wanted = (
+        f"one of {', '.join(map(repr, choices))}"
+        if origin is Literal
+        else getattr(hint, "__name__", str(hint))
+    )
     raise UserError(f"{where} is {value!r}, wanted {wanted}")
 
 
@@ -150,7 +177,9 @@ def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[
 
 
 def parse(kind: type[T], arguments: list[str], *, default: T, program: str, description: str) -> T:
-    """Command-line flags over ``default``; every nested value has one, with '-' or '_' between words.
+    """Command-line flags over ``default``.
+
+    Every nested value has one, with '-' or '_' between words.
 
     Raises:
         UserError: a flag is unknown (with the nearest one) or its value has the wrong type.
@@ -158,7 +187,14 @@ def parse(kind: type[T], arguments: list[str], *, default: T, program: str, desc
     caught = io.StringIO()
     try:
         with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
-            return tyro.cli(kind, args=arguments, default=default, prog=program, description=description, use_underscores=True)
+            return tyro.cli(
+                kind,
+                args=arguments,
+                default=default,
+                prog=program,
+                description=description,
+                use_underscores=True,
+            )
     except SystemExit as stop:
         if not stop.code:
             sys.stdout.write(caught.getvalue())
@@ -169,7 +205,9 @@ def parse(kind: type[T], arguments: list[str], *, default: T, program: str, desc
         flag = next((word for word in words if word.startswith("-")), words[0])
         known = [f"--{name}" for name in _flags(to_record(default))]
         raise UserError(
-            f"unknown option {flag}{nearest(flag.replace('-', '_').replace('__', '--', 1), known)}; see {program} --help"
+            "unknown option "
+            f"{flag}{nearest(flag.replace('-', '_').replace('__', '--', 1), known)}; see {program} "
+            "--help"
         )
     match = re.search(r"-{9,} (.+?) -{9,}", said)
     sentence = re.sub(r"^Error parsing \w+: ", "", match[1] if match else said)
@@ -184,7 +222,10 @@ def _flags(record: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def split_config_flag(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    """Takes ``--configs WHERE`` (or ``--configs=WHERE``) out of the arguments; see :func:`find_config`."""
+    """Takes ``--configs WHERE`` (or ``--configs=WHERE``) out of the arguments.
+
+    See :func:`find_config`.
+    """
     rest, found = list(arguments), None
     for i, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")

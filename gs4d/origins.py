@@ -1,7 +1,8 @@
 """Where a clip comes from: a sentence becomes a picture, the picture a video, and a video the clip's input view.
 
-Every step leaves a record of what it was made from and with which settings, in ``{clip}_origin``. A step whose record says the
-same as would be done now is kept; anything else is made again, and with it what comes after.
+Every step leaves a record of what it was made from and with which settings, in ``{clip}_origin``. A
+step whose record says the same as would be done now is kept; anything else is made again, and with
+it what comes after.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class OriginOptions:
     """How pictures and videos are drawn."""
 
     prompt: str = ""
-    """What happens in the video, for models that read (wan, ltx, cogvideox); empty: --text, if it is given."""
+    """What happens in the video, for models that read (wan, ltx, cogvideox); empty: --text, if it
+    is given."""
     setting: str = "the whole object in view, on a plain white background"
     """Put after --text for the picture, so that the object can be cut out."""
     image_seed: int = 0
@@ -50,7 +52,8 @@ class OriginOptions:
     video_seed: int = 0
     """Of the video."""
     frames: int | None = None
-    """How many frames the clip gets; None: 14 of a drawn video, and of a given one as `gs4d frames` takes them."""
+    """How many frames the clip gets; None: 14 of a drawn video, and of a given one as `gs4d frames`
+    takes them."""
     picture: Drawing = field(default_factory=Drawing)
     film: Filming = field(default_factory=Filming)
     place: Place = field(default_factory=Place)
@@ -63,23 +66,28 @@ class OriginOptions:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a clip is made from where its input view is not there yet: a video, a picture or a sentence."""
+    """What a clip is made from where its input view is not there yet.
+
+    A video, a picture or a sentence.
+    """
 
     video: Path | None = None
     """Make the clip from a video, a gif or a folder of pictures, as `gs4d frames` does."""
     image: Path | None = None
     """Make the clip from a picture, by a video that --video_prior draws."""
     text: str | None = None
-    """Make the clip from a sentence, by a picture that --image_prior draws: "a horse walking, toy, 3d asset"."""
+    """Make the clip from a sentence, by a picture that --image_prior draws: "a horse walking, toy,
+    3d asset"."""
     still: bool = False
     """With --image or --text: no video; the splat stands still."""
     image_prior: str | None = None
     """Model that draws a picture: sdxl:WHERE or text2image:WHERE, a folder or a hub id."""
     video_prior: str | None = None
-    """Model that turns a picture into a video: svd:WHERE, wan:WHERE, ltx:WHERE or cogvideox:WHERE, a folder or a hub id."""
+    """Model that turns a picture into a video: svd:WHERE, wan:WHERE, ltx:WHERE or cogvideox:WHERE,
+    a folder or a hub id."""
     matting: Path | None = None
-    """Cuts the object out of what has no flat background and, if it is a picture, no alpha: an .onnx file, or the folder of a
-    SAM 2 checkpoint."""
+    """Cuts the object out of what has no flat background and, if it is a picture, no alpha: an
+    .onnx file, or the folder of a SAM 2 checkpoint."""
     origin: OriginOptions = field(default_factory=OriginOptions)
 
     def check_origin(self) -> str | None:
@@ -90,21 +98,29 @@ class Origin:
         """
         given = [name for name in ("video", "image", "text") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise UserError(f"--{given[0]} and --{given[1]} both say what the clip is made from; give one of them")
+            raise UserError(
+                f"--{given[0]} and --{given[1]} both say what the clip is made from; give one of "
+                "them"
+            )
         kind = given[0] if given else None
         if self.still and kind not in ("image", "text"):
             raise UserError("--still makes a clip of one picture; give it with --image or --text")
         if kind == "text" and not (self.text or "").strip():
-            raise UserError('--text is empty; say what there is to see, such as --text "a horse walking, toy, 3d asset"')
+            raise UserError(
+                '--text is empty; say what there is to see, such as --text "a horse walking, toy, 3d asset"'
+            )
         if kind == "text" and self.image_prior is None:
             raise UserError(
-                f"--text needs --image_prior, a model that draws a picture ({', '.join(ILLUSTRATORS)}): sdxl:FOLDER, or "
+                "--text needs --image_prior, a model that draws a picture "
+                f"({', '.join(ILLUSTRATORS)}): sdxl:FOLDER, or "
                 "fetched from the hub sdxl:stabilityai/stable-diffusion-xl-base-1.0"
             )
         if kind in ("image", "text") and not self.still and self.video_prior is None:
             raise UserError(
-                f"--{kind} needs --video_prior, a model that turns a picture into a video ({', '.join(FILMERS)}): svd:FOLDER, "
-                "or fetched from the hub svd:stabilityai/stable-video-diffusion-img2vid-xt; or give --still, and nothing moves"
+                f"--{kind} needs --video_prior, a model that turns a picture into a video "
+                f"({', '.join(FILMERS)}): svd:FOLDER, "
+                "or fetched from the hub svd:stabilityai/stable-video-diffusion-img2vid-xt; or "
+                "give --still, and nothing moves"
             )
         return kind
 
@@ -124,7 +140,9 @@ class Step:
     made: dict[str, Any]
 
     def found(self) -> dict[str, Any] | None:
-        """The record of the result that is there; None if there is none, or only one whose making was cut.
+        """The record of the result that is there.
+
+        None if there is none, or only one whose making was cut.
 
         Raises:
             UserError: there is a result, but it is not what this recipe made.
@@ -133,20 +151,31 @@ class Step:
             return None
         record = read_json(self.record, "record") if self.record.exists() else None
         if not isinstance(record, dict) or "digest" not in record:
-            raise UserError(f"{self.result} is there and was not made by this recipe; {APART}, or choose another name with -e")
+            raise UserError(
+                f"{self.result} is there and was not made by this recipe; {APART}, or choose "
+                "another name with -e"
+            )
         if record["digest"] is None:
             return None
         if record["digest"] != digest(self.result):
-            raise UserError(f"{self.result} was changed after it was made; {APART}, or delete it to have it made again")
+            raise UserError(
+                f"{self.result} was changed after it was made; {APART}, or delete it to have it "
+                "made again"
+            )
         return record
 
     def do(self, make: Callable[[], list[dict[str, str]]]) -> list[dict[str, str]]:
-        """Has the result made unless it is there and was made so; returns the weights that took part."""
+        """Has the result made unless it is there and was made so.
+
+        Returns the weights that took part.
+        """
         if (record := self.found()) is not None and record.get("made") == self.made:
             print(f"{self.result}: kept, since it was made from the same with the same settings.")
             return record.get("weights", [])
         before = self.record.read_bytes() if self.record.exists() else None
-        write_json(self.record, {"made": self.made, "digest": None})  # from now on, what appears is known to be ours
+        write_json(
+            self.record, {"made": self.made, "digest": None}
+        )  # from now on, what appears is known to be ours
         try:
             weights = make()
         except BaseException:  # the result is what it was before
@@ -155,7 +184,9 @@ class Step:
             else:
                 self.record.write_bytes(before)
             raise
-        write_json(self.record, {"made": self.made, "digest": digest(self.result), "weights": weights})
+        write_json(
+            self.record, {"made": self.made, "digest": digest(self.result), "weights": weights}
+        )
         return weights
 
 
@@ -171,7 +202,9 @@ def digest(path: Path) -> str:
 
 
 def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]]:
-    """Makes the input view ``{clip}_pose0`` of what ``origin`` gives, if it gives anything; what is done is kept.
+    """Makes the input view ``{clip}_pose0`` of what ``origin`` gives, if it gives anything.
+
+    What is done is kept.
 
     Args:
         origin: a video, a picture or a sentence, and by which models.
@@ -182,15 +215,21 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
         ``name`` and ``licence`` of the weights that took part.
 
     Raises:
-        UserError: the input or a model is absent or wrong, or something is in the way that this did not make.
+        UserError: the input or a model is absent or wrong, or something is in the way that this did
+            not make.
     """
     if (kind := origin.check_origin()) is None:
         return []
     if clip == "rose":
-        raise UserError(f"rose is the built-in clip; give the one that is made from --{kind} a name of its own with -e NAME")
+        raise UserError(
+            f"rose is the built-in clip; give the one that is made from --{kind} a name of its own "
+            "with -e NAME"
+        )
     o, home = origin.origin, data_dir / f"{clip}_origin"
     source = _given(origin) or home / "image.png"
-    Step(data_dir / f"{clip}_pose0", home / "frames.json", {}).found()  # so that what is in the way is said at once
+    Step(
+        data_dir / f"{clip}_pose0", home / "frames.json", {}
+    ).found()  # so that what is in the way is said at once
     weights: list[dict[str, str]] = []
 
     # 1. The picture.
@@ -204,12 +243,20 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
     if kind != "video":
         matting, frames = None if _has_shape(source) else origin.matting, None
         if not origin.still:
-            _frames(source, home / "object.json", FramesOptions(name="object", data_dir=home, matting=matting, size=SIDE))
+            _frames(
+                source,
+                home / "object.json",
+                FramesOptions(name="object", data_dir=home, matting=matting, size=SIDE),
+            )
             source, matting, frames = home / "video", origin.matting, o.frames or FRAMES
             weights += _film(origin, home / "object_pose0" / "0.png", source, frames, filmer)
 
     # 3. The clip.
-    _frames(source, home / "frames.json", FramesOptions(name=clip, data_dir=data_dir, matting=matting, frames=frames))
+    _frames(
+        source,
+        home / "frames.json",
+        FramesOptions(name=clip, data_dir=data_dir, matting=matting, frames=frames),
+    )
     return weights
 
 
@@ -228,7 +275,9 @@ def _given(origin: Origin) -> Path | None:
     if not path.exists():
         raise UserError(f"--{what} {path} does not exist; check the path")
     if what == "image" and (path.is_dir() or not is_still(path)):
-        raise UserError(f"--image {path} is not one picture; give a video or a folder of pictures with --video")
+        raise UserError(
+            f"--image {path} is not one picture; give a video or a folder of pictures with --video"
+        )
     return path
 
 
@@ -236,7 +285,12 @@ def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[di
     """Has a picture drawn of the sentence."""
     o = origin.origin
     prompt = ", ".join(part for part in (origin.text, o.setting) if part)
-    made = {"prior": origin.image_prior, "prompt": prompt, "seed": o.image_seed, "drawing": asdict(o.picture)}
+    made = {
+        "prior": origin.image_prior,
+        "prompt": prompt,
+        "seed": o.image_seed,
+        "drawing": asdict(o.picture),
+    }
 
     def make() -> list[dict[str, str]]:
         if not origin.still:
@@ -252,11 +306,19 @@ def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[di
     return Step(target, target.with_suffix(".json"), made).do(make)
 
 
-def _film(origin: Origin, picture: Path, target: Path, count: int, filmer: Callable[[], Any]) -> list[dict[str, str]]:
+def _film(
+    origin: Origin, picture: Path, target: Path, count: int, filmer: Callable[[], Any]
+) -> list[dict[str, str]]:
     """Has a video made of the object's picture, over white."""
     o = origin.origin
     prompt = o.prompt or origin.text or ""
-    made = {"input": digest(picture), "prior": origin.video_prior, "prompt": prompt, "seed": o.video_seed, "frames": count}
+    made = {
+        "input": digest(picture),
+        "prior": origin.video_prior,
+        "prompt": prompt,
+        "seed": o.video_seed,
+        "frames": count,
+    }
 
     def make() -> list[dict[str, str]]:
         prior = filmer()
@@ -270,7 +332,9 @@ def _film(origin: Origin, picture: Path, target: Path, count: int, filmer: Calla
         film = prior.frames(image, prompt, count, torch.Generator().manual_seed(o.video_seed))
         with atomic_path(target) as part:
             part.mkdir()
-            for t, frame in enumerate(tqdm(film.numpy(), desc="writing", unit="frame", leave=False)):
+            for t, frame in enumerate(
+                tqdm(film.numpy(), desc="writing", unit="frame", leave=False)
+            ):
                 Image.fromarray(frame).save(part / f"{t}.png")
         return prior.weights
 
@@ -279,7 +343,11 @@ def _film(origin: Origin, picture: Path, target: Path, count: int, filmer: Calla
 
 def _frames(source: Path, record: Path, options: FramesOptions) -> None:
     """Cuts the object out of a video or picture, as `gs4d frames` does."""
-    settings = {"frames": options.frames, "size": options.size, "matting": options.matting and str(options.matting)}
+    settings = {
+        "frames": options.frames,
+        "size": options.size,
+        "matting": options.matting and str(options.matting),
+    }
     folder = options.data_dir / f"{options.name}_pose0"
 
     def make() -> list[dict[str, str]]:

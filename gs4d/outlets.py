@@ -9,7 +9,13 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-GONE = {errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET}  # the reader, or the terminal
+GONE = {
+    errno.EPIPE,
+    errno.EIO,
+    errno.EBADF,
+    errno.ENXIO,
+    errno.ECONNRESET,
+}  # the reader, or the terminal
 
 
 class Outlet(io.FileIO):
@@ -32,8 +38,8 @@ class Outlet(io.FileIO):
 def keep_open() -> None:
     """Makes output go on without a reader, and without characters that the terminal cannot show.
 
-    Descriptors that were closed when the command began are opened on nothing: otherwise the first file to be opened would be
-    taken for the output.
+    Descriptors that were closed when the command began are opened on nothing: otherwise the first
+    file to be opened would be taken for the output.
     """
     while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(lowest, True)
@@ -41,12 +47,18 @@ def keep_open() -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), "utf-8", write_through=True))
+            setattr(
+                sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), "utf-8", write_through=True)
+            )
         elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             with suppress(OSError, ValueError):
                 stream.flush()
             buffer = io.BufferedWriter(Outlet(number, "wb", closefd=False))
             lines = stream.line_buffering or name == "stderr"
-            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=lines))
+            setattr(
+                sys,
+                name,
+                io.TextIOWrapper(buffer, stream.encoding, "replace", line_buffering=lines),
+            )
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

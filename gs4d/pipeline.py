@@ -22,7 +22,15 @@ from .config import Config, load_config, save_config
 from .deliver import place_of_results
 from .demo import write_rose
 from .errors import UserError
-from .export import ExportOptions, export, export_paths, write_input_view, write_ply_sequence, write_turntable, write_views
+from .export import (
+    ExportOptions,
+    export,
+    export_paths,
+    write_input_view,
+    write_ply_sequence,
+    write_turntable,
+    write_views,
+)
 from .fit import Observer, fit
 from .guidance import open_judge
 from .intake.pseudo import make_pseudo_views
@@ -50,7 +58,8 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         UserError: the input or the settings are wrong; the sentence says what to do.
         Interrupted: Ctrl-C; the state is saved.
     """
-    # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if it is asked for and absent.
+    # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if
+    # it is asked for and absent.
     drawn_by = _make_input(config)
     if config.resume:
         _check_unchanged(config.folder, config)
@@ -58,30 +67,46 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
         return _run(config, config.folder, drawn_by, on_step)
 
 
-def _run(config: Config, folder: Path, drawn_by: list[dict[str, str]], on_step: Observer | None) -> Path:
+def _run(
+    config: Config, folder: Path, drawn_by: list[dict[str, str]], on_step: Observer | None
+) -> Path:
     """The run in its folder, which is this process's alone."""
     # 2. The prior, so that a wrong one is refused before anything is changed.
     prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
-    interpolator = open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
+    interpolator = (
+        open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
+    )
 
     # 3. Side views, where the clip has none.
     made = make_pseudo_views(config.data_dir, config.clip, config.pseudo, folder / VIEWS)
     clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution, side_dir=made)
     if len(clip.tracks) == 1:
         print(
-            f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view is fitted: "
+            f"{config.data_dir / (config.clip + '_sync')} does not exist, so only the input view "
+            "is fitted: "
             "the other sides are not seen by any picture, and will look like nothing in particular."
         )
     config.fit.check(clip)
 
     # 4. The folder: the effective config beside the results.
-    targets = [*(folder / name for name in RESULTS), *export_paths(folder / "export", config.name, config.export)]
+    targets = [
+        *(folder / name for name in RESULTS),
+        *export_paths(folder / "export", config.name, config.export),
+    ]
     claim(*targets) if config.resume else clear_run(folder, targets)
     save_config(folder / CONFIG, config)
     set_threads(config.fit.threads)
 
     # 5. The fit.
-    fitter = fit(clip, config.fit, folder, prior=prior, interpolator=interpolator, resume=config.resume, on_step=on_step)
+    fitter = fit(
+        clip,
+        config.fit,
+        folder,
+        prior=prior,
+        interpolator=interpolator,
+        resume=config.resume,
+        on_step=on_step,
+    )
 
     # 6. The asset leaves in the formats that others read.
     asset = read_asset(folder)
@@ -103,7 +128,15 @@ def _run(config: Config, folder: Path, drawn_by: list[dict[str, str]], on_step: 
         "history": fitter.history,
         "motion": motion_amount(asset),
         "versions": versions(),
-        "weights": [*drawn_by, *(row for network in (prior, interpolator) if network is not None for row in network.weights)],
+        "weights": [
+            *drawn_by,
+            *(
+                row
+                for network in (prior, interpolator)
+                if network is not None
+                for row in network.weights
+            ),
+        ],
     }
     write_json(folder / "report.json", report)
     write_report(folder, report, asset, clip)
@@ -111,14 +144,19 @@ def _run(config: Config, folder: Path, drawn_by: list[dict[str, str]], on_step: 
 
 
 def _make_input(config: Config) -> list[dict[str, str]]:
-    """Makes the clip where it is to be made; one process does, and another that wants the same waits and finds it."""
+    """Makes the clip where it is to be made.
+
+    One process does, and another that wants the same waits and finds it.
+    """
     demo = config.clip == "rose" and not (config.data_dir / "rose_pose0").exists()
     if config.check_origin() is None and not demo:
         return []
     try:
         config.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {config.data_dir}: {error.strerror or error}; choose another --data_dir") from error
+        raise UserError(
+            f"cannot write {config.data_dir}: {error.strerror or error}; choose another --data_dir"
+        ) from error
     with one_writer(config.data_dir / f".{config.clip}.lock", None):
         drawn_by = make_input(config, config.data_dir, config.clip)
         if demo:
@@ -129,32 +167,48 @@ def _make_input(config: Config) -> list[dict[str, str]]:
 def _check_unchanged(folder: Path, config: Config) -> None:
     """A resumed run must have the settings it began with, or its result would be that of no config at all."""
     if not (folder / INDEX).exists():
-        raise UserError(f"there is nothing to resume in {folder}; run the same command without --resume")
+        raise UserError(
+            f"there is nothing to resume in {folder}; run the same command without --resume"
+        )
     rows = changes(read_record(folder)["options"], to_record(config.fit), "fit.")
     rows += changes({"prior": load_config(folder / CONFIG).prior}, {"prior": config.prior})
     free = ("fit.threads ", "fit.checkpoint_seconds ")  # results do not depend on these
     if rows := [row for row in rows if not row.startswith(free)]:
-        raise UserError(f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run without --resume")
+        raise UserError(
+            f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run "
+            "without --resume"
+        )
 
 
 def score_asset(asset: Asset, clip: Clip) -> dict[str, Any]:
     """Scores of the renders against the training views, the input view alone, and the views kept for scoring if there are any.
 
-    Every group has the means over its pictures of psnr and psnr_inside (dB), ssim, and iou of the masks; "views" lists them.
+    Every group has the means over its pictures of psnr and psnr_inside (dB), ssim, and iou of the
+    masks; "views" lists them.
     """
     tracks = (*clip.tracks, *clip.truth)
     rows: dict[str, list[dict[str, float]]] = {track.name: [] for track in tracks}
     for frame, t in enumerate(clip.times().tolist()):
         gaussians = asset.at(t)
         for track in tracks:
-            rows[track.name].append(_score_picture(render(gaussians, track.camera(frame)), *over_white(track.images[frame])))
+            rows[track.name].append(
+                _score_picture(
+                    render(gaussians, track.camera(frame)), *over_white(track.images[frame])
+                )
+            )
     views = {name: _mean_row(pictures) for name, pictures in rows.items()}
     groups = {"input": clip.tracks[:1], "train": clip.tracks, "eval": clip.truth}
-    scores = {group: _mean_row([views[track.name] for track in some]) for group, some in groups.items() if some}
+    scores = {
+        group: _mean_row([views[track.name] for track in some])
+        for group, some in groups.items()
+        if some
+    }
     return {**scores, "views": views}
 
 
-def _score_picture(drawn: Render, seen: Float[Tensor, "h w 3"], coverage: Float[Tensor, "h w 1"]) -> dict[str, float]:
+def _score_picture(
+    drawn: Render, seen: Float[Tensor, "h w 3"], coverage: Float[Tensor, "h w 1"]
+) -> dict[str, float]:
     picture, alpha, truth = drawn.rgb[0].clamp(0, 1), drawn.alpha[0], coverage[..., 0]
     return {
         "psnr": psnr(picture, seen).item(),
@@ -181,15 +235,17 @@ class RenderOptions(ExportOptions):
     model_path: Path = Path("output/rose")
     """Folder of the run, a file of Gaussians, or a folder with one such file per frame."""
     y_axis: YAxis = "auto"
-    """Where up is in files: y up, y down, or z. auto goes by what a file says, and else takes y to point down, as viewers do.
-    A run knows it."""
+    """Where up is in files: y up, y down, or z. auto goes by what a file says, and else takes y to
+    point down, as viewers do. A run knows it."""
     out: Path | None = None
-    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with --eval. For files they go
-    beside them: scene.spz gets scene_video."""
+    """Where pictures and videos go; None: {model_path}/video, or {model_path}/eval_renders with
+    --eval. For files they go beside them: scene.spz gets scene_video."""
     eval: bool = False
-    """Only render the evaluation views, with alpha, as {out}/{run}/eval_{k}/{t}.png: what `gs4d score` reads."""
+    """Only render the evaluation views, with alpha, as {out}/{run}/eval_{k}/{t}.png: what `gs4d
+    score` reads."""
     rig: Path | None = None
-    """Where the evaluation views stand: a rig file or a {clip}_cameras.json; None: Consistent4D's azimuths."""
+    """Where the evaluation views stand: a rig file or a {clip}_cameras.json; None: Consistent4D's
+    azimuths."""
     skip_train: bool = False
     """Do not render the training views as pictures."""
     skip_test: bool = False
@@ -204,7 +260,8 @@ def rerender(options: RenderOptions) -> list[Path]:
     """Renders a fitted run without its training data; returns what was written.
 
     Raises:
-        UserError: the run's checkpoint or the rig is absent or damaged, or the output cannot be written.
+        UserError: the run's checkpoint or the rig is absent or damaged, or the output cannot be
+            written.
     """
     asset = read_asset(options.model_path, options.y_axis)
     source = asset.orbits["input"]
@@ -212,14 +269,20 @@ def rerender(options: RenderOptions) -> list[Path]:
     if options.rig is not None:
         views = read_eval_rig(options.rig)
     else:
-        views = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
+        views = {
+            f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)
+        }
     set_threads(0)
     with writing_into(options.model_path, options.out):
         return _rerender(options, asset, views, name, place)
 
 
 def _rerender(
-    options: RenderOptions, asset: Asset, views: dict[str, Orbit], name: str, place: Callable[[str], Path]
+    options: RenderOptions,
+    asset: Asset,
+    views: dict[str, Orbit],
+    name: str,
+    place: Callable[[str], Path],
 ) -> list[Path]:
     if options.eval:
         folder = (options.out or place("eval_renders")) / name

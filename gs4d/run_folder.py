@@ -23,7 +23,9 @@ CONFIG = "config.json"
 VIEWS = "views"  # folder of side views that a prior drew; kept from run to run
 RESULTS = (CONFIG, INDEX, "input_view.mp4", "turntable.mp4", "report.json", "report.html", "ply")
 # What runs left before their folders had lists; {name} is the run's.
-FRAMES = r"(\d{4,}\.(compressed\.ply|ply|splat|spz|obj)|" + SEQUENCE.replace(".", r"\.") + r"|mesh\.glb)"
+FRAMES = (
+    r"(\d{4,}\.(compressed\.ply|ply|splat|spz|obj)|" + SEQUENCE.replace(".", r"\.") + r"|mesh\.glb)"
+)
 EARLIER = "|".join(
     (
         *(re.escape(name) for name in RESULTS),
@@ -32,7 +34,8 @@ EARLIER = "|".join(
         r"video/(input_view|turntable)\.mp4",
         r"(video/(train|eval)|eval_renders/{name})/[^/]+/\d+\.png",
         *(
-            rf"export/{f.target.replace('.', chr(92) + '.')}" + ("" if "." in f.target else f"/{FRAMES}")
+            rf"export/{f.target.replace('.', chr(92) + '.')}"
+            + ("" if "." in f.target else f"/{FRAMES}")
             for f in FORMATS.values()
         ),
     )
@@ -41,20 +44,27 @@ EARLIER = "|".join(
 
 @contextmanager
 def run_folder(folder: Path) -> Iterator[None]:
-    """The block in which a run's folder is written: no other process writes there, and its list is there.
+    """The block in which a run's folder is written.
+
+    No other process writes there, and its list is there.
 
     Raises:
-        UserError: another process does, the folder cannot be written, or it holds other things and no run.
+        UserError: another process does, the folder cannot be written, or it holds other things and
+            no run.
     """
     new = not os.path.lexists(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot make the output folder {folder}: {error.strerror or error}; choose another with --output_dir"
+            f"cannot make the output folder {folder}: {error.strerror or error}; choose another "
+            "with --output_dir"
         ) from error
     try:
-        with one_writer(folder / LOCK, f"{folder} is being written by another process; wait for it, or choose another -e"):
+        with one_writer(
+            folder / LOCK,
+            f"{folder} is being written by another process; wait for it, or choose another -e",
+        ):
             _require_run(folder)
             yield
     finally:
@@ -65,7 +75,10 @@ def run_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_into(model_path: Path, out: Path | None) -> Iterator[None]:
-    """The block in which results of ``model_path`` are written: into its own folder if it is a run and ``out`` is None."""
+    """The block in which results of ``model_path`` are written.
+
+    Into its own folder if it is a run and ``out`` is None.
+    """
     if out is not None or not is_run(model_path):
         yield
         return
@@ -76,7 +89,10 @@ def writing_into(model_path: Path, out: Path | None) -> Iterator[None]:
 
 
 def _require_run(folder: Path) -> None:
-    """Has a folder with a run of before there were lists get its lists; refuses one that is somebody else's."""
+    """Has a folder with a run of before there were lists get its lists.
+
+    Refuses one that is somebody else's.
+    """
     if (folder / LIST).exists():
         made_in(folder)
         return
@@ -86,7 +102,9 @@ def _require_run(folder: Path) -> None:
     others = sorted(name for name in files_below(folder) if not name.startswith(f"{VIEWS}/"))
     if others:
         raise UserError(
-            f"{folder} holds {others[0]}{f' and {len(others) - 1} more files' if others[1:] else ''} and no run of gs4d; "
+            f"{folder} holds "
+            f"{others[0]}{f' and {len(others) - 1} more files' if others[1:] else ''} and no run "
+            "of gs4d; "
             "choose another name with -e, or another --output_dir"
         )
 
@@ -115,6 +133,8 @@ def clear_run(folder: Path, targets: list[Path]) -> None:
         remove_checkpoint(folder)
         remove_made(folder)
     except OSError as error:
-        raise UserError(f"cannot clear {folder} of its last run: {error.strerror or error}; choose another -e") from error
+        raise UserError(
+            f"cannot clear {folder} of its last run: {error.strerror or error}; choose another -e"
+        ) from error
     write_json(folder / LIST, {"files": [CONFIG]})
     claim(*targets)

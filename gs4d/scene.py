@@ -1,4 +1,7 @@
-"""Files of Gaussians, of gs4d or of anyone, as assets: one file stands still, a folder of numbered files is a sequence."""
+"""Files of Gaussians, of gs4d or of anyone, as assets.
+
+One file stands still, a folder of numbered files is a sequence.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,12 @@ from .splats import drawable
 YAxis = Literal["auto", "up", "down", "z"]
 STAGE_RADIUS = 0.6  # what the default rig is made for
 ON_STAGE = (0.15, 0.75)  # radius about the origin within which a scene is left where it stands
-INSIDE = 96  # percent of the visible Gaussians that the sphere holds: floaters far away do not shrink the object
+# percent of the visible Gaussians that the sphere holds: floaters far away do not shrink the object
+INSIDE = 96
 VISIBLE_LOGIT = -2.2  # opacity 0.1
 SAMPLES = 100_000
-TIMED_FRAMES = 50  # of splats that move by a formula: their files do not say, and their authors' clips have as many
+# of splats that move by a formula: their files do not say, and their authors' clips have as many
+TIMED_FRAMES = 50
 # Rows are where x, y and z of the world come from, by where up is in the file.
 TURNS: dict[Up, tuple[tuple[float, float, float], ...]] = {
     "up": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -67,7 +72,9 @@ class Stage:
         if self.up == "up":
             return gaussians
         return (
-            gaussians.half_turn() if self.up == "down" else gaussians.turned(torch.tensor(TURNS[self.up], dtype=torch.float64))
+            gaussians.half_turn()
+            if self.up == "down"
+            else gaussians.turned(torch.tensor(TURNS[self.up], dtype=torch.float64))
         )
 
     def place_deltas(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -87,12 +94,13 @@ class Stage:
 def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
     """One file, or the frames of a folder in natural order, placed on the stage and seen by the default camera.
 
-    Files are what they say they are, by a comment in a PLY (of gs4d, "Vertical Axis: z", ...), or what viewers take them for:
-    y down. A scene that already stands about the origin in about the right size stays as it is; any other is shifted and
-    scaled, all frames alike, so that a sphere around 96 % of what is visible in its first, middle and last frame has radius 0.6
-    about the origin. Rows that can be no splats are left out, and counted in a sentence. Frames are read when they are shown.
-    Of a run folder of another trainer the last step is opened, and of splats that move as SpacetimeGaussians has them, the
-    motion.
+    Files are what they say they are, by a comment in a PLY (of gs4d, "Vertical Axis: z", ...), or
+    what viewers take them for: y down. A scene that already stands about the origin in about the
+    right size stays as it is; any other is shifted and scaled, all frames alike, so that a sphere
+    around 96 % of what is visible in its first, middle and last frame has radius 0.6 about the
+    origin. Rows that can be no splats are left out, and counted in a sentence. Frames are read when
+    they are shown. Of a run folder of another trainer the last step is opened, and of splats that
+    move as SpacetimeGaussians has them, the motion.
 
     Args:
         path: a file that :func:`gs4d.io.gaussians.read_gaussians` reads, or a folder of them.
@@ -103,13 +111,21 @@ def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
     """
     files = _files(path)
     if not files:
-        raise UserError(f"{path} holds neither a run nor files of Gaussians; give a run, a file, or a folder of frames")
+        raise UserError(
+            f"{path} holds neither a run nor files of Gaussians; give a run, a file, or a folder "
+            "of frames"
+        )
     up = _up(files[0]) if y_axis == "auto" else y_axis
     if len(files) == 1 and is_timed_file(files[0]):
         return _read_timed(files[0], up)
-    some = [drawable(files[i], read_gaussians(files[i])) for i in sorted({0, len(files) // 2, len(files) - 1})]
+    some = [
+        drawable(files[i], read_gaussians(files[i]))
+        for i in sorted({0, len(files) // 2, len(files) - 1})
+    ]
     stage = fit_stage(some, up)
-    motion = FrameSequence(lambda i: stage.place(drawable(files[i], read_gaussians(files[i]))), len(files))
+    motion = FrameSequence(
+        lambda i: stage.place(drawable(files[i], read_gaussians(files[i]))), len(files)
+    )
     return Asset(stage.place(some[0]), motion, len(files), {"input": Orbit()})
 
 
@@ -144,14 +160,17 @@ def _read_timed(path: Path, up: Up) -> Asset:
     stage = fit_stage([moments.set_at(t) for t in (0.0, 0.5, 1.0)], up)
     moments.place = stage.place
     warn(
-        f"{path}: its splats move as SpacetimeGaussians has them (trbf_center, motion_0, ...); they are played over "
+        f"{path}: its splats move as SpacetimeGaussians has them (trbf_center, motion_0, ...); "
+        "they are played over "
         f"{TIMED_FRAMES} frames, --frames says otherwise"
     )
     return Asset(stage.place(moments.set_at(0.0)), moments, TIMED_FRAMES, {"input": Orbit()})
 
 
 def read_animated(path: Path, y_axis: YAxis = "auto") -> Asset:
-    """The splats of a glTF file and the motion of its morph targets: files of gs4d as they are, others on the stage.
+    """The splats of a glTF file and the motion of its morph targets.
+
+    Files of gs4d as they are, others on the stage.
 
     Args:
         path: a .glb or .gltf file.
@@ -165,7 +184,12 @@ def read_animated(path: Path, y_axis: YAxis = "auto") -> Asset:
     ours = "input" in held.orbits and up == "up"
     stage = Stage() if ours else fit_stage([held.gaussians], up)
     motion = LowRank(held.times, held.weights, stage.place_deltas(held.deltas))
-    return Asset(stage.place(held.gaussians), motion, held.frames, held.orbits if ours else {"input": Orbit()})
+    return Asset(
+        stage.place(held.gaussians),
+        motion,
+        held.frames,
+        held.orbits if ours else {"input": Orbit()},
+    )
 
 
 def fit_stage(sets: list[Gaussians], up: Up) -> Stage:
@@ -185,4 +209,8 @@ def fit_stage(sets: list[Gaussians], up: Up) -> Stage:
     about_origin = float(np.percentile(np.linalg.norm(means, axis=1), INSIDE))
     if ON_STAGE[0] <= about_origin <= ON_STAGE[1] and np.linalg.norm(center) <= ON_STAGE[1] / 2:
         return Stage(up)
-    return Stage(up, (float(center[0]), float(center[1]), float(center[2])), STAGE_RADIUS / max(radius, 1e-30))
+    return Stage(
+        up,
+        (float(center[0]), float(center[1]), float(center[2])),
+        STAGE_RADIUS / max(radius, 1e-30),
+    )

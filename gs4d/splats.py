@@ -1,4 +1,7 @@
-"""Which rows of a file of Gaussians can be splats: the others are left out, and counted in one sentence."""
+"""Which rows of a file of Gaussians can be splats.
+
+The others are left out, and counted in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from .io.foreign import warn
 
 LOG_SCALE_MIN = -30.0  # what is thinner is drawn as thin
 LOGIT_MAX = 20.0
-LOGIT_ABSURD = 1e4  # finite logits beyond it come from no opacity; infinite ones are those of 0 and 1
+LOGIT_ABSURD = (
+    1e4  # finite logits beyond it come from no opacity; infinite ones are those of 0 and 1
+)
 SH_ABSURD = 1e6
 FARTHEST = 1e15  # file units
 FAR = 1e6  # of the median distance from the middle
@@ -42,18 +47,30 @@ def drawable(path: Path, g: Gaussians, kept: list[Tensor] | None = None) -> Gaus
         kept.append(~bad)
     if bad.all():
         why = max(reasons, key=lambda name: int(reasons[name].sum()))
-        raise UserError(f"{path} holds no Gaussian that can be drawn (all {len(bad)} have {why}); export it again")
+        raise UserError(
+            f"{path} holds no Gaussian that can be drawn (all {len(bad)} have {why}); export it "
+            "again"
+        )
     if not bad.any():
         return g
-    counts = ", ".join(f"{int(rows.sum())} with {why}" for why, rows in reasons.items() if rows.any())
-    warn(f"{path}: {int(bad.sum())} of {len(bad)} Gaussians can be no splats and are left out ({counts})")
+    counts = ", ".join(
+        f"{int(rows.sum())} with {why}" for why, rows in reasons.items() if rows.any()
+    )
+    warn(
+        f"{path}: {int(bad.sum())} of {len(bad)} Gaussians can be no splats and are left out "
+        f"({counts})"
+    )
     return g.select(~bad)
 
 
 def _reasons(g: Gaussians) -> dict[str, Bool[Tensor, " n"]]:
     """Rows to leave out, by what is wrong with them; the first reason of each."""
     opacity = g.logit_opacities
-    finite = [t.reshape(g.count, -1).isfinite().all(1) for name, t in g.items() if name != "logit_opacities"]
+    finite = [
+        t.reshape(g.count, -1).isfinite().all(1)
+        for name, t in g.items()
+        if name != "logit_opacities"
+    ]
     whole = torch.stack([*finite, ~opacity.isnan()]).all(0)
     near = (g.means.abs() < FARTHEST).all(1)
     sound = whole & near
@@ -64,7 +81,10 @@ def _reasons(g: Gaussians) -> dict[str, Bool[Tensor, " n"]]:
         typical = float(distance[sound].median())
         if typical > 0:
             far = distance > FAR * typical
-            huge |= g.log_scales.amax(1).double() > torch.tensor(HUGE * typical, dtype=torch.float64).log()
+            huge |= (
+                g.log_scales.amax(1).double()
+                > torch.tensor(HUGE * typical, dtype=torch.float64).log()
+            )
     round_ = g.log_scales.amax(1) - g.log_scales.amin(1) < 1e-3  # looks the same from everywhere
     faults = {
         "numbers that are not finite": ~whole,

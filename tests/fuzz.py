@@ -1,6 +1,7 @@
 """Spoils small files of every kind that gs4d reads, and holds each reader to a result or one sentence, in bounds.
 
-In CI a few hundred files per second of it run from tests/test_fuzz.py. By hand, for hours, in fresh processes:
+In CI a few hundred files per second of it run from tests/test_fuzz.py. By hand, for hours, in fresh
+processes:
 
     python -m tests.fuzz --hours 2 [--seed 7] [--only ply,glb]
 
@@ -67,7 +68,24 @@ from gs4d.scene import read_scene
 SECONDS = 20  # that a reader may take for a file of some kilobytes, on a busy machine
 ADDRESS_SPACE = 1 << 30  # bytes of address space beyond what is in use when the readers begin
 RESIDENT = 700 << 20  # bytes of memory beyond it
-INTERESTING = (0, 1, 2, 127, 128, 255, 256, 32767, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1)
+INTERESTING = (
+    0,
+    1,
+    2,
+    127,
+    128,
+    255,
+    256,
+    32767,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**63 - 1,
+)
 VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 3, 2**31, 10**12, 10**30, -1e308, 1e308, 1e-308, "", "x", "../x", "\0", "NaN", [], {}, [[]],
     [0] * 50, {"a": 1}, float("nan"), float("inf"),
@@ -81,7 +99,8 @@ class Case:
     Attributes:
         make: writes an intact input into a folder and returns the file in it that is spoiled.
         read: reads the input, given that file.
-        mend: makes what the change broke on purpose right again (sums, digests), so that the change is seen.
+        mend: makes what the change broke on purpose right again (sums, digests), so that the change
+            is seen.
     """
 
     make: Callable[[Path], Path]
@@ -89,7 +108,7 @@ class Case:
     mend: Callable[[Path], None] = field(default=lambda path: None)
 
 
-# --- small intact files ---------------------------------------------------------------------------------------------------
+# --- small intact files ---------------------------------------------------------------------------
 
 
 def _written(name: str, write: Callable[[Path], object]) -> Callable[[Path], Path]:
@@ -101,14 +120,28 @@ def _written(name: str, write: Callable[[Path], object]) -> Callable[[Path], Pat
 
 
 def _text_ply(path: Path) -> None:
-    rows = np.zeros(4, [("x", "f8"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
+    rows = np.zeros(
+        4, [("x", "f8"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+    )
     rows["x"] = np.arange(4)
     PlyData([PlyElement.describe(rows, "vertex")], text=True).write(str(path))
 
 
 def _timed_ply(path: Path) -> None:
-    names = ["x", "y", "z", "trbf_center", "trbf_scale", *(f"motion_{i}" for i in range(9)), *(f"omega_{i}" for i in range(4))]
-    names += [f"f_dc_{i}" for i in range(3)] + ["opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4))]
+    names = [
+        "x",
+        "y",
+        "z",
+        "trbf_center",
+        "trbf_scale",
+        *(f"motion_{i}" for i in range(9)),
+        *(f"omega_{i}" for i in range(4)),
+    ]
+    names += [f"f_dc_{i}" for i in range(3)] + [
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]
     rows = np.zeros(5, [(name, "f4") for name in names])
     rows["rot_0"], rows["x"] = 1, np.arange(5)
     PlyData([PlyElement.describe(rows, "vertex")]).write(str(path))
@@ -128,7 +161,11 @@ def _picture(mode: str, **options: Any) -> Callable[[Path], None]:
 
     def write(path: Path) -> None:
         frames = [Image.fromarray(np.roll(pixels, i, 0), "RGBA").convert(mode) for i in range(3)]
-        more = {"save_all": True, "append_images": frames[1:], "duration": 80} if options.get("moving") else {}
+        more = (
+            {"save_all": True, "append_images": frames[1:], "duration": 80}
+            if options.get("moving")
+            else {}
+        )
         frames[0].save(path, **more)
 
     return write
@@ -145,9 +182,16 @@ def _checkpoint(folder: Path) -> Path:
 
     g, options = cloud(6, degree=1), HexPlaneOptions(resolution=4, multires=(1,))
     motion = HexPlane(options, 3)
-    tensors = {f"asset.{name}": t for name, t in g.items()} | {f"motion.{k}": t for k, t in motion.state_dict().items()}
+    tensors = {f"asset.{name}": t for name, t in g.items()} | {
+        f"motion.{k}": t for k, t in motion.state_dict().items()
+    }
     orbit = {"azimuth": 0.0, "elevation": 0.0, "radius": 1.5, "fov": 49.1}
-    record = {"step": 3, "motion": checkpoint.motion_record(motion, 3), "orbits": {"input": orbit}, "paths": {}}
+    record = {
+        "step": 3,
+        "motion": checkpoint.motion_record(motion, 3),
+        "orbits": {"input": orbit},
+        "paths": {},
+    }
     write_checkpoint(folder, tensors, record)
     return folder / "checkpoint.json"
 
@@ -163,7 +207,12 @@ def _signed(path: Path) -> None:
 def _glb(path: Path) -> None:
     asset = Asset(blobs(0.0), FrameSequence(lambda i: blobs(i / 2), 3), 3, {"input": Orbit()})
     few = torch.arange(0, 800, 40)
-    asset = Asset(asset.gaussians.select(few), FrameSequence(lambda i: blobs(i / 2).select(few), 3), 3, asset.orbits)
+    asset = Asset(
+        asset.gaussians.select(few),
+        FrameSequence(lambda i: blobs(i / 2).select(few), 3),
+        3,
+        asset.orbits,
+    )
     write_glb(path, asset, frames=3)
 
 
@@ -184,7 +233,11 @@ def _weights(path: Path) -> None:
 
 def _trained(path: Path) -> None:
     splats = {"means": torch.zeros(3, 3), "quats": torch.ones(3, 4), "scales": torch.zeros(3, 3)}
-    splats |= {"opacities": torch.zeros(3), "sh0": torch.zeros(3, 1, 3), "shN": torch.zeros(3, 3, 3)}
+    splats |= {
+        "opacities": torch.zeros(3),
+        "sh0": torch.zeros(3, 1, 3),
+        "shN": torch.zeros(3, 3, 3),
+    }
     torch.save({"step": 9, "splats": splats}, path)
 
 
@@ -208,37 +261,60 @@ def _trust(path: Path) -> None:
 
 
 def _npz(path: Path) -> None:
-    np.savez_compressed(path, means3d=np.random.default_rng(0).normal(size=(40, 3)), colors=np.zeros((40, 3), np.uint8))
+    np.savez_compressed(
+        path,
+        means3d=np.random.default_rng(0).normal(size=(40, 3)),
+        colors=np.zeros((40, 3), np.uint8),
+    )
 
 
 RIG = {"azimuth": [0, 90, 180], "elevation": [0, 10, 20], "radius": 1.5, "fov": 49.1, "weight": 1.0}
-CAMERAS = {"radius": 1.5, "fovy_deg": 49.13, "eval": {"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}}}
+CAMERAS = {
+    "radius": 1.5,
+    "fovy_deg": 49.13,
+    "eval": {"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}},
+}
 CASES: dict[str, Case] = {
     "ply": Case(_written("a.ply", lambda p: write_ply(p, cloud(12, degree=1))), read_scene),
-    "compressed ply": Case(_written("a.ply", lambda p: write_compressed_ply(p, cloud(12, degree=1))), read_scene),
+    "compressed ply": Case(
+        _written("a.ply", lambda p: write_compressed_ply(p, cloud(12, degree=1))), read_scene
+    ),
     "text ply": Case(_written("a.ply", _text_ply), read_scene),
     "timed ply": Case(_written("a.ply", _timed_ply), lambda p: read_scene(p).at(0.3)),
     "splat": Case(_written("a.splat", lambda p: write_splat(p, cloud(12, degree=0))), read_scene),
     "spz": Case(_written("a.spz", lambda p: write_spz(p, cloud(12, degree=3))), read_scene),
-    "old spz": Case(_written("a.spz", lambda p: p.write_bytes(gzip.compress(legacy_spz(2)))), read_scene),
+    "old spz": Case(
+        _written("a.spz", lambda p: p.write_bytes(gzip.compress(legacy_spz(2)))), read_scene
+    ),
     "raw spz": Case(_written("a.spz", lambda p: p.write_bytes(legacy_spz(3))), read_scene),
     "ksplat": Case(_written("a.ksplat", lambda p: p.write_bytes(ksplat(1))), read_scene),
     "sog": Case(_written("a.sog", _sog), read_scene),
     "npz": Case(_written("a.npz", _npz), read_scene),
     "trained pt": Case(_written("a.pt", _trained), read_gaussians),
     "glb": Case(_written("a.glb", _glb), read_glb),
-    "mesh glb": Case(_written("a.glb", lambda p: sliding_quad().save(p)), lambda p: mesh.load_animated_mesh(p)),
-    "mesh gltf": Case(_written("a.gltf", lambda p: sliding_quad().save(p)), lambda p: mesh.load_animated_mesh(p)),
+    "mesh glb": Case(
+        _written("a.glb", lambda p: sliding_quad().save(p)), lambda p: mesh.load_animated_mesh(p)
+    ),
+    "mesh gltf": Case(
+        _written("a.gltf", lambda p: sliding_quad().save(p)), lambda p: mesh.load_animated_mesh(p)
+    ),
     "png": Case(_written("a.png", _picture("RGBA")), lambda p: (read_size(p), read_image(p))),
     "palette png": Case(_written("a.png", _picture("P")), read_image),
     "jpeg": Case(_written("a.jpg", _picture("RGB")), read_image),
     "webp": Case(_written("a.webp", _picture("RGBA")), read_image),
-    "gif": Case(_written("a.gif", _picture("P", moving=True)), lambda p: sum(f.size for f in read_video(p))),
-    "apng": Case(_written("a.png", _picture("RGBA", moving=True)), lambda p: sum(f.size for f in read_video(p))),
+    "gif": Case(
+        _written("a.gif", _picture("P", moving=True)), lambda p: sum(f.size for f in read_video(p))
+    ),
+    "apng": Case(
+        _written("a.png", _picture("RGBA", moving=True)),
+        lambda p: sum(f.size for f in read_video(p)),
+    ),
     "mp4": Case(_written("a.mp4", _video), lambda p: sum(f.size for f in read_video(p))),
     "mask": Case(_written("masks/0.png", _mask), _cut),
     "trust": Case(_written("a.safetensors", _trust), lambda p: read_trust(p, 2, 3)),
-    "safetensors": Case(_written("a.safetensors", lambda p: save_file({"a": torch.zeros(4, 4)}, p)), read_weights),
+    "safetensors": Case(
+        _written("a.safetensors", lambda p: save_file({"a": torch.zeros(4, 4)}, p)), read_weights
+    ),
     "pt": Case(_written("a.pt", _weights), read_weights),
     "ckpt": Case(_written("a.ckpt", _weights), read_training_checkpoint),
     "checkpoint": Case(_checkpoint, lambda p: read_checkpoint(p.parent)),
@@ -249,7 +325,7 @@ CASES: dict[str, Case] = {
 }
 
 
-# --- changes --------------------------------------------------------------------------------------------------------------
+# --- changes --------------------------------------------------------------------------------------
 
 
 def spoil(data: bytes, rng: random.Random) -> bytes:
@@ -310,7 +386,13 @@ def _spoil_json(data: bytes, rng: random.Random) -> bytes:
         waiting = [value]
         while waiting:
             holder = waiting.pop()
-            items = holder.items() if isinstance(holder, dict) else enumerate(holder) if isinstance(holder, list) else ()
+            items = (
+                holder.items()
+                if isinstance(holder, dict)
+                else enumerate(holder)
+                if isinstance(holder, list)
+                else ()
+            )
             for key, inner in items:
                 spots.append((holder, key))
                 waiting.append(inner)
@@ -331,7 +413,9 @@ def _spoil_zip(data: bytes, rng: random.Random) -> bytes:
     with zipfile.ZipFile(out, "w") as archive:
         for i, (info, content) in enumerate(entries):
             changed = spoil(content, rng) if i == chosen else content
-            archive.writestr(info.filename, changed, rng.choice((zipfile.ZIP_STORED, info.compress_type)))
+            archive.writestr(
+                info.filename, changed, rng.choice((zipfile.ZIP_STORED, info.compress_type))
+            )
     return out.getvalue()
 
 
@@ -340,10 +424,14 @@ def _spoil_glb(data: bytes, rng: random.Random) -> bytes:
     text = _spoil_json(data[20 : 20 + length], rng)
     text += b" " * (-len(text) % 4)
     rest = data[20 + length :]
-    return struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON") + text + rest
+    return (
+        struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+        + text
+        + rest
+    )
 
 
-# --- the run --------------------------------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
 class TooSlow(BaseException):
@@ -386,14 +474,19 @@ def resident() -> int:
 
 
 def worker(names: list[str], seed: int, count: int, keep: Path | None) -> int:
-    """Tries ``count`` spoiled files of each kind within bounds of time and memory; returns how many were read wrongly."""
+    """Tries ``count`` spoiled files of each kind within bounds of time and memory.
+
+    Returns how many were read wrongly.
+    """
     import logging
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     wrong = 0
     with tempfile.TemporaryDirectory() as place:
-        for name in names:  # intact files are read first: what libraries take once for all counts for nobody
+        for name in (
+            names
+        ):  # intact files are read first: what libraries take once for all counts for nobody
             (Path(place) / f"ok {name}").mkdir()
             CASES[name].read(CASES[name].make(Path(place) / f"ok {name}"))
         signal.signal(signal.SIGALRM, _alarm)
@@ -405,7 +498,9 @@ def worker(names: list[str], seed: int, count: int, keep: Path | None) -> int:
             for number in range(count):
                 folder = Path(place) / f"{name}-{number}"
                 folder.mkdir()
-                print(f"{name} {seed} {number}", file=sys.stderr, flush=True)  # the last one, where the process dies
+                print(
+                    f"{name} {seed} {number}", file=sys.stderr, flush=True
+                )  # the last one, where the process dies
                 start = resident()
                 why = trial(CASES[name], folder, f"{name} {seed} {number}")
                 if why is None and resident() - start > RESIDENT:
@@ -414,16 +509,29 @@ def worker(names: list[str], seed: int, count: int, keep: Path | None) -> int:
                     wrong += 1
                     print(f"{name}, seed {seed}, case {number}: {why}", flush=True)
                     if keep:
-                        shutil.copytree(folder, keep / f"{name}-{seed}-{number}", dirs_exist_ok=True)
+                        shutil.copytree(
+                            folder, keep / f"{name}-{seed}-{number}", dirs_exist_ok=True
+                        )
                 shutil.rmtree(folder)
     return wrong
 
 
 def run_worker(names: list[str], seed: int, count: int, keep: Path | None = None) -> str:
     """Tries files in a process of their own; returns what went wrong, or an empty string."""
-    command = [sys.executable, "-m", "tests.fuzz", "--worker", "--seed", str(seed), "--count", str(count)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        "--worker",
+        "--seed",
+        str(seed),
+        "--count",
+        str(count),
+    ]
     command += ["--only", ",".join(names), *(["--keep", str(keep)] if keep else [])]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=3600
+    )
     if done.returncode in (0, 1):
         return done.stdout + (done.stderr[-2000:] if done.returncode and not done.stdout else "")
     return f"{done.stdout}the process ended with {done.returncode}; last: {done.stderr[-2000:]}"
@@ -431,7 +539,9 @@ def run_worker(names: list[str], seed: int, count: int, keep: Path | None = None
 
 def main() -> int:
     """Parses the options and runs one worker, or workers for hours."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hours", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=200, help="files of each kind per process")
@@ -447,7 +557,9 @@ def main() -> int:
         said = run_worker(names, seed, options.count, options.keep)
         wrong += bool(said)
         print(
-            f"seed {seed}: {len(names) * options.count} files{': ' + said if said else ', all as they should be'}", flush=True
+            f"seed {seed}: {len(names) * options.count} "
+            f"files{': ' + said if said else ', all as they should be'}",
+            flush=True,
         )
         seed += 1
     return int(wrong > 0)

@@ -34,7 +34,9 @@ from pygltflib import (
 CODES = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 QUAD = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
 QUAD_FACES = np.array([0, 1, 2, 0, 2, 3], np.uint16)
-QUAD_UV = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32)  # the picture's upper edge at the quad's
+QUAD_UV = np.array(
+    [[0, 1], [1, 1], [1, 0], [0, 0]], np.float32
+)  # the picture's upper edge at the quad's
 
 
 class Builder:
@@ -45,15 +47,23 @@ class Builder:
 
     def view(self, data: bytes, stride: int | None = None) -> int:
         self.blob += bytes(-len(self.blob) % 4)
-        self.gltf.bufferViews.append(BufferView(buffer=0, byteOffset=len(self.blob), byteLength=len(data), byteStride=stride))
+        self.gltf.bufferViews.append(
+            BufferView(buffer=0, byteOffset=len(self.blob), byteLength=len(data), byteStride=stride)
+        )
         self.blob += data
         return len(self.gltf.bufferViews) - 1
 
     def accessor(self, array: np.ndarray, **changes: Any) -> int:
         """Of a vector per row, or of matrices (n, 4, 4)."""
-        kind = "MAT4" if array.ndim == 3 else "SCALAR" if array.ndim == 1 else f"VEC{array.shape[1]}"
+        kind = (
+            "MAT4" if array.ndim == 3 else "SCALAR" if array.ndim == 1 else f"VEC{array.shape[1]}"
+        )
         stored = array.swapaxes(1, 2) if array.ndim == 3 else array
-        fields: dict[str, Any] = {"count": len(array), "type": kind, "componentType": CODES[array.dtype.str[1:]]} | changes
+        fields: dict[str, Any] = {
+            "count": len(array),
+            "type": kind,
+            "componentType": CODES[array.dtype.str[1:]],
+        } | changes
         if "bufferView" not in fields:
             fields["bufferView"] = self.view(np.ascontiguousarray(stored).tobytes())
         self.gltf.accessors.append(Accessor(**fields))
@@ -102,14 +112,22 @@ class Builder:
         if texture is not None:
             surface.baseColorTexture = TextureInfo(index=texture, extensions=uv_extensions or {})
         extensions = {"KHR_materials_unlit": {}} if unlit else {}
-        self.gltf.materials.append(Material(pbrMetallicRoughness=surface, extensions=extensions, **fields))
+        self.gltf.materials.append(
+            Material(pbrMetallicRoughness=surface, extensions=extensions, **fields)
+        )
         return len(self.gltf.materials) - 1
 
     def texture(self, *, uri: str | None = None, png: bytes | None = None, **sampler: Any) -> int:
-        image = Image(uri=uri or "") if png is None else Image(bufferView=self.view(png), mimeType="image/png")
+        image = (
+            Image(uri=uri or "")
+            if png is None
+            else Image(bufferView=self.view(png), mimeType="image/png")
+        )
         self.gltf.images.append(image)
         self.gltf.samplers.append(Sampler(**sampler))
-        self.gltf.textures.append(Texture(source=len(self.gltf.images) - 1, sampler=len(self.gltf.samplers) - 1))
+        self.gltf.textures.append(
+            Texture(source=len(self.gltf.images) - 1, sampler=len(self.gltf.samplers) - 1)
+        )
         return len(self.gltf.textures) - 1
 
     def skin(self, joints: list[int], inverse_bind: np.ndarray) -> int:
@@ -117,17 +135,30 @@ class Builder:
         return len(self.gltf.skins) - 1
 
     def animate(
-        self, node: int, path: str, times: list[float], values: list[Any], interpolation: str = "LINEAR", clip: str = "move"
+        self,
+        node: int,
+        path: str,
+        times: list[float],
+        values: list[Any],
+        interpolation: str = "LINEAR",
+        clip: str = "move",
     ) -> None:
         """Adds a channel to the animation ``clip``, which is made if it is not there."""
         found = [a for a in self.gltf.animations if a.name == clip]
         if not found:
             self.gltf.animations.append(Animation(name=clip))
         animation = self.gltf.animations[-1] if not found else found[0]
-        inputs, outputs = self.accessor(np.array(times, np.float32)), self.accessor(np.array(values, np.float32))
-        animation.samplers.append(AnimationSampler(input=inputs, output=outputs, interpolation=interpolation))
+        inputs, outputs = (
+            self.accessor(np.array(times, np.float32)),
+            self.accessor(np.array(values, np.float32)),
+        )
+        animation.samplers.append(
+            AnimationSampler(input=inputs, output=outputs, interpolation=interpolation)
+        )
         target = AnimationChannelTarget(node=node, path=path)
-        animation.channels.append(AnimationChannel(sampler=len(animation.samplers) - 1, target=target))
+        animation.channels.append(
+            AnimationChannel(sampler=len(animation.samplers) - 1, target=target)
+        )
 
     def save(self, path: Path) -> Path:
         """Writes the file: .glb in one piece, .gltf with a .bin beside it."""
@@ -145,7 +176,10 @@ class Builder:
 
 
 def sliding_cross() -> Builder:
-    """Three squares through the origin, one across each axis, seen from everywhere; they slide like the one square."""
+    """Three squares through the origin, one across each axis, seen from everywhere.
+
+    They slide like the one square.
+    """
     b = Builder()
     positions = np.concatenate([QUAD, QUAD[:, [2, 0, 1]], QUAD[:, [1, 2, 0]]])
     faces = np.concatenate([QUAD_FACES + 4 * k for k in range(3)]).astype(np.uint16)

@@ -20,11 +20,20 @@ class Sway(DeltaMotion):
 
     def moves(self, means: Tensor, times: Tensor) -> dict[str, Tensor]:
         t, (x, y, _) = times[:, None], means.unbind(1)
-        bend = torch.stack([0.3 * torch.sin(2 * t) * y, 0.2 * t * t * x, 0.1 * torch.sin(5 * t) * y], -1)
+        bend = torch.stack(
+            [0.3 * torch.sin(2 * t) * y, 0.2 * t * t * x, 0.1 * torch.sin(5 * t) * y], -1
+        )
         swell = (0.4 * t * torch.ones_like(x))[..., None].expand(-1, -1, 3)
-        moves = {"position": bend, "rotation": torch.stack([t * y, 0 * t * y, 2 * t * t * x], -1), "log_scale": swell}
+        moves = {
+            "position": bend,
+            "rotation": torch.stack([t * y, 0 * t * y, 2 * t * t * x], -1),
+            "log_scale": swell,
+        }
         if self.paints:
-            moves |= {"opacity": -2 * t[..., None] * torch.ones(len(means), 1), "color": 0.3 * t[..., None] * means.abs()}
+            moves |= {
+                "opacity": -2 * t[..., None] * torch.ones(len(means), 1),
+                "color": 0.3 * t[..., None] * means.abs(),
+            }
         return moves
 
 
@@ -35,7 +44,11 @@ def random_gaussians(count: int = 200, degree: int = 0, seed: int = 5) -> Gaussi
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    ball = torch.nn.functional.normalize(normal(count, 3), dim=1) * torch.rand(count, 1, generator=generator) * 0.5
+    ball = (
+        torch.nn.functional.normalize(normal(count, 3), dim=1)
+        * torch.rand(count, 1, generator=generator)
+        * 0.5
+    )
     return Gaussians(
         means=ball,
         quats=normal(count, 4),
@@ -45,7 +58,9 @@ def random_gaussians(count: int = 200, degree: int = 0, seed: int = 5) -> Gaussi
     )
 
 
-def moving_asset(count: int = 200, degree: int = 0, *, frames: int = 7, paints: bool = False) -> Asset:
+def moving_asset(
+    count: int = 200, degree: int = 0, *, frames: int = 7, paints: bool = False
+) -> Asset:
     """The asset of this file: seen by an input camera and one more."""
     orbits = {"input": Orbit(20.0, 10.0, aspect=1.5), "side": Orbit(90.0)}
     return Asset(random_gaussians(count, degree), Sway(paints=paints), frames, orbits)

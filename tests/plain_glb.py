@@ -11,7 +11,14 @@ import numpy as np
 from gs4d.geometry import SH_C0
 
 KHR = "KHR_gaussian_splatting"
-TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
+TYPES = {
+    5120: np.int8,
+    5121: np.uint8,
+    5122: np.int16,
+    5123: np.uint16,
+    5125: np.uint32,
+    5126: np.float32,
+}
 WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
 
 
@@ -37,7 +44,9 @@ class Plain:
         if "bufferView" not in accessor:
             values = np.zeros((accessor["count"], width), kind)
             if sparse := accessor.get("sparse"):
-                places = self.tight(sparse["indices"], TYPES[sparse["indices"]["componentType"]], 1)[:, 0]
+                places = self.tight(
+                    sparse["indices"], TYPES[sparse["indices"]["componentType"]], 1
+                )[:, 0]
                 assert (np.diff(places.astype(int)) > 0).all()
                 assert len(places) == sparse["count"]
                 values[places] = self.tight(sparse["values"], kind, width)
@@ -46,13 +55,17 @@ class Plain:
         stride = view.get("byteStride", kind.itemsize * width)
         start = self.start + view["byteOffset"]
         assert view["byteLength"] == accessor["count"] * stride
-        return np.ndarray((accessor["count"], width), kind, self.bytes, start, (stride, kind.itemsize))
+        return np.ndarray(
+            (accessor["count"], width), kind, self.bytes, start, (stride, kind.itemsize)
+        )
 
     def tight(self, place: dict[str, Any], kind: Any, width: int) -> np.ndarray:
         view = self.json["bufferViews"][place["bufferView"]]
         assert not {"byteStride", "target"} & view.keys()
         start = self.start + view["byteOffset"]
-        return np.frombuffer(self.bytes[start : start + view["byteLength"]], kind).reshape(-1, width)
+        return np.frombuffer(self.bytes[start : start + view["byteLength"]], kind).reshape(
+            -1, width
+        )
 
     def read(self, index: int) -> np.ndarray:
         values = self.raw(index)
@@ -63,18 +76,25 @@ class Plain:
     def at(self, t: float) -> dict[str, np.ndarray]:
         """The formulas of the page."""
         base = {name: self.read(index) for name, index in self.primitive["attributes"].items()}
-        targets = [{name: self.read(i) for name, i in target.items()} for target in self.primitive.get("targets", [])]
+        targets = [
+            {name: self.read(i) for name, i in target.items()}
+            for target in self.primitive.get("targets", [])
+        ]
         weights, units = [], self.mesh.get("extras", {}).get("gs4d", {}).get("units", {})
         if targets:
             sampler = self.json["animations"][0]["samplers"][0]
             seconds = self.read(sampler["input"])[:, 0]
             table = self.read(sampler["output"]).reshape(len(seconds), len(targets))
-            weights = [np.interp(t * seconds[-1], seconds, table[:, k]) for k in range(len(targets))]
+            weights = [
+                np.interp(t * seconds[-1], seconds, table[:, k]) for k in range(len(targets))
+            ]
 
         def moved(name: str, start: np.ndarray) -> np.ndarray:
             unit = units.get(name, [1.0] * len(targets))
             return start + sum(
-                w * unit[k] * tgt[name] for k, (w, tgt) in enumerate(zip(weights, targets, strict=True)) if name in tgt
+                w * unit[k] * tgt[name]
+                for k, (w, tgt) in enumerate(zip(weights, targets, strict=True))
+                if name in tgt
             )
 
         scale = self.node["scale"][0]
@@ -82,7 +102,8 @@ class Plain:
         opacity = base[f"{KHR}:OPACITY"].clip(1e-6, 1 - 1e-6)
         logit = moved("_LOGIT_OPACITY", np.log(opacity / (1 - opacity)))
         return {
-            "position": np.array(self.node["translation"]) + scale * moved("POSITION", base["POSITION"]),
+            "position": np.array(self.node["translation"])
+            + scale * moved("POSITION", base["POSITION"]),
             "rotation": rotation / np.linalg.norm(rotation, axis=1, keepdims=True),
             "scales": scale * base[f"{KHR}:SCALE"] * np.exp(moved("_LOG_SCALE", np.zeros(3))),
             "opacity": 1 / (1 + np.exp(-logit[:, 0])),
@@ -100,5 +121,9 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     text += b" " * (-len(text) % 4)
     rest = data[20 + length :]
     other = path.with_name(f"edited-{path.name.removeprefix('edited-')}")
-    other.write_bytes(struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON") + text + rest)
+    other.write_bytes(
+        struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+        + text
+        + rest
+    )
     return other

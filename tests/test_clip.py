@@ -45,7 +45,12 @@ def data(tmp_path: Path) -> Path:
 def orbiting(frames: int = 6, size: int = 32) -> Clip:
     """The blobs seen by the input camera, two that stay, and one that walks around while time goes on."""
     path = tuple(Orbit(360.0 * t / frames, 10.0) for t in range(frames))
-    cameras = {"input": (Orbit(),), "sync_0": (Orbit(120.0, 30.0),), "sync_1": (Orbit(240.0, 30.0),), "sync_2": path}
+    cameras = {
+        "input": (Orbit(),),
+        "sync_0": (Orbit(120.0, 30.0),),
+        "sync_1": (Orbit(240.0, 30.0),),
+        "sync_2": path,
+    }
     tracks = []
     for name, orbits in cameras.items():
         images = []
@@ -53,15 +58,21 @@ def orbiting(frames: int = 6, size: int = 32) -> Clip:
             camera = cameras_of([orbits[min(t, len(orbits) - 1)]], width=size, height=size)
             drawn = render(blobs(t / (frames - 1)), camera, background=(0.0, 0.0, 0.0))
             straight = drawn.rgb / drawn.alpha.clamp_min(1e-6)[..., None]
-            images.append(torch.from_numpy(to_bytes(torch.cat([straight, drawn.alpha[..., None]], -1)[0])))
-        tracks.append(Track(name, orbits[0], torch.stack(images), orbits if len(orbits) > 1 else ()))
+            images.append(
+                torch.from_numpy(to_bytes(torch.cat([straight, drawn.alpha[..., None]], -1)[0]))
+            )
+        tracks.append(
+            Track(name, orbits[0], torch.stack(images), orbits if len(orbits) > 1 else ())
+        )
     return Clip("orbiting", tuple(tracks))
 
 
 def test_a_small_clip_is_decoded_once_and_a_large_one_stays_within_its_budget(data: Path):
     small = read_clip(data, "toy", resolution=32)
     large = read_clip(data, "toy", resolution=32, cache_bytes=3 * PICTURE)
-    for one, other in zip((*small.tracks, *small.truth), (*large.tracks, *large.truth), strict=True):
+    for one, other in zip(
+        (*small.tracks, *small.truth), (*large.tracks, *large.truth), strict=True
+    ):
         assert isinstance(one.images, FilePictures)
         assert isinstance(other.images, FilePictures)
         assert one.images.shape == other.images.shape == (4, 32, 32, 4)
@@ -94,8 +105,14 @@ def test_a_fit_does_not_depend_on_the_budget(data: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda p: p.write_bytes(p.read_bytes()[:-80]), "2_0_1_rgba.png cannot be read as a picture"),
-        (lambda p: Image.new("RGBA", (9, 32)).save(p), "2_0_1_rgba.png is 9x32 pixels but 0_0_1_rgba.png is 32x32"),
+        (
+            lambda p: p.write_bytes(p.read_bytes()[:-80]),
+            "2_0_1_rgba.png cannot be read as a picture",
+        ),
+        (
+            lambda p: Image.new("RGBA", (9, 32)).save(p),
+            "2_0_1_rgba.png is 9x32 pixels but 0_0_1_rgba.png is 32x32",
+        ),
         (lambda p: Image.new("RGB", (32, 32)).save(p), "2_0_1_rgba.png has no alpha channel"),
     ],
 )
@@ -131,7 +148,10 @@ def test_a_camera_that_moves_is_used_where_it_stands(tmp_path: Path):
     clip = orbiting()
     with pytest.raises(ValueError, match="'sync_2' moves"):
         clip.tracks[3].camera()
-    hulls = [carve(clip, 4, cells=32), carve(Clip("wrong", (*clip.tracks[:3], replace(clip.tracks[3], path=()))), 4, cells=32)]
+    hulls = [
+        carve(clip, 4, cells=32),
+        carve(Clip("wrong", (*clip.tracks[:3], replace(clip.tracks[3], path=()))), 4, cells=32),
+    ]
     assert len(hulls[0]) > 1.3 * len(hulls[1])  # a wrong place cuts the object away
     options = replace(OPTIONS, steps=150)
     asset = fit(clip, options, tmp_path).asset()
@@ -142,8 +162,15 @@ def test_a_camera_that_moves_is_used_where_it_stands(tmp_path: Path):
     assert read.paths == asset.paths == {"sync_2": clip.tracks[3].path}
     assert read.orbit_at("sync_2", 0.5).azimuth == pytest.approx(150)
     assert read.orbit_at("sync_1", 0.5) == clip.tracks[2].orbit
-    write_views(tmp_path / "views", read, {"sync_2": read.paths["sync_2"]}, ExportOptions(width=32, height=32))
-    drawn = torch.from_numpy(read_image(tmp_path / "views" / "sync_2" / "4.png")[..., :3].copy()).float()
+    write_views(
+        tmp_path / "views",
+        read,
+        {"sync_2": read.paths["sync_2"]},
+        ExportOptions(width=32, height=32),
+    )
+    drawn = torch.from_numpy(
+        read_image(tmp_path / "views" / "sync_2" / "4.png")[..., :3].copy()
+    ).float()
     alpha = pixels(clip.tracks[3])[4, ..., 3:].float() / 255
     seen = pixels(clip.tracks[3])[4, ..., :3].float() * alpha + 255 * (1 - alpha)
     assert (drawn - seen).abs().mean() < 16
@@ -162,7 +189,10 @@ def test_a_view_that_is_not_believed_does_not_teach(tmp_path: Path):
     ends = []
     for images in (pixels(wrong), pixels(clip.tracks[2])):
         ignored = replace(wrong, images=images, weights=(0.0,))
-        fitter = Fitter(Clip("toy", (*clip.tracks[:2], ignored, *clip.tracks[3:])), replace(OPTIONS, start="ball"))
+        fitter = Fitter(
+            Clip("toy", (*clip.tracks[:2], ignored, *clip.tracks[3:])),
+            replace(OPTIONS, start="ball"),
+        )
         with torch.no_grad():
             fitter.parameters["sh_dc"].zero_()  # the start's colours come from all pictures
         for _ in range(4):
@@ -175,7 +205,15 @@ def test_rigs_say_how_cameras_move_and_how_far_views_are_believed(tmp_path: Path
     path = tmp_path / "rig.json"
     moving = View(tuple(Orbit(a, 10.0, 2.0) for a in (340.0, 360.0, 380.0)), (1.0, 0.5, 0.25))
     still = View((Orbit(90.0, 10.0, 2.0),))
-    write_json(path, {"azimuth": [[340, 0, 20], 90], "elevation": 10, "radius": 2, "weight": [[1, 0.5, 0.25], 1]})
+    write_json(
+        path,
+        {
+            "azimuth": [[340, 0, 20], 90],
+            "elevation": 10,
+            "radius": 2,
+            "weight": [[1, 0.5, 0.25], 1],
+        },
+    )
     assert read_views(path) == [moving, still]
     write_json(path, rig_record([moving, still], source="a test"))
     assert read_views(path) == [moving, still]
@@ -194,12 +232,19 @@ def test_rigs_say_how_cameras_move_and_how_far_views_are_believed(tmp_path: Path
 
 def test_a_rig_must_move_its_cameras_through_all_frames(data: Path):
     write_json(data / "toy_rig.json", {"azimuth": [[0, 10, 20], 120, 240]})
-    with pytest.raises(UserError, match=r"moves the camera of view 'sync_0' through 3 frames but .*toy_sync has 4"):
+    with pytest.raises(
+        UserError, match=r"moves the camera of view 'sync_0' through 3 frames but .*toy_sync has 4"
+    ):
         read_clip(data, "toy", resolution=32)
-    write_json(data / "toy_rig.json", {"azimuth": [[0, 10, 20, 30], 120, 240], "weight": [1, [1, 0], 1]})
+    write_json(
+        data / "toy_rig.json", {"azimuth": [[0, 10, 20, 30], 120, 240], "weight": [1, [1, 0], 1]}
+    )
     with pytest.raises(UserError, match="2 weights"):
         read_clip(data, "toy", resolution=32)
-    write_json(data / "toy_rig.json", {"azimuth": [[0, 10, 20, 30], 120, 240], "weight": [1, [1, 0, 1, 1], 0.5]})
+    write_json(
+        data / "toy_rig.json",
+        {"azimuth": [[0, 10, 20, 30], 120, 240], "weight": [1, [1, 0, 1, 1], 0.5]},
+    )
     tracks = read_clip(data, "toy", resolution=32).tracks
     assert [tracks[1].orbit_at(t).azimuth for t in range(4)] == [0, 10, 20, 30]
     assert [tracks[2].weight_at(t) for t in range(4)] == [1, 0, 1, 1]

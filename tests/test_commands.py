@@ -24,14 +24,19 @@ from gs4d.io.video import read_video
 
 ROOT = Path(__file__).parent.parent
 TINY = (
-    "--fit.steps 24 --fit.gaussians 200 --fit.densify.every 8 --fit.densify.max_gaussians 300 --fit.motion.resolution 8 "
+    "--fit.steps 24 --fit.gaussians 200 --fit.densify.every 8 --fit.densify.max_gaussians 300 "
+    "--fit.motion.resolution 8 "
     "--fit.motion.multires 1 --export.width 32 --export.height 32 --export.turntable_frames 6"
 ).split()
 
 
 def command(script: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments], capture_output=True, text=True, cwd=cwd, check=False
+        [sys.executable, str(ROOT / script), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
     )
 
 
@@ -53,7 +58,10 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def outcomes(calls: list[list[str]]) -> list[tuple[int, str]]:
-    """Exit codes of several calls of train.py, and what each says on stderr: in one process, because starting takes seconds."""
+    """Exit codes of several calls of train.py, and what each says on stderr.
+
+    In one process, because starting takes seconds.
+    """
     code = """
 import contextlib, io, json, sys
 import train
@@ -63,7 +71,11 @@ for arguments in json.loads(sys.argv[1]):
     print(json.dumps([status, said.getvalue()]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(calls)], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", code, json.dumps(calls)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -86,7 +98,10 @@ def test_a_run_leaves_everything(place: Path):
     assert load_config(out / "config.json").fit.steps == 24
     assert report["config"] == json.loads((out / "config.json").read_text())
     assert len(report["motion"]) == 2
-    assert f"<td>{report['scores']['views']['eval_0']['psnr']:.2f}</td>" in (out / "report.html").read_text()
+    assert (
+        f"<td>{report['scores']['views']['eval_0']['psnr']:.2f}</td>"
+        in (out / "report.html").read_text()
+    )
     assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [LIST]
 
 
@@ -100,9 +115,27 @@ def test_the_ply_sequence_is_the_asset(place: Path):
 
 def test_render_as_4dgen_users_type_it(place: Path, tmp_path: Path):
     model = place / "output" / "toy"
-    arguments = ["--skip_train", "--configs", "arguments/i2v.py", "--skip_test", "--model_path", f"{model}/"]
+    arguments = [
+        "--skip_train",
+        "--configs",
+        "arguments/i2v.py",
+        "--skip_test",
+        "--model_path",
+        f"{model}/",
+    ]
     orbit = "--elevation 40 --radius 2 --fov 35 --width 48 --height 20 --turntable_frames 4 --freeze 0.5 --frames 5".split()
-    done = command("render.py", *arguments, *orbit, "--background", "0", "0", "0", "--out", str(tmp_path), cwd=ROOT)
+    done = command(
+        "render.py",
+        *arguments,
+        *orbit,
+        "--background",
+        "0",
+        "0",
+        "0",
+        "--out",
+        str(tmp_path),
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
     assert [f.shape for f in read_video(tmp_path / "turntable.mp4")] == [(20, 48, 3)] * 4
     assert len(list(read_video(tmp_path / "input_view.mp4"))) == 5
@@ -121,7 +154,9 @@ def test_a_resumed_run_has_its_whole_history_in_its_report(place: Path):
 
 
 @pytest.mark.parametrize("level", ["", "toy"])
-def test_evaluation_renders_are_what_score_reads(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str):
+def test_evaluation_renders_are_what_score_reads(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+):
     model, truth, out = place / "output" / "toy", tmp_path / "truth", tmp_path / "scores.json"
     shutil.copytree(place / "data" / "toy_eval", truth / level)
     rig = ["--rig", str(place / "data" / "toy_cameras.json"), "--width", "32", "--height", "32"]
@@ -130,7 +165,21 @@ def test_evaluation_renders_are_what_score_reads(place: Path, tmp_path: Path, mo
     assert done.stdout.split() == [str(model / "eval_renders" / "toy")]
     pred = model / "eval_renders" / ("" if level else "toy")
     monkeypatch.setattr(
-        sys, "argv", ["gs4d", "score", "--gt", str(truth), "--pred", str(pred), "--json", str(out), "--metrics", "psnr", "iou"]
+        sys,
+        "argv",
+        [
+            "gs4d",
+            "score",
+            "--gt",
+            str(truth),
+            "--pred",
+            str(pred),
+            "--json",
+            str(out),
+            "--metrics",
+            "psnr",
+            "iou",
+        ],
     )
     assert main() == 0
     scores = json.loads(out.read_text())["overall"]
@@ -141,7 +190,19 @@ def test_evaluation_renders_are_what_score_reads(place: Path, tmp_path: Path, mo
 
 def test_evaluation_renders_stand_at_consistent4ds_views_or_a_rig(place: Path, tmp_path: Path):
     model, rig = str(place / "output" / "toy"), tmp_path / "rig.json"
-    options = ["--eval", "--model_path", model, "--width", "24", "--height", "24", "--frames", "2", "--out", str(tmp_path)]
+    options = [
+        "--eval",
+        "--model_path",
+        model,
+        "--width",
+        "24",
+        "--height",
+        "24",
+        "--frames",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
     done = command("render.py", *options)
     assert done.returncode == 0, done.stderr
     found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
@@ -151,7 +212,10 @@ def test_evaluation_renders_stand_at_consistent4ds_views_or_a_rig(place: Path, t
     rig.write_text('{"azimuth": [15.0, 200.0], "elevation": [0.0, 45.0]}')
     done = command("render.py", *options, "--rig", str(rig))
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == ["eval_0", "eval_1"]  # the earlier ones are gone
+    assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == [
+        "eval_0",
+        "eval_1",
+    ]  # the earlier ones are gone
     assert (read_image(tmp_path / "toy/eval_0/0.png") == before).all()
     rig.write_text('{"eval": {"eval_0": {}}}')
     done = command("render.py", *options, "--rig", str(rig))
@@ -161,7 +225,17 @@ def test_evaluation_renders_stand_at_consistent4ds_views_or_a_rig(place: Path, t
 
 def test_render_writes_the_evaluation_views(place: Path, tmp_path: Path):
     model = str(place / "output" / "toy")
-    done = command("render.py", "--model_path", model, "--skip_video", "--skip_train", "--out", str(tmp_path), "--width", "24")
+    done = command(
+        "render.py",
+        "--model_path",
+        model,
+        "--skip_video",
+        "--skip_train",
+        "--out",
+        str(tmp_path),
+        "--width",
+        "24",
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("eval/eval_[0-3]/[0-2].png"))) == 12
 
@@ -169,7 +243,9 @@ def test_render_writes_the_evaluation_views(place: Path, tmp_path: Path):
 def test_without_side_views_a_prior_draws_them_or_a_run_says_what_that_means(place: Path):
     done = train(place, "-e", "bare", *TINY)
     assert done.returncode == 0, done.stderr
-    assert "bare_sync does not exist, so lift draws what the other sides may look like" in done.stdout
+    assert (
+        "bare_sync does not exist, so lift draws what the other sides may look like" in done.stdout
+    )
     assert "bare_sync_preview.png: what a prior made up for the other sides" in done.stdout
     again = train(place, "-e", "bare", *TINY, "--pseudo.prior", "none")
     assert again.returncode == 0, again.stderr
@@ -180,7 +256,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(place: Path):
     where = ["--data_dir", str(place / "data"), "--output_dir", str(place / "output")]
     arguments = ["-e", "cut", "--name_override", "toy", *TINY, "--fit.steps", "100000", *where]
     run = [sys.executable, str(ROOT / "train.py"), *arguments]
-    process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert process.stderr is not None
     seen = ""
     deadline = time.monotonic() + 60
@@ -221,7 +299,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(place: Path):
 
 @pytest.mark.parametrize("kilobytes", [60, 150])
 def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes: int):
-    """A limit on the size of files stands for the full disk: writes fail at the same places, with an OSError."""
+    """A limit on the size of files stands for the full disk.
+
+    Writes fail at the same places, with an OSError.
+    """
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -242,7 +323,9 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes
         "512",
     ]
     run = [sys.executable, str(ROOT / "train.py"), *arguments, "--export.turntable_frames", "90"]
-    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=limit)
+    done = subprocess.run(
+        run, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=limit
+    )
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: cannot write ")
@@ -266,7 +349,9 @@ def test_config_files_with_values_of_the_wrong_type(tmp_path: Path):
     }
     calls = []
     for k, options in enumerate(cases):
-        (tmp_path / f"{k}.py").write_text(f"from gs4d.config import Config, FitOptions\nconfig = Config({options})")
+        (tmp_path / f"{k}.py").write_text(
+            f"from gs4d.config import Config, FitOptions\nconfig = Config({options})"
+        )
         calls.append(["--configs", str(tmp_path / f"{k}.py"), "--output_dir", str(tmp_path)])
     for (status, said), sentence in zip(outcomes(calls), cases.values(), strict=True):
         assert status == 2, said

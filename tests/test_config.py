@@ -23,8 +23,23 @@ def test_shipped_configs_load(name: str):
 
 
 def test_every_nested_value_is_a_flag_with_either_spelling():
-    config = flags("-e", "fox", "--fit.steps", "500", "--fit.losses.plane-smoothness", "0.5", "--data_dir", "x", "--resume")
-    assert (config.name, config.fit.steps, config.fit.losses.plane_smoothness, config.data_dir) == ("fox", 500, 0.5, Path("x"))
+    config = flags(
+        "-e",
+        "fox",
+        "--fit.steps",
+        "500",
+        "--fit.losses.plane-smoothness",
+        "0.5",
+        "--data_dir",
+        "x",
+        "--resume",
+    )
+    assert (config.name, config.fit.steps, config.fit.losses.plane_smoothness, config.data_dir) == (
+        "fox",
+        500,
+        0.5,
+        Path("x"),
+    )
     assert config.resume
     assert flags("--fit.motion.multires", "1", "2", "4").fit.motion.multires == (1, 2, 4)
     assert flags("-e", "run2", "--name_override", "fox").clip == "fox"
@@ -32,7 +47,10 @@ def test_every_nested_value_is_a_flag_with_either_spelling():
 
 def test_flags_win_over_the_file(tmp_path: Path):
     file = tmp_path / "mine.py"
-    file.write_text("from gs4d.config import Config, FitOptions\nconfig = Config(name='a', fit=FitOptions(steps=7, seed=1))\n")
+    file.write_text(
+        "from gs4d.config import Config, FitOptions\nconfig = Config(name='a', "
+        "fit=FitOptions(steps=7, seed=1))\n"
+    )
     path, rest = split_config_flag(["--configs", str(file), "--fit.seed", "2"])
     assert path == file
     config = parse(Config, rest, default=load_config(file), program="train.py", description="")
@@ -95,7 +113,9 @@ def test_absent_config_files_are_named(tmp_path: Path):
 
 def test_the_record_reads_back_equal(tmp_path: Path):
     config = Config(
-        name="a", fit=FitOptions(steps=12, sh_degree=2), export=ExportOptions(freeze=0.25, background=(0.0, 0.5, 1.0))
+        name="a",
+        fit=FitOptions(steps=12, sh_degree=2),
+        export=ExportOptions(freeze=0.25, background=(0.0, 0.5, 1.0)),
     )
     save_config(tmp_path / "config.json", config)
     assert load_config(tmp_path / "config.json") == config

@@ -1,4 +1,7 @@
-"""Interpolation-driven consistency: what is compared, what the term pulls, and that a fit with it is resumed exactly."""
+"""Interpolation-driven consistency.
+
+What is compared, what the term pulls, and that a fit with it is resumed exactly.
+"""
 
 import json
 import math
@@ -102,7 +105,9 @@ class Halfway:
 def test_the_term_pulls_the_middle_alone():
     triples = along_views(toy_clip(), ConsistencyOptions(triples=2, resolution=8), seed(0))
     outer, middle = (torch.rand(n, 8, 8, 4, generator=seed(n)).requires_grad_() for n in (4, 2))
-    value = inconsistency(Halfway(), triples, lambda moments: middle if len(moments.times) == 2 else outer)
+    value = inconsistency(
+        Halfway(), triples, lambda moments: middle if len(moments.times) == 2 else outer
+    )
     expected = 0.25 * outer[:2] + 0.75 * outer[2:]
     torch.testing.assert_close(value, (middle - expected).square().mean())
     value.backward()
@@ -120,7 +125,9 @@ def test_the_fit_adds_exactly_the_weighted_terms():
     plain = found[0.0, 0.0]
     assert plain.keys() == {"stage", "loss", "psnr", "gaussians"}
     for (time, view), stats in found.items():
-        terms = 2 * time * stats.get("time_consistency", 0) + 2 * view * stats.get("view_consistency", 0)  # every second step
+        terms = 2 * time * stats.get("time_consistency", 0) + 2 * view * stats.get(
+            "view_consistency", 0
+        )  # every second step
         assert stats["loss"] == pytest.approx(plain["loss"] + terms, rel=1e-5)
         assert ("time_consistency" in stats, "view_consistency" in stats) == (time > 0, view > 0)
         assert (terms > 0) == (time + view > 0)
@@ -142,14 +149,19 @@ def test_a_fit_with_it_is_resumed_bit_for_bit(tmp_path: Path, cut: int):
     first.save(tmp_path)
     torch.manual_seed(99)
     resumed = fit(clip, FIT, tmp_path, interpolator=FlowInterpolator(), resume=True)
-    for (name, a), (_, b) in zip(whole.gaussians().items(), resumed.gaussians().items(), strict=True):
+    for (name, a), (_, b) in zip(
+        whole.gaussians().items(), resumed.gaussians().items(), strict=True
+    ):
         assert torch.equal(a, b), name
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"azimuth": (15.0, 5.0)}, "fit.consistency.azimuth is .15.0, 5.0.; the smaller number comes first"),
+        (
+            {"azimuth": (15.0, 5.0)},
+            "fit.consistency.azimuth is .15.0, 5.0.; the smaller number comes first",
+        ),
         ({"every": 0}, "fit.consistency.every is 0"),
         ({"frames": 0.0}, "fit.consistency.frames is 0.0"),
         ({"resolution": 4}, "fit.consistency.resolution is 4"),
@@ -166,7 +178,8 @@ def test_a_whole_run_shows_the_terms_only_when_they_are_on(
 ):
     write_clip(tmp_path / "data", toy_clip(views=0, size=24))
     arguments = (
-        "--configs arguments/quick.py -e toy --fit.steps 8 --fit.gaussians 120 --fit.motion.resolution 8 "
+        "--configs arguments/quick.py -e toy --fit.steps 8 --fit.gaussians 120 "
+        "--fit.motion.resolution 8 "
         "--fit.motion.multires 1 --fit.consistency.resolution 16 --fit.consistency.every 1 "
         "--export.width 16 --export.height 16 --export.turntable_frames 2"
     ).split()
@@ -181,7 +194,10 @@ def test_a_whole_run_shows_the_terms_only_when_they_are_on(
     assert stop.value.code == 0, said.err
     report = json.loads((tmp_path / "out" / "toy" / "report.json").read_text())
     page = (tmp_path / "out" / "toy" / "report.html").read_text()
-    for name, short, title in (("time_consistency", "time", "over time"), ("view_consistency", "view", "over views")):
+    for name, short, title in (
+        ("time_consistency", "time", "over time"),
+        ("view_consistency", "view", "over views"),
+    ):
         assert (name in report["history"][-1]) == on
         assert (f", {short} 0." in said.err) == on
         assert (f"Inconsistency {title}" in page) == on
@@ -194,8 +210,20 @@ def test_a_wrong_interpolator_is_refused_before_anything_is_changed(
     (tmp_path / "out" / "toy").mkdir(parents=True)
     (tmp_path / "out" / "toy" / "report.json").write_text("{}")
     save_config(tmp_path / "out" / "toy" / "config.json", Config())  # a run of before
-    flags = ["--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out"), "-e", "toy"]
-    flags += ["--fit.losses.time_consistency", "1", "--fit.consistency.interpolator", f"rife:{tmp_path / 'none'}"]
+    flags = [
+        "--data_dir",
+        str(tmp_path / "data"),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "-e",
+        "toy",
+    ]
+    flags += [
+        "--fit.losses.time_consistency",
+        "1",
+        "--fit.consistency.interpolator",
+        f"rife:{tmp_path / 'none'}",
+    ]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["train.py", "--configs", "arguments/quick.py", *flags])
     with pytest.raises(SystemExit) as stop:

@@ -24,7 +24,15 @@ from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0
 from gs4d.intake.assets import DatasetOptions, Entry, build, make_dataset
 from gs4d.intake.curation import CurationOptions, Figures, measure, verdict
-from gs4d.intake.dataset import Layout, append_line, from_sheet, read_dataset, read_manifest, repair_manifest, to_sheet
+from gs4d.intake.dataset import (
+    Layout,
+    append_line,
+    from_sheet,
+    read_dataset,
+    read_manifest,
+    repair_manifest,
+    to_sheet,
+)
 from gs4d.io.images import read_image
 from gs4d.render import render
 from gs4d.synth import draw_views, make_object, options_for
@@ -36,7 +44,12 @@ SMALL = {"size": 24, "frames": 6, "workers": 1}
 def ball(radius: float, place: tuple[float, float, float], brightness: float) -> Gaussians:
     generator = torch.Generator().manual_seed(1)
     shell = torch.nn.functional.normalize(torch.randn(500, 3, generator=generator), dim=1) * radius
-    stripes = torch.where(shell[:, :1] > 0, torch.tensor([[0.9, 0.3, 0.1]]), torch.tensor([[0.2, 0.4, 0.9]])) * brightness
+    stripes = (
+        torch.where(
+            shell[:, :1] > 0, torch.tensor([[0.9, 0.3, 0.1]]), torch.tensor([[0.2, 0.4, 0.9]])
+        )
+        * brightness
+    )
     return Gaussians(
         means=shell + torch.tensor(place),
         quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(500, 1),
@@ -59,7 +72,9 @@ class Balls:
     def total(self) -> int | None:
         return None
 
-    def views(self, entry: Entry, times: Sequence[float], orbits: Sequence[Orbit], size: int) -> np.ndarray:
+    def views(
+        self, entry: Entry, times: Sequence[float], orbits: Sequence[Orbit], size: int
+    ) -> np.ndarray:
         if entry.name == "broken":
             raise UserError("broken.glb is cut short; export it again")
         if entry.name == "empty":
@@ -73,7 +88,9 @@ class Balls:
             place = (move * float(np.sin(angle)), move * float(np.cos(angle)), 0.0)
             camera = cameras_of([orbit], width=size, height=size)
             drawn = render(ball(radius, place, bright), camera, background=(0.0, 0.0, 0.0))
-            straight = torch.cat([drawn.rgb / drawn.alpha[..., None].clamp_min(1e-3), drawn.alpha[..., None]], -1)
+            straight = torch.cat(
+                [drawn.rgb / drawn.alpha[..., None].clamp_min(1e-3), drawn.alpha[..., None]], -1
+            )
             pictures.append((straight[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
         return np.stack(pictures)
 
@@ -83,14 +100,18 @@ def options(out: Path, **changes: object) -> DatasetOptions:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 def reasons(folder: Path) -> dict[str, str | None]:
     return {record["id"]: record["reason"] for record in read_manifest(folder)}
 
 
-# --- curation --------------------------------------------------------------------------------------------------------
+# --- curation -------------------------------------------------------------------------------------
 
 
 def test_each_asset_is_rejected_for_its_own_reason(tmp_path: Path) -> None:
@@ -107,7 +128,13 @@ def test_each_asset_is_rejected_for_its_own_reason(tmp_path: Path) -> None:
     assert found["bare"] == "has no animation"
     assert found["broken"] == "unreadable: broken.glb is cut short; export it again"
     assert [p.name for p in sorted((tmp_path / "assets").iterdir())] == ["good"]
-    assert sorted(p.stem for p in (tmp_path / "rejected").iterdir()) == ["empty", "flash", "huge", "static", "tiny"]
+    assert sorted(p.stem for p in (tmp_path / "rejected").iterdir()) == [
+        "empty",
+        "flash",
+        "huge",
+        "static",
+        "tiny",
+    ]
     figures = {record["id"]: record.get("figures") for record in read_manifest(tmp_path)}
     assert figures["static"]["motion"] == 0 < figures["good"]["motion"]
     assert figures["huge"]["border"] > 0.9
@@ -150,25 +177,44 @@ def test_what_is_measured() -> None:
 def test_an_asset_that_is_there_already_is_no_asset(tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Twins(Balls):
-        def views(self, entry: Entry, times: Sequence[float], orbits: Sequence[Orbit], size: int) -> np.ndarray:
+        def views(
+            self, entry: Entry, times: Sequence[float], orbits: Sequence[Orbit], size: int
+        ) -> np.ndarray:
             name = "good" if entry.name.startswith("copy") else entry.name
             return super().views(replace(entry, name=name), times, orbits, size)
 
     build(Twins(("good", "copy1", "copy2")), options(tmp_path))
-    assert reasons(tmp_path) == {"good": None, "copy1": "duplicate of good", "copy2": "duplicate of good"}
+    assert reasons(tmp_path) == {
+        "good": None,
+        "copy1": "duplicate of good",
+        "copy2": "duplicate of good",
+    }
     assert os.listdir(tmp_path / "assets") == ["good"]
     assert len(read_dataset(tmp_path)) == 1
 
 
-# --- going on --------------------------------------------------------------------------------------------------------
+# --- going on -------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on_with_two_workers_to_what_one_undisturbed_worker_makes(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_two_workers_to_what_one_undisturbed_worker_makes(
+    tmp_path: Path,
+) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut ü"
     make_dataset(options(whole, count=14))
     assert len(read_dataset(whole)) > 9
-    command = [sys.executable, "preprocess/dataset.py", "--out", str(cut), "--count", "14", "--workers", "1"]
-    run = subprocess.Popen([*command, "--size", "24", "--frames", "6"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "preprocess/dataset.py",
+        "--out",
+        str(cut),
+        "--count",
+        "14",
+        "--workers",
+        "1",
+    ]
+    run = subprocess.Popen(
+        [*command, "--size", "24", "--frames", "6"], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
     manifest = cut / "manifest.jsonl"
     while not (manifest.exists() and manifest.read_bytes().count(b"\n") >= 3):
         assert run.poll() is None
@@ -197,7 +243,10 @@ def test_more_objects_may_be_asked_for_later(tmp_path: Path) -> None:
 def test_a_dataset_is_not_continued_in_another_way(tmp_path: Path) -> None:
     make_dataset(options(tmp_path, count=1))
     before = tree(tmp_path)
-    with pytest.raises(UserError, match=r"holds a dataset made with size 24, not 32; give the same options, or another --out"):
+    with pytest.raises(
+        UserError,
+        match=r"holds a dataset made with size 24, not 32; give the same options, or another --out",
+    ):
         make_dataset(options(tmp_path, count=2, size=32))
     with pytest.raises(UserError, match="made with curation"):
         make_dataset(options(tmp_path, count=2, curation=CurationOptions(min_motion=0.5)))
@@ -222,13 +271,18 @@ def test_torn_lines_are_cut_off_and_others_are_errors(tmp_path: Path) -> None:
         repair_manifest(tmp_path)
         assert path.read_bytes() == good
     assert [record["id"] for record in read_manifest(tmp_path)] == ["a", "b"]
-    for bad in (b"no json\n", b'{"id": "../x", "accepted": true}\n', b'{"id": "x", "accepted": 1}\n', b"[]\n"):
+    for bad in (
+        b"no json\n",
+        b'{"id": "../x", "accepted": true}\n',
+        b'{"id": "x", "accepted": 1}\n',
+        b"[]\n",
+    ):
         path.write_bytes(good + bad + good)
         with pytest.raises(UserError, match=r"line 3 of .*manifest.jsonl is no asset"):
             list(read_manifest(tmp_path))
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def test_what_was_drawn_is_read_back(tmp_path: Path) -> None:
@@ -266,7 +320,9 @@ def test_damage_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"dynamic.png cannot be read as a picture"):
         _ = example.dynamic
-    path.write_bytes(read_dataset(tmp_path)[0].folder.parent.parent.joinpath("preview.png").read_bytes())
+    path.write_bytes(
+        read_dataset(tmp_path)[0].folder.parent.parent.joinpath("preview.png").read_bytes()
+    )
     with pytest.raises(UserError, match=r"dynamic.png"):
         _ = example.dynamic
     (tmp_path / "dataset.json").write_text('{"format": 99, "size": 8, "frames": 4, "elevation": 0}')
@@ -274,7 +330,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
-# --- sources ---------------------------------------------------------------------------------------------------------
+# --- sources --------------------------------------------------------------------------------------
 
 
 def write_model(path: Path, clips: dict[str, float]) -> None:
@@ -283,13 +339,35 @@ def write_model(path: Path, clips: dict[str, float]) -> None:
     faces = np.array([0, 2, 1, 0, 1, 3, 0, 3, 2, 1, 2, 3], np.uint16)
     times = np.array([0, 0.5, 1], np.float32)
     lifts = [np.array([[0, 0, 0], [0, lift, 0], [0, 0, 0]], np.float32) for lift in clips.values()]
-    blocks = [corners.tobytes(), faces.tobytes(), times.tobytes(), *(lift.tobytes() for lift in lifts)]
+    blocks = [
+        corners.tobytes(),
+        faces.tobytes(),
+        times.tobytes(),
+        *(lift.tobytes() for lift in lifts),
+    ]
     starts = np.cumsum([0, *(len(b) for b in blocks)])[:-1].tolist()
     accessors = [
-        {"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3", "min": [0, 0, 0], "max": [1, 1, 1]},
+        {
+            "bufferView": 0,
+            "componentType": 5126,
+            "count": 4,
+            "type": "VEC3",
+            "min": [0, 0, 0],
+            "max": [1, 1, 1],
+        },
         {"bufferView": 1, "componentType": 5123, "count": 12, "type": "SCALAR"},
-        {"bufferView": 2, "componentType": 5126, "count": 3, "type": "SCALAR", "min": [0], "max": [1]},
-        *({"bufferView": 3 + i, "componentType": 5126, "count": 3, "type": "VEC3"} for i in range(len(clips))),
+        {
+            "bufferView": 2,
+            "componentType": 5126,
+            "count": 3,
+            "type": "SCALAR",
+            "min": [0],
+            "max": [1],
+        },
+        *(
+            {"bufferView": 3 + i, "componentType": 5126, "count": 3, "type": "VEC3"}
+            for i in range(len(clips))
+        ),
     ]
     document = {
         "asset": {"version": "2.0"},
@@ -298,7 +376,10 @@ def write_model(path: Path, clips: dict[str, float]) -> None:
         "nodes": [{"mesh": 0}],
         "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
         "accessors": accessors,
-        "bufferViews": [{"buffer": 0, "byteOffset": s, "byteLength": len(b)} for s, b in zip(starts, blocks, strict=True)],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": s, "byteLength": len(b)}
+            for s, b in zip(starts, blocks, strict=True)
+        ],
         "buffers": [{"byteLength": sum(len(b) for b in blocks)}],
     }
     if clips:
@@ -314,7 +395,12 @@ def write_model(path: Path, clips: dict[str, float]) -> None:
     text += b" " * (-len(text) % 4)
     body = b"".join(blocks)
     body += b"\x00" * (-len(body) % 4)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(body), b"BIN\x00") + body
+    chunks = (
+        struct.pack("<I4s", len(text), b"JSON")
+        + text
+        + struct.pack("<I4s", len(body), b"BIN\x00")
+        + body
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
 
@@ -345,7 +431,9 @@ def test_every_animation_of_every_model_counts(tmp_path: Path) -> None:
 
 def test_unusable_sources_write_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="which is no folder; give a folder of .glb and .gltf files, or synth"):
+    with pytest.raises(
+        UserError, match="which is no folder; give a folder of .glb and .gltf files, or synth"
+    ):
         make_dataset(options(out, source=str(tmp_path / "absent")))
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no .glb or .gltf file"):
@@ -358,7 +446,14 @@ def test_unusable_sources_write_nothing(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "preprocess/dataset.py", "--source", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "preprocess/dataset.py",
+        "--source",
+        str(tmp_path / "absent"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --source is ")

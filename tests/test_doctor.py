@@ -50,7 +50,9 @@ def section(text: str, family: str) -> str:
     """What is said of one family."""
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"  {family} "))
-    end = next((i for i in range(start + 1, len(lines)) if not lines[i].startswith("    ")), len(lines))
+    end = next(
+        (i for i in range(start + 1, len(lines)) if not lines[i].startswith("    ")), len(lines)
+    )
     return "\n".join(lines[start:end])
 
 
@@ -64,7 +66,14 @@ def zero123(networks: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:  #
 def test_an_empty_cache_is_told_how_to_be_filled(tmp_path: Path):
     done = doctor(tmp_path / "nothing here")
     assert done.returncode == 0, done.stderr
-    for words in ("gs4d 0.", "torch", "rasterizer", "compiled for", "diffusers", "not asked: HF_HUB_OFFLINE is set"):
+    for words in (
+        "gs4d 0.",
+        "torch",
+        "rasterizer",
+        "compiled for",
+        "diffusers",
+        "not asked: HF_HUB_OFFLINE is set",
+    ):
         assert words in done.stdout
     for name, family in FAMILIES.items():
         said = section(done.stdout, name)
@@ -78,8 +87,13 @@ def test_an_empty_cache_is_told_how_to_be_filled(tmp_path: Path):
         else:
             assert f"missing: {family.source}; then {name}:PATH" in said
     assert "no commercial use" in section(done.stdout, "stable-zero123")
-    assert "1248 million parameters, 2.50 GB in half floats (GPU), 4.99 GB in floats (CPU)" in section(done.stdout, "zero123")
-    assert "needs about" in section(done.stdout, "svd"), "what was not counted is not said as if it were"
+    assert (
+        "1248 million parameters, 2.50 GB in half floats (GPU), 4.99 GB in floats (CPU)"
+        in section(done.stdout, "zero123")
+    )
+    assert "needs about" in section(done.stdout, "svd"), (
+        "what was not counted is not said as if it were"
+    )
     assert "needs about" not in section(done.stdout, "zero123")
 
 
@@ -90,7 +104,10 @@ def test_what_the_cache_holds_is_found_and_used(zero123: Path):
     assert "there: zero123:ashawkey/zero123-xl-diffusers (0.00 GB in " in said
     assert "größer" in said
     assert "missing: hf download" in section(done.stdout, "stable-zero123")
-    assert "prior zero123 from ashawkey/zero123-xl-diffusers; licence of the weights: MIT" in done.stdout
+    assert (
+        "prior zero123 from ashawkey/zero123-xl-diffusers; licence of the weights: MIT"
+        in done.stdout
+    )
     assert "zero123 can be used: 1 million parameters" in done.stdout
 
 
@@ -113,7 +130,9 @@ def test_named_priors_are_opened(zero123: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "flownet.pkl").write_bytes(b"no weights")
     with pytest.raises(UserError, match="flownet.pkl cannot be read"):
         main(["--prior", f"rife:{tmp_path}", f"zero123:{folder}"])
-    assert capsys.readouterr().out.count(" can be used: ") == 1  # the others are looked at nevertheless
+    assert (
+        capsys.readouterr().out.count(" can be used: ") == 1
+    )  # the others are looked at nevertheless
     with pytest.raises(UserError, match="unknown option --priors .did you mean '--prior'"):
         main(["--priors", "inflate"])
 
@@ -121,7 +140,9 @@ def test_named_priors_are_opened(zero123: Path, tmp_path: Path, capsys: pytest.C
 def test_a_wrong_prior_is_one_sentence_and_an_exit_code(tmp_path: Path):
     done = doctor(tmp_path, "--prior", "zero132:folder")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no prior is named 'zero132' (did you mean 'zero123'?); there are: inflate,")
+    assert done.stderr.startswith(
+        "error: no prior is named 'zero132' (did you mean 'zero123'?); there are: inflate,"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -143,7 +164,8 @@ def test_a_name_server_that_does_not_answer_holds_nobody(monkeypatch: pytest.Mon
     assert asked == [("huggingface.co", 443), ("mirror.example", 8080)]
 
 
-# ------------------------------------------------------------------------------------------------------------- the catalogue
+# ------------------------------------------------------------------------------------------------------------- the catalog
+# u e
 
 
 def test_every_row_has_its_module_its_task_and_its_line_in_the_readme():
@@ -166,19 +188,27 @@ def count(*shapes: ldm_layout.Shapes) -> int:
 def loaded(load: Callable[[Any, str], Any], shapes: ldm_layout.Shapes) -> int:
     """Parameters of the networks that a published checkpoint fills, on the meta device."""
     parts = vars(load(layout.meta_tensors(shapes), "the checkpoint")).values()
-    return sum(p.numel() for part in parts if isinstance(part, nn.Module) for p in part.parameters())
+    return sum(
+        p.numel() for part in parts if isinstance(part, nn.Module) for p in part.parameters()
+    )
 
 
 def test_sizes_are_those_of_the_published_networks():
     zero123 = count(ldm_layout.unet(), ldm_layout.vae(), ldm_layout.clip_visual()) + 768 * 772 + 768
-    unet, visual = layout.with_cameras(layout.unet_2()), ldm_layout.clip_visual(1280, 32, 14, 224, 1024)
+    unet, visual = (
+        layout.with_cameras(layout.unet_2()),
+        ldm_layout.clip_visual(1280, 32, 14, 224, 1024),
+    )
     text = layout.clip_text()
     sizes = {
         "zero123": zero123,
         "stable-zero123": zero123,
-        "mvdream": loaded(mvdream.from_checkpoint, layout.mvdream(unet, ldm_layout.vae(), text, None)),
+        "mvdream": loaded(
+            mvdream.from_checkpoint, layout.mvdream(unet, ldm_layout.vae(), text, None)
+        ),
         "imagedream": loaded(
-            mvdream.from_checkpoint, layout.mvdream(layout.with_pictures(unet), ldm_layout.vae(), text, visual)
+            mvdream.from_checkpoint,
+            layout.mvdream(layout.with_pictures(unet), ldm_layout.vae(), text, visual),
         ),
         "syncdreamer": loaded(
             syncdreamer.from_checkpoint,

@@ -41,7 +41,9 @@ class Lift(DeltaMotion):
 
 
 def toy_asset(frames: int = 5, *, returns: bool = False) -> Asset:
-    return Asset(blobs(0.0), Lift(returns=returns), frames, {"input": Orbit(aspect=2.0), "side": Orbit(90.0)})
+    return Asset(
+        blobs(0.0), Lift(returns=returns), frames, {"input": Orbit(aspect=2.0), "side": Orbit(90.0)}
+    )
 
 
 def small(*to: str, **changes: object) -> ExportOptions:
@@ -51,7 +53,9 @@ def small(*to: str, **changes: object) -> ExportOptions:
 def test_the_rate_resamples_the_same_span_of_time():
     asset = toy_asset(frames=16)
     assert moments(asset, ExportOptions()) == asset.times().tolist()
-    assert len(moments(asset, ExportOptions(fps=24.0))) == 46  # 15 steps of the input, three of the output each
+    assert (
+        len(moments(asset, ExportOptions(fps=24.0))) == 46
+    )  # 15 steps of the input, three of the output each
     assert len(moments(asset, ExportOptions(fps=24.0, input_fps=24.0))) == 16
     assert len(moments(asset, ExportOptions(fps=24.0, frames=7))) == 7
     times = moments(asset, ExportOptions(fps=24.0))
@@ -61,12 +65,23 @@ def test_the_rate_resamples_the_same_span_of_time():
 
 
 def test_a_loop_goes_back_unless_the_motion_does():
-    assert moments(toy_asset(), ExportOptions(loop=True)) == [0.0, 0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25]
+    assert moments(toy_asset(), ExportOptions(loop=True)) == [
+        0.0,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        0.75,
+        0.5,
+        0.25,
+    ]
     assert moments(toy_asset(returns=True), ExportOptions(loop=True)) == [0.0, 0.25, 0.5, 0.75]
     turn = ExportOptions(loop=True, turntable_frames=4)
     assert around(toy_asset(), turn) == [0.0, 0.5, 1.0, 0.5]
     assert around(toy_asset(returns=True), turn) == [0.0, 0.25, 0.5, 0.75]
-    assert around(toy_asset(), ExportOptions(loop=True, turntable_frames=3, freeze=0.4)) == [0.4] * 3
+    assert (
+        around(toy_asset(), ExportOptions(loop=True, turntable_frames=3, freeze=0.4)) == [0.4] * 3
+    )
 
 
 def test_a_turntable_lasts_as_long_at_any_rate():
@@ -81,7 +96,10 @@ def test_a_ply_sequence_is_the_asset_at_its_moments(tmp_path: Path):
     for i in range(5):
         assert torch.equal(read_ply(folder / f"{i:04d}.ply").means, asset.at(i / 4).means)
     export(asset, tmp_path, "toy", small("ply", frames=2))
-    assert [p.name for p in sorted(folder.iterdir())] == ["0000.ply", "0001.ply"]  # the earlier ones are gone
+    assert [p.name for p in sorted(folder.iterdir())] == [
+        "0000.ply",
+        "0001.ply",
+    ]  # the earlier ones are gone
 
 
 def test_films_move_and_stand_where_the_camera_does(tmp_path: Path):
@@ -90,10 +108,22 @@ def test_films_move_and_stand_where_the_camera_does(tmp_path: Path):
     shown = list(read_video(path))
     assert [frame.shape for frame in shown] == [(24, 48, 3)] * 5  # the input's shape
     assert red_row(shown[0]) - red_row(shown[4]) > 2  # rows count down, the blob goes up
-    side = list(read_video(export(asset, tmp_path, "side", small("mp4", camera="orbit", azimuth=180.0, elevation=0.0))[0]))
+    side = list(
+        read_video(
+            export(
+                asset, tmp_path, "side", small("mp4", camera="orbit", azimuth=180.0, elevation=0.0)
+            )[0]
+        )
+    )
     assert [frame.shape for frame in side] == [(48, 48, 3)] * 5
     assert red_column(shown[0]) < 24 < red_column(side[0])
-    around = list(read_video(export(asset, tmp_path, "around", small("mp4", camera="turntable", frames=4, elevation=0.0))[0]))
+    around = list(
+        read_video(
+            export(
+                asset, tmp_path, "around", small("mp4", camera="turntable", frames=4, elevation=0.0)
+            )[0]
+        )
+    )
     assert [red_column(frame) < 24 for frame in (around[0], around[2])] == [True, False]
 
 
@@ -112,7 +142,9 @@ def red(frame: np.ndarray) -> np.ndarray:
 
 def test_a_gif_repeats_at_its_rate_and_can_be_transparent(tmp_path: Path):
     asset = toy_asset()
-    (path,) = export(asset, tmp_path, "toy", small("gif", fps=25.0, frames=6, background=(0.0, 0.0, 1.0)))
+    (path,) = export(
+        asset, tmp_path, "toy", small("gif", fps=25.0, frames=6, background=(0.0, 0.0, 1.0))
+    )
     with Image.open(path) as gif:
         assert (gif.n_frames, gif.info["loop"]) == (6, 0)
         assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(gif)) == 240
@@ -152,7 +184,10 @@ def test_what_a_gif_cannot_play_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_has_its_writer(name: str, tmp_path: Path):
-    """What the table says appears, under the run's name, and nothing else; a still asset is one frame of it."""
+    """What the table says appears, under the run's name, and nothing else.
+
+    A still asset is one frame of it.
+    """
     for frames in (3, 1):
         (path,) = export(toy_asset(frames), tmp_path, "rosé 1", small(name, faces=500))
         assert path == tmp_path / FORMATS[name].target.format(name="rosé 1")
@@ -167,7 +202,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return main()
 
 
-def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     folder = tmp_path / "my rosé"
     folder.mkdir()
     save_run(folder)
@@ -176,7 +213,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     out = folder / "export"
     assert capsys.readouterr().out.splitlines() == [str(out / "ply"), str(out / "my rosé.gif")]
     assert len(list((out / "ply").iterdir())) == 3
-    assert run(monkeypatch, str(folder), "--to", "mp4", "--out", str(tmp_path / "else"), *small) == 0
+    assert (
+        run(monkeypatch, str(folder), "--to", "mp4", "--out", str(tmp_path / "else"), *small) == 0
+    )
     assert len(list(read_video(tmp_path / "else" / "my rosé.mp4"))) == 2
 
 
@@ -222,10 +261,16 @@ def save_run(folder: Path) -> None:
 
 @pytest.mark.parametrize("y_down", [False, True])
 @pytest.mark.parametrize("name", ["ply", "compressed-ply", "splat", "spz"])
-def test_frames_stand_upright_again_whichever_way_they_were_written(name: str, y_down: bool, tmp_path: Path):
+def test_frames_stand_upright_again_whichever_way_they_were_written(
+    name: str, y_down: bool, tmp_path: Path
+):
     asset = toy_asset(frames=2)
     (folder,) = export(asset, tmp_path, "a", small(name, y_down=y_down))
     height = read_gaussians(sorted(folder.glob("0000*"))[0]).means[:, 1].mean()
-    assert height == pytest.approx((-1 if y_down else 1) * asset.at(0.0).means[:, 1].mean().item(), abs=1e-3)
+    assert height == pytest.approx(
+        (-1 if y_down else 1) * asset.at(0.0).means[:, 1].mean().item(), abs=1e-3
+    )
     again = read_asset(folder)
-    assert again.at(0.0).means.mean(0).tolist() == pytest.approx(asset.at(0.0).means.mean(0).tolist(), abs=1e-3)
+    assert again.at(0.0).means.mean(0).tolist() == pytest.approx(
+        asset.at(0.0).means.mean(0).tolist(), abs=1e-3
+    )

@@ -1,4 +1,7 @@
-"""What is written survives kills, other processes and full disks; what gs4d did not make is never touched."""
+"""What is written survives kills, other processes and full disks.
+
+What gs4d did not make is never touched.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,11 @@ ROOT = Path(__file__).parent.parent
 def child(code: str, *arguments: str) -> subprocess.Popen[str]:
     """A process that runs ``code``, and has said its first line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE, stdin=subprocess.PIPE
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -71,7 +78,10 @@ def test_a_folder_that_was_aside_when_the_process_was_killed_is_put_back(tmp_pat
     (holder / files.ASIDE / "ply" / "0000.ply").write_text("old")
     (holder / files.LOCK).touch()
     clear_stale(tmp_path)
-    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["ply", "ply/0000.ply"]
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == [
+        "ply",
+        "ply/0000.ply",
+    ]
 
 
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -90,7 +100,9 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pyt
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["ply", "ply/old"]
 
 
-def test_files_are_on_the_disk_before_their_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_are_on_the_disk_before_their_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     done: list[str] = []
     sync, replace = os.fsync, os.replace
 
@@ -99,14 +111,20 @@ def test_files_are_on_the_disk_before_their_name_is(tmp_path: Path, monkeypatch:
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(f"rename {Path(b).name}"), replace(a, b)))
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (done.append(f"rename {Path(b).name}"), replace(a, b))
+    )
     with atomic_path(tmp_path / "clip") as part:
         part.mkdir()
         (part / "0.png").write_text("picture")
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc")
     assert done == ["0.png", "clip", "rename clip", tmp_path.name]
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+    )
     with pytest.raises(UserError, match="No space left"):
         write_json(tmp_path / "a.json", {})
     assert [p.name for p in tmp_path.iterdir()] == ["clip"]
@@ -137,7 +155,11 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path):
     process.kill()
     process.communicate()
     assert (tmp_path / LOCK).exists()  # a name alone keeps nobody out
-    with one_writer(tmp_path / LOCK, "busy"), pytest.raises(UserError, match="busy"), one_writer(tmp_path / LOCK, "busy"):
+    with (
+        one_writer(tmp_path / LOCK, "busy"),
+        pytest.raises(UserError, match="busy"),
+        one_writer(tmp_path / LOCK, "busy"),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -186,7 +208,13 @@ def results(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in (*RESULTS, *names)]
 
 
-MINE = ("holiday.mp4", "report.docx", "export/tax.xlsx", "checkpoint-best.safetensors", "video/cat.mp4")
+MINE = (
+    "holiday.mp4",
+    "report.docx",
+    "export/tax.xlsx",
+    "checkpoint-best.safetensors",
+    "video/cat.mp4",
+)
 RUN = (
     "config.json", "input_view.mp4", "turntable.mp4", "report.json", "report.html", "ply/0000.ply", "ply/0001.ply",
     "export/toy.glb", "export/spz/0000.spz", "export/spz/sequence.json", "video/input_view.mp4", "video/train/input/0.png",
@@ -208,7 +236,10 @@ def test_a_strangers_file_where_a_result_belongs_is_named_and_nothing_is_removed
     fill(folder, *RUN, "ply/scan.ply")
     write_json(folder / "config.json", {"fit": {}, "data_dir": "data", "output_dir": "output"})
     before = left(folder)
-    with pytest.raises(UserError, match=r"toy holds ply/scan\.ply, which gs4d did not make"), run_folder(folder):
+    with (
+        pytest.raises(UserError, match=r"toy holds ply/scan\.ply, which gs4d did not make"),
+        run_folder(folder),
+    ):
         clear_run(folder, results(folder))
     assert left(folder) == before
     (folder / "ply" / "scan.ply").rename(tmp_path / "scan.ply")
@@ -219,7 +250,10 @@ def test_a_strangers_file_where_a_result_belongs_is_named_and_nothing_is_removed
 
 def test_a_folder_that_is_no_run_is_refused_in_one_sentence(tmp_path: Path):
     fill(tmp_path / "toy", "notes.txt", "config.json", "ply/scan.ply")
-    with pytest.raises(UserError, match=r"toy holds .* and no run of gs4d; choose another name"), run_folder(tmp_path / "toy"):
+    with (
+        pytest.raises(UserError, match=r"toy holds .* and no run of gs4d; choose another name"),
+        run_folder(tmp_path / "toy"),
+    ):
         pass
     assert left(tmp_path / "toy") == {"notes.txt", "config.json", "ply/scan.ply"}
     with run_folder(tmp_path / "new"):
@@ -277,7 +311,9 @@ def test_a_link_to_a_folder_is_not_followed_when_it_is_removed(tmp_path: Path):
     assert left(tmp_path / "mine") == {"0000.ply"}
 
 
-def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     import torch
 
     from gs4d.io import checkpoint
@@ -334,12 +370,19 @@ sys.exit(guarded(command, []))
 """
 
 
-@pytest.mark.parametrize("shell", ["| true", "2>&1 | head -c 1 >/dev/null", ">&- 2>&-", "<&- >&- 2>&-", "> /dev/null 2>&-"])
+@pytest.mark.parametrize(
+    "shell",
+    ["| true", "2>&1 | head -c 1 >/dev/null", ">&- 2>&-", "<&- >&- 2>&-", "> /dev/null 2>&-"],
+)
 def test_output_that_nobody_reads_ends_nothing(tmp_path: Path, shell: str):
     code = GUARDED.format(body="os.system('true')")
     line = f'"$0" -c "$1" "$2" {shell}; exit "${{PIPESTATUS[0]}}"'
     done = subprocess.run(
-        ["bash", "-c", line, sys.executable, code, str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True, check=False
+        ["bash", "-c", line, sys.executable, code, str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, (tmp_path / "out").read_text()) == (0, "done")
     assert "Traceback" not in done.stderr
@@ -350,9 +393,13 @@ def test_output_that_nobody_reads_ends_nothing(tmp_path: Path, shell: str):
     ("body", "sentence"),
     [
         ("os.mkdir('/proc/x/y')", "error: /proc/x/y: it does not exist; check the path"),
-        ("raise OSError(28, 'No space left on device', '/mnt/a')", "error: /mnt/a: the disk is full; free some space"),
         (
-            "import tempfile; tempfile.tempdir = None; tempfile._candidate_tempdir_list = lambda: []; tempfile.mkdtemp()",
+            "raise OSError(28, 'No space left on device', '/mnt/a')",
+            "error: /mnt/a: the disk is full; free some space",
+        ),
+        (
+            "import tempfile; tempfile.tempdir = None; tempfile._candidate_tempdir_list = lambda: "
+            "[]; tempfile.mkdtemp()",
             "TMPDIR",
         ),
     ],
@@ -366,7 +413,15 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path: Path, body: str, sent
 
 
 def test_sentences_about_the_system_name_what_to_do():
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.EPIPE, errno.ENOENT):
+    for code in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EMFILE,
+        errno.EPIPE,
+        errno.ENOENT,
+    ):
         said = os_sentence(OSError(code, os.strerror(code), "/a/b"))
         assert said.startswith("/a/b: ")
         assert "; " in said

@@ -105,7 +105,9 @@ def test_the_saved_asset_is_the_fitted_one(clip: Clip, tmp_path: Path):
     assert (read.frames, read.orbits) == (fitted.frames, fitted.orbits)
 
 
-@pytest.mark.parametrize("what", ["tensors cut", "tensors changed", "index changed", "index cut", "tensors gone"])
+@pytest.mark.parametrize(
+    "what", ["tensors cut", "tensors changed", "index changed", "index cut", "tensors gone"]
+)
 def test_damaged_checkpoints_are_refused(clip: Clip, tmp_path: Path, what: str):
     fit(clip, replace(OPTIONS, steps=3), tmp_path)
     index, tensors = tmp_path / INDEX, next(tmp_path.glob("*.safetensors"))
@@ -118,8 +120,13 @@ def test_damaged_checkpoints_are_refused(clip: Clip, tmp_path: Path, what: str):
         tensors.unlink()
     else:
         text = index.read_text()
-        index.write_text(text.replace('"step": 3', '"step": 2') if what == "index changed" else text[:100])
-    for read in (lambda: read_asset(tmp_path), lambda: fit(clip, replace(OPTIONS, steps=3), tmp_path, resume=True)):
+        index.write_text(
+            text.replace('"step": 3', '"step": 2') if what == "index changed" else text[:100]
+        )
+    for read in (
+        lambda: read_asset(tmp_path),
+        lambda: fit(clip, replace(OPTIONS, steps=3), tmp_path, resume=True),
+    ):
         with pytest.raises(UserError, match=r"checkpoint.*(cut short|JSON)"):
             read()
 
@@ -127,7 +134,12 @@ def test_damaged_checkpoints_are_refused(clip: Clip, tmp_path: Path, what: str):
 def test_a_checkpoint_of_another_run_does_not_fit(clip: Clip, tmp_path: Path):
     fit(clip, replace(OPTIONS, steps=3), tmp_path)
     with pytest.raises(UserError, match="does not fit this run"):
-        fit(clip, replace(OPTIONS, steps=3, motion=HexPlaneOptions(resolution=16)), tmp_path, resume=True)
+        fit(
+            clip,
+            replace(OPTIONS, steps=3, motion=HexPlaneOptions(resolution=16)),
+            tmp_path,
+            resume=True,
+        )
 
 
 class Greyish:
@@ -140,7 +152,9 @@ class Greyish:
         self.progress: list[float] = []
         self.shapes: set[tuple[int, ...]] = set()
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         images = trial.images
         assert len(trial.cameras) == len(images) == len(trial.condition) == len(trial.sources)
         self.progress.append(progress)
@@ -151,7 +165,9 @@ class Greyish:
 def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
     rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=100.0)
     score = ScoreOptions(views=4, resolution=(16, 24, 32))
-    options = replace(OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score)
+    options = replace(
+        OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score
+    )
     prior = Greyish()
     grey = fit(clip, options, tmp_path / "grey", prior=prior).asset()
     free = fit(clip, options, tmp_path / "free").asset()
@@ -170,7 +186,9 @@ def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
 class Endless(Greyish):
     """A prior that asks for too much."""
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         return trial.images.sum() * 1e38 * 1e38
 
 
@@ -189,7 +207,11 @@ def test_other_pictures_or_cameras_are_not_resumed(clip: Clip, tmp_path: Path):
     fit(clip, replace(OPTIONS, steps=3), tmp_path)
     darker = replace(clip.tracks[0], images=pixels(clip.tracks[0]) // 2)
     turned = replace(clip.tracks[1], orbit=replace(clip.tracks[1].orbit, azimuth=5.0))
-    for tracks in ((darker, *clip.tracks[1:]), (clip.tracks[0], turned, *clip.tracks[2:]), clip.tracks[:1]):
+    for tracks in (
+        (darker, *clip.tracks[1:]),
+        (clip.tracks[0], turned, *clip.tracks[2:]),
+        clip.tracks[:1],
+    ):
         with pytest.raises(UserError, match="the pictures or the cameras of the clip changed"):
             fit(Clip("toy", tracks), replace(OPTIONS, steps=3), tmp_path, resume=True)
 
@@ -226,7 +248,9 @@ def test_the_hull_holds_the_object_and_little_else(clip: Clip):
 
 def test_masks_that_disagree_still_give_a_start(clip: Clip):
     generator = torch.Generator().manual_seed(0)
-    shifted = [replace(t, images=pixels(t).roll(11 * (i % 3), 2)) for i, t in enumerate(clip.tracks)]
+    shifted = [
+        replace(t, images=pixels(t).roll(11 * (i % 3), 2)) for i, t in enumerate(clip.tracks)
+    ]
     start = start_gaussians(Clip("bad", tuple(shifted)), 0, 200, 0, generator)
     assert start.means.isfinite().all()
     assert start.means.norm(dim=1).max() < 1
@@ -242,7 +266,9 @@ def parameters(n: int) -> tuple[nn.ParameterDict, torch.optim.Adam]:
     }
     p = nn.ParameterDict({k: nn.Parameter(v) for k, v in values.items()})
     optimizer = torch.optim.Adam([{"name": k, "params": [v]} for k, v in p.items()], lr=0.1)
-    sum((v * torch.arange(float(n)).view(-1, *[1] * (v.ndim - 1))).sum() for v in p.values()).backward()
+    sum(
+        (v * torch.arange(float(n)).view(-1, *[1] * (v.ndim - 1))).sum() for v in p.values()
+    ).backward()
     optimizer.step()
     return p, optimizer
 
@@ -262,10 +288,17 @@ def test_rows_of_everything_move_together():
     small, large = who == 15, who == 25
     assert (p["means"][small] == before["means"][15]).all()
     assert (p["means"][large] != before["means"][25]).all()
-    torch.testing.assert_close(p["log_scales"][large].exp(), before["log_scales"][25].exp().expand(2, 3) / 1.6)
-    # Adam's first moment of row i is i / 10 here: it must travel with its row, and new rows must have none.
+    torch.testing.assert_close(
+        p["log_scales"][large].exp(), before["log_scales"][25].exp().expand(2, 3) / 1.6
+    )
+    # Adam's first moment of row i is i / 10 here: it must travel with its row, and new rows must
+    # have none.
     for name, value in p.items():
-        moment = optimizer.state[value]["exp_avg"].flatten(1) if value.ndim > 1 else optimizer.state[value]["exp_avg"][:, None]
+        moment = (
+            optimizer.state[value]["exp_avg"].flatten(1)
+            if value.ndim > 1
+            else optimizer.state[value]["exp_avg"][:, None]
+        )
         assert (moment != 0).any(1).sum() == 40, name
         kept = (moment != 0).any(1)
         torch.testing.assert_close(moment[kept][:, 0], who[kept] / 10)
@@ -273,7 +306,13 @@ def test_rows_of_everything_move_together():
 
 def test_growth_stops_at_the_cap_and_something_always_stays():
     p, optimizer = parameters(50)
-    densify(p, optimizer, torch.ones(50), DensifyOptions(max_gaussians=53, growth=0.5), torch.Generator())
+    densify(
+        p,
+        optimizer,
+        torch.ones(50),
+        DensifyOptions(max_gaussians=53, growth=0.5),
+        torch.Generator(),
+    )
     assert len(p["means"]) == 53
     with torch.no_grad():
         p["logit_opacities"].fill_(-20.0)
@@ -283,11 +322,16 @@ def test_growth_stops_at_the_cap_and_something_always_stays():
 
 def test_need_is_the_mean_over_the_views_that_drew():
     meter = NeedMeter(2)
-    meter.observe(torch.tensor([[[3.0, 4.0], [0.0, 0.0]], [[0.0, 0.0], [6.0, 8.0]]]), torch.tensor([[1, 0], [1, 2]]))
+    meter.observe(
+        torch.tensor([[[3.0, 4.0], [0.0, 0.0]], [[0.0, 0.0], [6.0, 8.0]]]),
+        torch.tensor([[1, 0], [1, 2]]),
+    )
     assert meter.need().tolist() == [2.5, 10.0]
 
 
-def test_what_appears_late_is_fitted_where_it_shows_and_vanishes_where_not(clip: Clip, tmp_path: Path):
+def test_what_appears_late_is_fitted_where_it_shows_and_vanishes_where_not(
+    clip: Clip, tmp_path: Path
+):
     def blank(frames: list[int]) -> Clip:
         tracks = []
         for track in clip.tracks:
@@ -300,13 +344,20 @@ def test_what_appears_late_is_fitted_where_it_shows_and_vanishes_where_not(clip:
     assert late.hidden[:3] == (True, True, False)
     fitter = fit(late, replace(OPTIONS, steps=3), tmp_path)
     assert fitter.static_frame == late.areas.index(max(late.areas)) > 1
-    assert all(frame > 1 for step in range(50) for frames, _ in fitter._batches(step) for frame in frames)
+    assert all(
+        frame > 1 for step in range(50) for frames, _ in fitter._batches(step) for frame in frames
+    )
     asset = read_asset(tmp_path)
-    cover = [float(render(asset.at(t), late.tracks[0].camera(0)).alpha.max()) for t in late.times().tolist()]
+    cover = [
+        float(render(asset.at(t), late.tracks[0].camera(0)).alpha.max())
+        for t in late.times().tolist()
+    ]
     assert max(cover[:2]) == 0
     assert min(cover[2:]) > 0
     moved = asset.at_times(late.times())
-    base, motion = factor(asset.at_times, late.times(), tolerance=1e-3)  # as files that hold a motion take it
+    base, motion = factor(
+        asset.at_times, late.times(), tolerance=1e-3
+    )  # as files that hold a motion take it
     again = motion.at_times(base, late.times()).logit_opacities.sigmoid()
     assert torch.allclose(again, moved.logit_opacities.sigmoid(), atol=0.02)
     with pytest.raises(UserError, match="shows nothing; leave it out"):

@@ -1,4 +1,7 @@
-"""Folders of pictures as other programs leave them: which pictures are frames, in which order, and what is said about it."""
+"""Folders of pictures as other programs leave them.
+
+Which pictures are frames, in which order, and what is said about it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,11 @@ def put(folder: Path, *names: str) -> Path:
     picture[8:24, 8:24] = (200, 60, 20, 255)
     for name in names:
         image = Image.fromarray(picture)
-        (image if Path(name).suffix.lower() in (".png", ".webp", ".tif") else image.convert("RGB")).save(folder / name)
+        (
+            image
+            if Path(name).suffix.lower() in (".png", ".webp", ".tif")
+            else image.convert("RGB")
+        ).save(folder / name)
     return folder
 
 
@@ -48,7 +55,9 @@ def test_a_frame_in_two_formats_counts_once(tmp_path: Path):
         find_series(folder)
 
 
-@pytest.mark.parametrize("pair", [("1.png", "01.png"), ("1.png", "1.PNG"), ("1.png", "\uff11.png")])  # a full-width 1
+@pytest.mark.parametrize(
+    "pair", [("1.png", "01.png"), ("1.png", "1.PNG"), ("1.png", "\uff11.png")]
+)  # a full-width 1
 def test_two_spellings_of_a_number_are_one_frame(tmp_path: Path, pair: tuple[str, str]):
     with pytest.raises(UserError, match="are the same frame; remove one of them"):
         find_series(put(tmp_path / "a", "0.png", *pair))
@@ -57,13 +66,31 @@ def test_two_spellings_of_a_number_are_one_frame(tmp_path: Path, pair: tuple[str
 def test_jumps_in_the_numbers_are_said_where_they_are(tmp_path: Path):
     folder = put(tmp_path / "a", *(f"f_{t:03d}.png" for t in (0, 2, 4, 12, 14, 16)))
     shots = open_source(folder, Pick(), tmp_path)
-    assert any("f_004.png to f_012.png: about 3 frames are missing" in warning for warning in shots.warnings)
+    assert any(
+        "f_004.png to f_012.png: about 3 frames are missing" in warning
+        for warning in shots.warnings
+    )
     assert open_source(folder, Pick(start=3.0), tmp_path).warnings == []
-    assert open_source(put(tmp_path / "b", *(f"{t}.png" for t in (0, 7, 15, 22, 30))), Pick(), tmp_path).warnings == []
+    assert (
+        open_source(
+            put(tmp_path / "b", *(f"{t}.png" for t in (0, 7, 15, 22, 30))), Pick(), tmp_path
+        ).warnings
+        == []
+    )
 
 
 def test_what_is_not_a_frame_is_left_out_and_said(tmp_path: Path):
-    folder = put(tmp_path / "a", "0.png", "1.PNG", "10.png", "2.png", ".hidden.png", "._0.png", "0_thumb.png", "1_thumb.png")
+    folder = put(
+        tmp_path / "a",
+        "0.png",
+        "1.PNG",
+        "10.png",
+        "2.png",
+        ".hidden.png",
+        "._0.png",
+        "0_thumb.png",
+        "1_thumb.png",
+    )
     (folder / "Thumbs.db").write_bytes(b"x")
     (folder / ".DS_Store").write_bytes(b"x")
     put(folder / "@eaDir", "0.png")
@@ -79,15 +106,22 @@ def test_what_is_not_a_frame_is_left_out_and_said(tmp_path: Path):
     [
         (["scene2_take1_0010.png", "scene2_take1_0009.png"], [1, 0]),
         (["s1_0001_t33.png", "s1_0002_t66.png", "s1_0010_t330.png"], [0, 1, 2]),
-        ([f"Screenshot 2026-05-01 10-{m}-{s:02d}.png" for m in (22, 23) for s in (1, 31)], [0, 1, 2, 3]),
+        (
+            [f"Screenshot 2026-05-01 10-{m}-{s:02d}.png" for m in (22, 23) for s in (1, 31)],
+            [0, 1, 2, 3],
+        ),
         ([f"t_{t:.2f}.png" for t in (0.0, 0.5, 1.0, 1.5)], [0, 1, 2, 3]),
     ],
 )
-def test_names_with_several_numbers_are_put_in_order(tmp_path: Path, given: list[str], order: list[int]):
+def test_names_with_several_numbers_are_put_in_order(
+    tmp_path: Path, given: list[str], order: list[int]
+):
     assert names(put(tmp_path / "a", *given)) == [given[i] for i in order]
 
 
-@pytest.mark.parametrize("pattern", ["take{a}_{b:04d}.png", "{b}_0_{a}_rgba.png", "cam{a:02d}_frame{b}.png"])
+@pytest.mark.parametrize(
+    "pattern", ["take{a}_{b:04d}.png", "{b}_0_{a}_rgba.png", "cam{a:02d}_frame{b}.png"]
+)
 def test_several_views_or_takes_are_refused(tmp_path: Path, pattern: str):
     folder = put(tmp_path / "a", *(pattern.format(a=a, b=b) for a in (1, 2) for b in range(3)))
     with pytest.raises(UserError, match="several numbers that change"):
@@ -95,10 +129,12 @@ def test_several_views_or_takes_are_refused(tmp_path: Path, pattern: str):
 
 
 def test_names_without_numbers_say_that_their_order_is_a_guess(tmp_path: Path):
-    assert "alphabetical order" in find_series(put(tmp_path / "a", "jump.png", "land.png")).warnings[0]
+    assert (
+        "alphabetical order" in find_series(put(tmp_path / "a", "jump.png", "land.png")).warnings[0]
+    )
 
 
-# --- cameras that move ----------------------------------------------------------------------------------------------------
+# --- cameras that move ----------------------------------------------------------------------------
 
 
 def transforms(path: Path, files: list[str], *, moves: bool = True) -> None:
@@ -113,9 +149,13 @@ def transforms(path: Path, files: list[str], *, moves: bool = True) -> None:
 def test_notes_that_place_every_picture_elsewhere_are_seen(tmp_path: Path):
     folder = put(tmp_path / "lego/train", "r_0.png", "r_1.png", "r_2.png")
     files = [f"./train/r_{i}" for i in range(3)]
-    transforms(tmp_path / "lego/transforms_test.json", [name.replace("train", "test") for name in files])
+    transforms(
+        tmp_path / "lego/transforms_test.json", [name.replace("train", "test") for name in files]
+    )
     transforms(tmp_path / "lego/transforms_train.json", files)
-    with pytest.raises(UserError, match=r"transforms_train.json places the camera of every picture .* elsewhere"):
+    with pytest.raises(
+        UserError, match=r"transforms_train.json places the camera of every picture .* elsewhere"
+    ):
         open_source(folder, Pick(), tmp_path)
     transforms(tmp_path / "lego/transforms_train.json", files, moves=False)
     transforms(tmp_path / "lego/transforms_test.json", ["./test/other_0", "./test/other_1"])
@@ -127,7 +167,9 @@ def test_other_tools_notes_are_seen(tmp_path: Path, kind: str):
     folder = put(tmp_path / "scene/images", "0.png", "1.png", "2.png")
     if kind == "colmap":
         (tmp_path / "scene/sparse/0").mkdir(parents=True)
-        (tmp_path / "scene/sparse/0/images.bin").write_bytes(b"\x03" + b"0.png\0....1.png\0....2.png\0")
+        (tmp_path / "scene/sparse/0/images.bin").write_bytes(
+            b"\x03" + b"0.png\0....1.png\0....2.png\0"
+        )
     elif kind == "llff":
         np.save(tmp_path / "scene/poses_bounds.npy", np.zeros((3, 17)))
     elif kind == "neus":
@@ -137,7 +179,10 @@ def test_other_tools_notes_are_seen(tmp_path: Path, kind: str):
         for t in range(3):
             (tmp_path / f"scene/camera/{t}.json").write_text(json.dumps({"position": [t, 0, 0]}))
     else:
-        cameras = [{"img_name": str(t), "position": [t, 0, 0], "rotation": np.eye(3).tolist()} for t in range(3)]
+        cameras = [
+            {"img_name": str(t), "position": [t, 0, 0], "rotation": np.eye(3).tolist()}
+            for t in range(3)
+        ]
         (tmp_path / "scene/cameras.json").write_text(json.dumps(cameras))
     with pytest.raises(UserError, match="no video from one camera"):
         open_source(folder, Pick(), tmp_path)
@@ -155,14 +200,17 @@ def test_a_rig_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str):
     assert len(read_views(tmp_path / "rig.json")) == 2
 
 
-@pytest.mark.parametrize("entries", ["[1]", '{"../../a": {"azimuth_deg": 0, "elevation_deg": 0}}', "3", "null", '{"a": [1]}'])
+@pytest.mark.parametrize(
+    "entries",
+    ["[1]", '{"../../a": {"azimuth_deg": 0, "elevation_deg": 0}}', "3", "null", '{"a": [1]}'],
+)
 def test_broken_camera_files_get_one_sentence(tmp_path: Path, entries: str):
     (tmp_path / "c.json").write_text('{"radius": 1.5, "fovy_deg": 49, "eval": ' + entries + "}")
     with pytest.raises(UserError, match=r"c\.json"):
         read_eval_rig(tmp_path / "c.json")
 
 
-# --- huge numbers, pipes, folders that cannot be read -----------------------------------------------------------------------
+# --- huge numbers, pipes, folders that cannot be read ---------------------------------------------
 
 
 def test_huge_numbers_in_names_take_no_memory(tmp_path: Path):
@@ -181,7 +229,9 @@ def test_pipes_are_not_waited_for(tmp_path: Path):
         find_views(tmp_path / "clip.mp4")
 
 
-def test_a_folder_that_cannot_be_listed_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_cannot_be_listed_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -196,7 +246,7 @@ def test_frames_may_have_upper_case_suffixes(tmp_path: Path):
     assert list(frame_numbers(put(tmp_path / "a_pose0", "0.PNG", "1.png"))) == [0, 1]
 
 
-# --- names ------------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -232,7 +282,12 @@ def test_two_files_never_share_a_result_folder(tmp_path: Path):
     for name in ("2026.05.01_scan.ply", "2026.06.02_scan.ply", "cat.ply", "cat.spz"):
         (tmp_path / name).write_bytes(b"")
     places = [place_of_results(path)[1]("export").name for path in sorted(tmp_path.iterdir())]
-    assert places == ["2026.05.01_scan_export", "2026.06.02_scan_export", "cat.ply_export", "cat.spz_export"]
+    assert places == [
+        "2026.05.01_scan_export",
+        "2026.06.02_scan_export",
+        "cat.ply_export",
+        "cat.spz_export",
+    ]
 
 
 def test_another_source_of_the_same_name_replaces_nothing(tmp_path: Path):
@@ -243,11 +298,13 @@ def test_another_source_of_the_same_name_replaces_nothing(tmp_path: Path):
     make_frames(FramesOptions(path=first, data_dir=tmp_path / "data"))
 
 
-# --- kills ------------------------------------------------------------------------------------------------------------------
+# --- kills ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("renames", range(8))
-def test_frames_cut_anywhere_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int):
+def test_frames_cut_anywhere_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+):
     source = put(tmp_path / "in", "0.png", "1.png", "2.png")
     options = FramesOptions(path=source, name="a", data_dir=tmp_path / "data", frames=2)
     make_frames(FramesOptions(path=source, name="a", data_dir=tmp_path / "data"))
@@ -273,11 +330,21 @@ def test_frames_cut_anywhere_are_made_again(tmp_path: Path, monkeypatch: pytest.
 def test_scratch_lies_beside_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
     source = tmp_path / "a.gif"
-    pictures = [Image.open(put(tmp_path / "in", f"{t}.png") / f"{t}.png").convert("RGBA") for t in range(2)]
-    pictures[0].save(source, save_all=True, append_images=[pictures[1].transpose(Image.Transpose.ROTATE_90), pictures[0]])
+    pictures = [
+        Image.open(put(tmp_path / "in", f"{t}.png") / f"{t}.png").convert("RGBA") for t in range(2)
+    ]
+    pictures[0].save(
+        source,
+        save_all=True,
+        append_images=[pictures[1].transpose(Image.Transpose.ROTATE_90), pictures[0]],
+    )
     folder = make_frames(FramesOptions(path=source, data_dir=tmp_path / "data"))
     assert sorted(path.name for path in folder.parent.iterdir() if path.name.startswith(".")) == []
-    monkeypatch.setattr(frames_module, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        frames_module,
+        "_write",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     with pytest.raises(UserError, match="No space left on device"):
         make_frames(FramesOptions(path=source, data_dir=tmp_path / "other"))
     assert not (tmp_path / "other").exists()

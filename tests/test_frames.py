@@ -1,4 +1,7 @@
-"""From any source to the input view of a clip: every kind of file, every kind of mask, and one sentence for what is wrong."""
+"""From any source to the input view of a clip.
+
+Every kind of file, every kind of mask, and one sentence for what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +50,20 @@ def encode(
     """Writes a video; RGB or RGBA frames, 10 per second or at the given times."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            codec, rate=1000 if milliseconds else 10, options={"crf": "10", "auto-alt-ref": "0", **options}
+            codec,
+            rate=1000 if milliseconds else 10,
+            options={"crf": "10", "auto-alt-ref": "0", **options},
         )
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
         stream.codec_context.time_base = Fraction(1, 1000)
         for i, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgba" if frame.shape[-1] == 4 else "rgb24")
-            picture.pts, picture.time_base = milliseconds[i] if milliseconds else 100 * i, Fraction(1, 1000)
+            picture = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(frame), "rgba" if frame.shape[-1] == 4 else "rgb24"
+            )
+            picture.pts, picture.time_base = (
+                milliseconds[i] if milliseconds else 100 * i,
+                Fraction(1, 1000),
+            )
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
@@ -87,14 +97,22 @@ def turned(path: Path) -> Path:
     data = path.read_bytes()
     plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     at = data.index(plain, data.index(b"tkhd"))
-    path.write_bytes(data[:at] + struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30) + data[at + 36 :])
+    path.write_bytes(
+        data[:at]
+        + struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+        + data[at + 36 :]
+    )
     return path
 
 
 SOURCES: dict[str, Callable[[Path], Path]] = {
     "white.mp4": lambda p: encode(p, [over(t, WHITE) for t in things()]),
-    "black and odd.mp4": lambda p: encode(p, [over(t, (0, 0, 0))[:-1, :-1] for t in things()], pixels="yuv444p"),
-    "ten bit.mkv": lambda p: encode(p, [over(t, (120, 125, 130)) for t in things()], pixels="yuv420p10le"),
+    "black and odd.mp4": lambda p: encode(
+        p, [over(t, (0, 0, 0))[:-1, :-1] for t in things()], pixels="yuv444p"
+    ),
+    "ten bit.mkv": lambda p: encode(
+        p, [over(t, (120, 125, 130)) for t in things()], pixels="yuv420p10le"
+    ),
     "alpha vp9.webm": lambda p: encode(p, things(), "libvpx-vp9", "yuva420p"),
     "alpha vp8.webm": lambda p: encode(p, things(), "libvpx", "yuva420p", b="2M"),
     "alpha.gif": lambda p: animate(p, things()),
@@ -216,9 +234,13 @@ def test_a_white_thing_before_white_stays_whole_and_gaps_are_seen_through():
     picture = Image.new("RGB", (200, 200), "white")
     draw = ImageDraw.Draw(picture)
     draw.rectangle([40, 40, 160, 160], fill=(225, 225, 228))  # a white body ...
-    draw.ellipse([60, 60, 90, 90], fill="white", outline=(60, 60, 60), width=2)  # ... with a white eye ...
+    draw.ellipse(
+        [60, 60, 90, 90], fill="white", outline=(60, 60, 60), width=2
+    )  # ... with a white eye ...
     draw.ellipse([72, 72, 78, 78], fill="black")
-    draw.rectangle([110, 60, 140, 90], fill="white", outline=(70, 70, 70), width=3)  # ... and an outlined white patch,
+    draw.rectangle(
+        [110, 60, 140, 90], fill="white", outline=(70, 70, 70), width=3
+    )  # ... and an outlined white patch,
     draw.rectangle([80, 110, 120, 140], fill="white")  # and a gap
     draw.line([0, 199, 0, 150], fill=(225, 225, 228))
     image = np.asarray(picture)
@@ -259,7 +281,9 @@ def test_faint_compression_blocks_are_not_cut_out():
 
 def test_natural_backgrounds_are_not_taken_for_flat_ones():
     y, x = np.mgrid[0:90, 0:120]
-    image = np.stack([120 + 90 * np.sin(x / 7), 120 + 90 * np.cos(y / 9), 100 + 60 * np.sin(x * y / 500)], -1).astype(np.uint8)
+    image = np.stack(
+        [120 + 90 * np.sin(x / 7), 120 + 90 * np.cos(y / 9), 100 + 60 * np.sin(x * y / 500)], -1
+    ).astype(np.uint8)
     assert find_backdrop(image) is None
 
 
@@ -274,7 +298,9 @@ def test_premultiplied_alpha_is_recognised_and_straight_alpha_left_alone():
 
 
 def test_hard_masks_that_hold_a_rim_of_background_are_softened():
-    blurred = np.asarray(Image.fromarray(thing()).resize((60, 45)).resize((360, 270), Image.Resampling.BICUBIC))
+    blurred = np.asarray(
+        Image.fromarray(thing()).resize((60, 45)).resize((360, 270), Image.Resampling.BICUBIC)
+    )
     truth = blurred[..., 3].astype(np.float32) / 255
     image = np.dstack([over(blurred, (0, 0, 0)), np.where(truth > 0.04, 255, 0).astype(np.uint8)])
     soft = soften(image, image[..., 3])
@@ -289,7 +315,9 @@ def test_masks_are_steady_over_time():
     flawed = whole.copy()
     flawed[38:41, 38:41] = 0  # a hole that comes and goes
     flawed[5:8, 5:8] = 255  # a crumb that comes and goes
-    assert np.array_equal(steady(flawed, [whole, whole], largest_only=False, close_holes=True), whole)
+    assert np.array_equal(
+        steady(flawed, [whole, whole], largest_only=False, close_holes=True), whole
+    )
     assert steady(flawed, [flawed, flawed], largest_only=False, close_holes=True)[39, 39] == 0
     assert steady(flawed, [whole, whole], largest_only=False, close_holes=False)[39, 39] == 0
     two = whole.copy()
@@ -303,7 +331,9 @@ def test_masks_from_elsewhere(tmp_path: Path):
     masks = tmp_path / "masks"
     masks.mkdir()
     for i, truth in enumerate(things()):
-        Image.fromarray((truth[..., 3] > 127).astype(np.uint8)).save(masks / f"{i:05d}.png")  # numbered, not white
+        Image.fromarray((truth[..., 3] > 127).astype(np.uint8)).save(
+            masks / f"{i:05d}.png"
+        )  # numbered, not white
     cut, record = made(frames, tmp_path / "data", mask=masks)
     assert record["mask"] == f"the masks in {masks}: labels, object 1"
     assert mask_facts(cut[0][..., 3]).parts[0] > 500
@@ -331,7 +361,9 @@ def test_the_crop_follows_a_thing_that_walks(tmp_path: Path):
         frames.append(wide)
     path = folder_of(tmp_path / "in", frames)
     small, record = made(path, tmp_path / "data")
-    assert any("--stabilise" in warning and "moves across" in warning for warning in record["warnings"])
+    assert any(
+        "--stabilise" in warning and "moves across" in warning for warning in record["warnings"]
+    )
     large, record = made(path, tmp_path / "data", stabilise=True)
     steps = np.diff(np.array(record["crop"]["path"])[:, 0])
     assert (steps > 15).all()
@@ -349,16 +381,30 @@ def test_frames_with_nothing_in_them_do_not_stop_the_crop():
 @pytest.mark.parametrize(
     ("frames", "sentence"),
     [
-        ([np.roll(t, -40, 1)[:, :60] for t in things()], r"cut by the border of the picture in 4 of 6 frames .* at the left"),
+        (
+            [np.roll(t, -40, 1)[:, :60] for t in things()],
+            r"cut by the border of the picture in 4 of 6 frames .* at the left",
+        ),
         ([thing()] * 4, "too little motion"),
         ([np.concatenate([t, t], 1) for t in things()], "several objects: in 6 of 6 frames"),
-        ([thing(), np.where(np.arange(120)[None, :, None] < 45, thing(), 0), thing()], r"mask jumps before 2 of 3 frames"),
+        (
+            [thing(), np.where(np.arange(120)[None, :, None] < 45, thing(), 0), thing()],
+            r"mask jumps before 2 of 3 frames",
+        ),
         ([thing(), np.zeros_like(thing()), thing()], r"nothing is seen in 1 of 3 frames \(1\)"),
-        ([thing()[25:], thing(0.2)[25:], thing(0.4)[25:]], "cut by the border of the picture in 3 of 3 frames"),
-        ([np.pad(t[25:], ((20, 0), (0, 0), (0, 0))) for t in things(4)], r"straight line at the top \(pixel 20\) in 4 of 4"),
+        (
+            [thing()[25:], thing(0.2)[25:], thing(0.4)[25:]],
+            "cut by the border of the picture in 3 of 3 frames",
+        ),
+        (
+            [np.pad(t[25:], ((20, 0), (0, 0), (0, 0))) for t in things(4)],
+            r"straight line at the top \(pixel 20\) in 4 of 4",
+        ),
     ],
 )
-def test_doubtful_clips_get_warnings_with_numbers(tmp_path: Path, frames: list[np.ndarray], sentence: str):
+def test_doubtful_clips_get_warnings_with_numbers(
+    tmp_path: Path, frames: list[np.ndarray], sentence: str
+):
     _, record = made(folder_of(tmp_path / "in", frames), tmp_path / "data")
     assert any(re.search(sentence, warning) for warning in record["warnings"]), record["warnings"]
 
@@ -387,10 +433,17 @@ def png_of(width: int, height: int) -> bytes:
     """A PNG that says it is large, and holds nothing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(100)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def cut_short(path: Path) -> Path:
@@ -458,7 +511,12 @@ def test_bad_sources_get_one_sentence_and_nothing_is_written(tmp_path: Path, nam
     ],
 )
 def test_bad_options_get_one_sentence(tmp_path: Path, options: dict, sentence: str):
-    given = {"path": folder_of(tmp_path / "in", things(2)), "name": "a", "data_dir": tmp_path / "data", **options}
+    given = {
+        "path": folder_of(tmp_path / "in", things(2)),
+        "name": "a",
+        "data_dir": tmp_path / "data",
+        **options,
+    }
     with pytest.raises(UserError, match=sentence):
         make_frames(FramesOptions(**given))
 
@@ -487,18 +545,24 @@ def test_running_again_replaces_only_what_was_made(tmp_path: Path):
     with pytest.raises(UserError, match="was not made by this command"):
         made(path, tmp_path / "data")
     (tmp_path / "data/a_sync").mkdir()
-    assert "side views of the frames that were here before" in str(made(path, tmp_path / "data", overwrite=True)[1]["warnings"])
+    assert "side views of the frames that were here before" in str(
+        made(path, tmp_path / "data", overwrite=True)[1]["warnings"]
+    )
 
 
 def test_the_command_works_as_typed(tmp_path: Path):
     path = SOURCES["white.mp4"](tmp_path / "mein clip ü.mp4")
     script = [sys.executable, "preprocess/frames.py", "--data_dir", str(tmp_path / "dä ta")]
-    done = subprocess.run([*script, "--path", str(path), "--frames", "3"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*script, "--path", str(path), "--frames", "3"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert read_clip(tmp_path / "dä ta", "mein clip ü", resolution=32).frames == 3
 
 
-def test_the_command_exits_with_2_after_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_exits_with_2_after_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     path = cut_short(SOURCES["white.mp4"](tmp_path / "mein clip ü.mp4"))
     main = runpy.run_path(str(ROOT / "preprocess" / "frames.py"))["main"]
     assert guarded(main, ["--path", str(path), "--data_dir", str(tmp_path / "data")]) == 2

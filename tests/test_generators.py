@@ -1,4 +1,7 @@
-"""Models that draw pictures and videos: the true pipelines of diffusers, tiny, saved and opened by the path that users take."""
+"""Models that draw pictures and videos.
+
+The true pipelines of diffusers, tiny, saved and opened by the path that users take.
+"""
 
 import json
 import pickle
@@ -23,7 +26,8 @@ from gs4d.prior.networks import Place
 from gs4d.prior.pipelines import Drawing
 from gs4d.prior.video_models import Filming, VideoModel, onto_sheet
 
-# What each model is asked, in the tests' own words: class, width, height, frames, and what else the authors' examples say.
+# What each model is asked, in the tests' own words: class, width, height, frames, and what else the
+# authors' examples say.
 FILMS: dict[str, tuple[str, str, int, int, int, dict[str, Any]]] = {
     "svd": (
         "svd",
@@ -65,7 +69,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def noise(width: int, height: int, seed: int = 3) -> torch.Tensor:
-    return torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 def opened(models: Path, name: str, place: Place | None = None, **filming: Any) -> VideoModel:
@@ -73,19 +79,32 @@ def opened(models: Path, name: str, place: Place | None = None, **filming: Any) 
     prior = open_video_prior(f"{family}:{models / name}", place or Place())
     assert isinstance(prior, VideoModel)
     assert isinstance(prior, VideoPrior)
-    prior.filming = Filming(**{"steps": 2, "width": width, "height": height, "length": length, **filming})
+    prior.filming = Filming(
+        **{"steps": 2, "width": width, "height": height, "length": length, **filming}
+    )
     return prior
 
 
-def film(prior: Any, image: torch.Tensor, count: int, prompt: str = "a horse walking", seed: int = 1) -> torch.Tensor:
+def film(
+    prior: Any, image: torch.Tensor, count: int, prompt: str = "a horse walking", seed: int = 1
+) -> torch.Tensor:
     return prior.frames(image, prompt, count, torch.Generator().manual_seed(seed))
 
 
 def by_hand(folder: Path, kind: str, **arguments: Any) -> np.ndarray:
     """What diffusers' own loader and pipeline give."""
     pipeline = getattr(diffusers, kind).from_pretrained(str(folder), local_files_only=True)
-    done = pipeline(**arguments, num_inference_steps=2, generator=torch.Generator().manual_seed(1), output_type="np")
-    return (np.asarray(done.images[0] if hasattr(done, "images") else done.frames[0]) * 255).round().astype(np.uint8)
+    done = pipeline(
+        **arguments,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(1),
+        output_type="np",
+    )
+    return (
+        (np.asarray(done.images[0] if hasattr(done, "images") else done.frames[0]) * 255)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize("name", FILMS)
@@ -93,7 +112,13 @@ def test_a_video_is_what_diffusers_draws(models: Path, name: str):
     _, kind, width, height, length, told = FILMS[name]
     image = noise(width, height)
     drawn = film(opened(models, name), image, length)
-    told = {**told, "image": Image.fromarray(image.numpy()), "width": width, "height": height, "num_frames": length}
+    told = {
+        **told,
+        "image": Image.fromarray(image.numpy()),
+        "width": width,
+        "height": height,
+        "num_frames": length,
+    }
     if name != "svd":
         told["prompt"] = "a horse walking"
     truth = by_hand(models / name, kind, **told)
@@ -103,14 +128,25 @@ def test_a_video_is_what_diffusers_draws(models: Path, name: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sdxl", "StableDiffusionXLPipeline"), ("stable_diffusion", "StableDiffusionPipeline")]
+    ("name", "kind"),
+    [("sdxl", "StableDiffusionXLPipeline"), ("stable_diffusion", "StableDiffusionPipeline")],
 )
 def test_a_picture_is_what_diffusers_draws(models: Path, name: str, kind: str):
-    prior: Any = open_image_prior(f"{'sdxl' if name == 'sdxl' else 'text2image'}:{models / name}", Place())
+    prior: Any = open_image_prior(
+        f"{'sdxl' if name == 'sdxl' else 'text2image'}:{models / name}", Place()
+    )
     assert isinstance(prior, ImagePrior)
     prior.drawing = Drawing(steps=2, width=64, height=32, guidance=3.0, avoid="toy")
     drawn = prior.image("a rose", torch.Generator().manual_seed(1))
-    truth = by_hand(models / name, kind, prompt="a rose", negative_prompt="toy", width=64, height=32, guidance_scale=3.0)
+    truth = by_hand(
+        models / name,
+        kind,
+        prompt="a rose",
+        negative_prompt="toy",
+        width=64,
+        height=32,
+        guidance_scale=3.0,
+    )
     assert drawn.shape == (32, 64, 3)
     assert (drawn.numpy() == truth).all()
     other = prior.image("a horse", torch.Generator().manual_seed(1))
@@ -130,7 +166,9 @@ def test_the_prompt_and_what_to_avoid_are_read(models: Path):
 
 def test_frames_are_taken_evenly_and_cut_back_to_the_picture(models: Path):
     image = noise(20, 10)
-    image[0], image[-1], image[:, 0], image[:, -1] = (torch.tensor([10, 20, 30], dtype=torch.uint8),) * 4
+    image[0], image[-1], image[:, 0], image[:, -1] = (
+        torch.tensor([10, 20, 30], dtype=torch.uint8),
+    ) * 4
     drawn = film(opened(models, "cogvideox"), image, 3)
     sheet = Image.new("RGB", (20, 20), (10, 20, 30))
     sheet.paste(Image.fromarray(image.numpy()), (0, 5))
@@ -139,12 +177,18 @@ def test_frames_are_taken_evenly_and_cut_back_to_the_picture(models: Path):
     truth = by_hand(models / "cogvideox", "CogVideoXImageToVideoPipeline", **told)
     assert drawn.shape == (3, 10, 20, 3)
     for frame, number in zip(drawn.numpy(), (0, 4, 8), strict=True):
-        back = Image.fromarray(truth[number]).resize((20, 10), Image.Resampling.LANCZOS, box=(0, 4, 16, 12))
+        back = Image.fromarray(truth[number]).resize(
+            (20, 10), Image.Resampling.LANCZOS, box=(0, 4, 16, 12)
+        )
         assert (frame == np.asarray(back)).all()
 
 
-@pytest.mark.parametrize(("size", "aspect", "box"), [((20, 10), 1.0, (0, 5, 20, 15)), ((10, 20), 2.0, (15, 0, 25, 20))])
-def test_a_picture_lies_in_the_middle_of_its_sheet(size: tuple[int, int], aspect: float, box: tuple[int, int, int, int]):
+@pytest.mark.parametrize(
+    ("size", "aspect", "box"), [((20, 10), 1.0, (0, 5, 20, 15)), ((10, 20), 2.0, (15, 0, 25, 20))]
+)
+def test_a_picture_lies_in_the_middle_of_its_sheet(
+    size: tuple[int, int], aspect: float, box: tuple[int, int, int, int]
+):
     picture = Image.fromarray(noise(*size).numpy())
     sheet, place = onto_sheet(picture, aspect)
     assert place == box
@@ -180,7 +224,9 @@ def test_models_draw_by_themselves_what_their_authors_draw(models: Path):
         ("cogvideox", 4, {"width": 40}, "multiples of 16, not 40"),
     ],
 )
-def test_what_a_model_does_not_draw_is_said(models: Path, name: str, count: int, filming: dict[str, int], words: str):
+def test_what_a_model_does_not_draw_is_said(
+    models: Path, name: str, count: int, filming: dict[str, int], words: str
+):
     with pytest.raises(UserError, match=words):
         film(opened(models, name, **filming), noise(16, 16), count)
 
@@ -189,7 +235,9 @@ def test_memory_options(models: Path):
     image = noise(32, 24)
     whole = film(opened(models, "svd"), image, 5).int()
     sliced = film(opened(models, "svd", Place(vae_slicing=True)), image, 5).int()
-    assert sliced.shape == whole.shape  # its decoder looks along time, so that frames alone come out a little differently
+    assert (
+        sliced.shape == whole.shape
+    )  # its decoder looks along time, so that frames alone come out a little differently
     with pytest.raises(UserError, match="no tiling; leave out vae_tiling"):
         film(opened(models, "svd", Place(vae_tiling=True)), image, 5)
     tiled = opened(models, "wan", Place(vae_tiling=True, vae_slicing=True, offload=True))
@@ -215,21 +263,33 @@ def test_half_precision_draws_nearly_the_same(models: Path, name: str):
 
 
 def test_half_precision_twins_are_taken_where_there_is_nothing_else(models: Path, tmp_path: Path):
-    pipeline = diffusers.LTXImageToVideoPipeline.from_pretrained(str(models / "ltx"), local_files_only=True)
+    pipeline = diffusers.LTXImageToVideoPipeline.from_pretrained(
+        str(models / "ltx"), local_files_only=True
+    )
     pipeline.save_pretrained(str(tmp_path / "ltx"), variant="fp16")
     assert (tmp_path / "ltx" / "vae" / "diffusion_pytorch_model.fp16.safetensors").exists()
     image = noise(64, 32)
-    assert torch.equal(film(opened(tmp_path, "ltx"), image, 9), film(opened(models, "ltx"), image, 9))
+    assert torch.equal(
+        film(opened(tmp_path, "ltx"), image, 9), film(opened(models, "ltx"), image, 9)
+    )
 
 
 def test_weights_in_several_files(models: Path, tmp_path: Path):
-    pipeline = diffusers.CogVideoXImageToVideoPipeline.from_pretrained(str(models / "cogvideox"), local_files_only=True)
+    pipeline = diffusers.CogVideoXImageToVideoPipeline.from_pretrained(
+        str(models / "cogvideox"), local_files_only=True
+    )
     pipeline.save_pretrained(str(tmp_path / "cogvideox"), max_shard_size="50KB")
-    assert (tmp_path / "cogvideox" / "transformer" / "diffusion_pytorch_model.safetensors.index.json").exists()
+    assert (
+        tmp_path / "cogvideox" / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    ).exists()
     image = noise(16, 16)
-    assert torch.equal(film(opened(tmp_path, "cogvideox"), image, 9), film(opened(models, "cogvideox"), image, 9))
+    assert torch.equal(
+        film(opened(tmp_path, "cogvideox"), image, 9), film(opened(models, "cogvideox"), image, 9)
+    )
     sorted((tmp_path / "cogvideox" / "transformer").glob("*.safetensors"))[-1].unlink()
-    with pytest.raises(UserError, match="transformer cannot be loaded as a CogVideoXTransformer3DModel"):
+    with pytest.raises(
+        UserError, match="transformer cannot be loaded as a CogVideoXTransformer3DModel"
+    ):
         film(opened(tmp_path, "cogvideox"), image, 9)
 
 
@@ -244,7 +304,16 @@ def test_tokenizers_are_read_from_sentencepiece_files(models: Path, tmp_path: Pa
         )  # fmt: skip
     (folder / "tokenizer" / "tokenizer.json").unlink()
     config = folder / "tokenizer" / "tokenizer_config.json"
-    config.write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "eos_token": "</s>", "pad_token": "<pad>"}))
+    config.write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "T5Tokenizer",
+                "extra_ids": 0,
+                "eos_token": "</s>",
+                "pad_token": "<pad>",
+            }
+        )
+    )
     prior = opened(tmp_path, "cogvideox")
     truth = sentencepiece.SentencePieceProcessor(model_file=str(path)).encode("a toy horse")
     assert prior.pipeline.tokenizer("a toy horse").input_ids == [*truth, 1]
@@ -272,15 +341,27 @@ def test_places_without_weights_are_refused(family: str, tmp_path: Path):
 
 def test_names_are_checked_before_anything_is_opened(models: Path):
     with pytest.raises(
-        UserError, match="'zero123' cannot turn a picture into a video; those that can: svd, wan, ltx, cogvideox"
+        UserError,
+        match="'zero123' cannot turn a picture into a video; those that can: svd, wan, ltx, cogvideox",
     ):
         open_video_prior("zero123:x", Place())
-    with pytest.raises(UserError, match="'svd' cannot draw a picture of a sentence; those that can: sdxl, text2image"):
+    with pytest.raises(
+        UserError,
+        match="'svd' cannot draw a picture of a sentence; those that can: sdxl, text2image",
+    ):
         open_image_prior("svd:x", Place())
     with pytest.raises(UserError, match="did you mean 'cogvideox'"):
         open_video_prior("cogvideo:x", Place())
-    refused(f"svd:{models / 'wan'}", "is of a WanImageToVideoPipeline", "it opens: StableVideoDiffusionPipeline")
-    refused(f"sdxl:{models / 'stable_diffusion'}", "StableDiffusionPipeline", "it opens: StableDiffusionXLPipeline")
+    refused(
+        f"svd:{models / 'wan'}",
+        "is of a WanImageToVideoPipeline",
+        "it opens: StableVideoDiffusionPipeline",
+    )
+    refused(
+        f"sdxl:{models / 'stable_diffusion'}",
+        "StableDiffusionPipeline",
+        "it opens: StableDiffusionXLPipeline",
+    )
     refused("svd", "stabilityai/stable-video-diffusion-img2vid-xt", "hub")
 
 
@@ -301,14 +382,22 @@ def edit(path: Path, **values: Any) -> None:
         ({"_class_name": ["evil", "EvilPipeline"]}, ("evil", "does not open")),
         ({"vae": ["evil", "Evil"]}, ("Evil of evil", "not loaded")),
         ({"vae": ["os", "system"]}, ("system of os", "not loaded")),
-        ({"vae": ["diffusers", "DiffusionPipeline"]}, ("DiffusionPipeline of diffusers", "not loaded")),
-        ({"tokenizer": ["transformers", "AutoTokenizer"]}, ("AutoTokenizer of transformers", "not loaded")),
+        (
+            {"vae": ["diffusers", "DiffusionPipeline"]},
+            ("DiffusionPipeline of diffusers", "not loaded"),
+        ),
+        (
+            {"tokenizer": ["transformers", "AutoTokenizer"]},
+            ("AutoTokenizer of transformers", "not loaded"),
+        ),
         ({"scheduler": ["diffusers", "../evil.Scheduler"]}, ("not loaded",)),
         ({"transformer": [None, None]}, ("neither a unet nor a transformer",)),
         ({"more": ["diffusers", "AutoencoderKL"]}, ("no folder more",)),
     ],
 )
-def test_an_index_cannot_have_anything_imported(models: Path, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]):
+def test_an_index_cannot_have_anything_imported(
+    models: Path, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]
+):
     folder = copied(models / "ltx", tmp_path / "copy")
     for place in (folder, folder / "vae", folder / "tokenizer"):
         (place / "evil.py").write_text("raise SystemExit('code of the folder was run')")
@@ -321,7 +410,10 @@ def test_code_beside_the_parts_is_not_run(models: Path, tmp_path: Path):
     for part in ("vae", "transformer", "text_encoder", "tokenizer"):
         (folder / part / "evil.py").write_text("raise SystemExit('code of the folder was run')")
         name = "tokenizer_config.json" if part == "tokenizer" else "config.json"
-        edit(folder / part / name, auto_map={"AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]})
+        edit(
+            folder / part / name,
+            auto_map={"AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", None]},
+        )
     assert film(opened(tmp_path, "ltx"), noise(64, 32), 9).shape == (9, 32, 64, 3)
 
 
@@ -349,9 +441,16 @@ def test_pickles_are_not_opened(models: Path, tmp_path: Path, part: str):
 
 
 @pytest.mark.parametrize(
-    ("part", "end"), [("transformer", "attn1.to_q.weight"), ("text_encoder", "SelfAttention.q.weight"), ("vae", "conv.weight")]
+    ("part", "end"),
+    [
+        ("transformer", "attn1.to_q.weight"),
+        ("text_encoder", "SelfAttention.q.weight"),
+        ("vae", "conv.weight"),
+    ],
 )
-def test_tensors_that_are_missing_or_of_another_shape_are_named(models: Path, tmp_path: Path, part: str, end: str):
+def test_tensors_that_are_missing_or_of_another_shape_are_named(
+    models: Path, tmp_path: Path, part: str, end: str
+):
     folder = copied(models / "ltx", tmp_path / "ltx")
     path = next((folder / part).glob("*.safetensors"))
     weights = load_file(path)

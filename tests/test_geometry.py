@@ -46,7 +46,9 @@ def test_zero_quaternion_is_the_identity_with_a_finite_gradient():
 
 def test_covariance_has_the_scales_as_its_spectrum():
     log_scales = torch.tensor([[-1.0, -2.0, -3.0]], dtype=torch.float64)
-    eigenvalues = torch.linalg.eigvalsh(covariances(torch.randn(1, 4, dtype=torch.float64), log_scales))[0]
+    eigenvalues = torch.linalg.eigvalsh(
+        covariances(torch.randn(1, 4, dtype=torch.float64), log_scales)
+    )[0]
     np.testing.assert_allclose(eigenvalues.numpy(), np.exp([-6.0, -4.0, -2.0]), rtol=1e-12)
 
 
@@ -59,7 +61,11 @@ def test_sh_basis_is_orthonormal_and_equals_scipys_up_to_the_sign_convention():
     for degree in range(4):
         for order in range(-degree, degree + 1):
             value = sph_harm_y(degree, abs(order), theta, phi)
-            real = value.real if order == 0 else math.sqrt(2) * (value.imag if order < 0 else value.real)
+            real = (
+                value.real
+                if order == 0
+                else math.sqrt(2) * (value.imag if order < 0 else value.real)
+            )
             np.testing.assert_allclose(ours[:, column], real, atol=1e-12)
             column += 1
     with pytest.raises(ValueError, match="degree 4"):
@@ -77,23 +83,31 @@ def test_sh_basis_is_orthonormal_and_equals_scipys_up_to_the_sign_convention():
     ],
 )
 def test_orbit_convention(azimuth: float, elevation: float, want: tuple[float, ...]):
-    np.testing.assert_allclose(orbit_position(azimuth, elevation, 2.0).numpy(), 2 * np.array(want), atol=1e-12)
+    np.testing.assert_allclose(
+        orbit_position(azimuth, elevation, 2.0).numpy(), 2 * np.array(want), atol=1e-12
+    )
 
 
 def test_cameras_are_opencv_and_look_at_the_origin():
     camera = orbit_cameras([0.0], [0.0], width=64, height=32)
     T = camera.T_camera_world[0]
     in_camera = T[:3, :3] @ torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]).T + T[:3, 3:]
-    np.testing.assert_allclose(in_camera.T.numpy(), [[1, 0, 1.5], [0, -1, 1.5], [0, 0, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(
+        in_camera.T.numpy(), [[1, 0, 1.5], [0, -1, 1.5], [0, 0, 0.5]], atol=1e-6
+    )
     assert camera.K[0, 0, 2] == 32
     assert camera.K[0, 1, 2] == 16
-    np.testing.assert_allclose(2 * math.degrees(math.atan(16 / camera.K[0, 1, 1])), 49.13, atol=1e-4)
+    np.testing.assert_allclose(
+        2 * math.degrees(math.atan(16 / camera.K[0, 1, 1])), 49.13, atol=1e-4
+    )
     np.testing.assert_allclose(camera.centers.numpy(), [[0, 0, 1.5]], atol=1e-6)
 
 
 @pytest.mark.parametrize("azimuth", [0.0, 90.0, -30.0])
 @pytest.mark.parametrize("elevation", [90.0, -90.0])
-def test_cameras_straight_above_and_below_are_the_limit_of_their_neighbours(azimuth: float, elevation: float):
+def test_cameras_straight_above_and_below_are_the_limit_of_their_neighbours(
+    azimuth: float, elevation: float
+):
     rotation = orbit_pose(azimuth, elevation, 1.0)[:3, :3]
     np.testing.assert_allclose((rotation @ rotation.T).numpy(), np.eye(3), atol=1e-12)
     near = orbit_pose(azimuth, elevation * (1 - 1e-4), 1.0)[:3, :3]
@@ -103,10 +117,15 @@ def test_cameras_straight_above_and_below_are_the_limit_of_their_neighbours(azim
 def test_the_default_rig_is_syncdreamers():
     camera = cameras_of(syncdreamer_rig(), width=256, height=256)
     assert len(camera) == 16
-    # SyncDreamer's camera-16: f = 280 px at 256 px; its view 0 row for the world's up axis is (0, -0.866, -0.5).
+    # SyncDreamer's camera-16: f = 280 px at 256 px; its view 0 row for the world's up axis is (0,
+    # -0.866, -0.5).
     np.testing.assert_allclose(camera.K[:, 0, 0].numpy(), 280, atol=0.2)
-    np.testing.assert_allclose(camera.T_camera_world[0, :3, 1].numpy(), [0, -(3**0.5) / 2, -0.5], atol=1e-6)
-    np.testing.assert_allclose(camera.T_camera_world[:, :3, 3].numpy(), np.tile([0, 0, 1.5], (16, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        camera.T_camera_world[0, :3, 1].numpy(), [0, -(3**0.5) / 2, -0.5], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        camera.T_camera_world[:, :3, 3].numpy(), np.tile([0, 0, 1.5], (16, 1)), atol=1e-6
+    )
 
 
 def test_bad_rigs_are_refused():
@@ -125,7 +144,11 @@ def test_morton_order_is_a_permutation_that_brings_neighbours_together():
 
 
 def test_gaussians_check_their_shapes():
-    parts = {"means": torch.zeros(5, 3), "quats": torch.zeros(5, 4), "log_scales": torch.zeros(5, 3)}
+    parts = {
+        "means": torch.zeros(5, 3),
+        "quats": torch.zeros(5, 4),
+        "log_scales": torch.zeros(5, 3),
+    }
     good = Gaussians(**parts, logit_opacities=torch.zeros(5), sh=torch.zeros(5, 4, 3))
     assert good.sh_degree == 1
     assert good.views is None

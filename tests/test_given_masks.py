@@ -32,7 +32,11 @@ def labels(t: int) -> np.ndarray:
 
 def soft(t: int) -> np.ndarray:
     """A matte of 0 to 255 with an edge of 5 pixels."""
-    return (np.clip((12 - np.hypot(X - 20 - 6 * t, Y - 20)) / 5 + 0.5, 0, 1) * 255).round().astype(np.uint8)
+    return (
+        (np.clip((12 - np.hypot(X - 20 - 6 * t, Y - 20)) / 5 + 0.5, 0, 1) * 255)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 @pytest.fixture
@@ -40,15 +44,23 @@ def shots(tmp_path: Path) -> Shots:
     files = []
     for t in range(COUNT):
         files.append(tmp_path / f"shot{t}.png")
-        Image.fromarray(np.random.default_rng(t).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)).save(files[-1])
-    return Shots(tuple(files), tuple(range(COUNT)), tuple(map(float, range(COUNT))), None, "took 4 frames")
+        Image.fromarray(
+            np.random.default_rng(t).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        ).save(files[-1])
+    return Shots(
+        tuple(files), tuple(range(COUNT)), tuple(map(float, range(COUNT))), None, "took 4 frames"
+    )
 
 
-def pictures(folder: Path, make: Callable[[int], Image.Image | np.ndarray], name: str = "{:05d}.png") -> Path:
+def pictures(
+    folder: Path, make: Callable[[int], Image.Image | np.ndarray], name: str = "{:05d}.png"
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for t in range(COUNT):
         image = make(t)
-        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(folder / name.format(t))
+        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+            folder / name.format(t)
+        )
     return folder
 
 
@@ -108,7 +120,9 @@ def video(path: Path, make: Callable[[int], np.ndarray], codec: str = "libx264")
         for t in range(COUNT):
             image = make(t)
             image = image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24"))
+            )
         container.mux(stream.encode(None))
     return path
 
@@ -179,7 +193,9 @@ def test_masks_are_understood_and_said(tmp_path: Path, shots: Shots, kind: str):
         (lambda p: npz(p, cat=stack(disc), dog=stack(lambda t: disc(t, 45))), "dog", 45),
     ],
 )
-def test_the_option_decides(tmp_path: Path, shots: Shots, make: Callable[[Path], Path], label: str, row: int):
+def test_the_option_decides(
+    tmp_path: Path, shots: Shots, make: Callable[[Path], Path], label: str, row: int
+):
     masks, _ = given_masks(make(tmp_path / "masks"), label, shots)
     for t, mask in enumerate(masks):
         assert np.abs(mask - disc(t, row)).mean() < 0.05
@@ -235,7 +251,9 @@ def test_a_label_that_is_not_there_is_named(tmp_path: Path, shots: Shots):
 
 def test_a_video_with_its_mask_video_becomes_a_clip(tmp_path: Path):
     def picture(t: int) -> np.ndarray:
-        return np.where(disc(t)[..., None], (240, 180, 20), 60 + 10 * (X // 8 % 7)[..., None]).astype(np.uint8)
+        return np.where(
+            disc(t)[..., None], (240, 180, 20), 60 + 10 * (X // 8 % 7)[..., None]
+        ).astype(np.uint8)
 
     clip = video(tmp_path / "clip", picture)
     mask = video(tmp_path / "clip_pha", lambda t: disc(t).astype(np.uint8) * 255)

@@ -72,7 +72,9 @@ def test_matrices_come_row_by_row_and_their_columns_may_be_padded(tmp_path: Path
     b = Builder()
     matrix = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
     b.accessor(matrix)
-    stored = np.zeros((3, 4), np.uint8)  # three columns of three bytes, each from a multiple of four on
+    stored = np.zeros(
+        (3, 4), np.uint8
+    )  # three columns of three bytes, each from a multiple of four on
     stored[:, :3] = np.arange(9).reshape(3, 3).T
     b.accessor(np.zeros((1, 3), np.uint8), type="MAT3", bufferView=b.view(stored.tobytes()))
     file = GltfFile(b.save(tmp_path / "a.glb"))
@@ -86,7 +88,11 @@ def test_a_file_beside_it_a_data_uri_and_a_name_with_spaces_are_found(tmp_path: 
     data = path.with_name("data.bin").read_bytes()
     expected = GltfFile(path).floats(0, "test")
     path.with_name("data.bin").rename(path.with_name("größe 1%.bin"))
-    for uri in ("gr%C3%B6%C3%9Fe%201%25.bin", "größe 1%.bin", "data:;base64," + base64.b64encode(data).decode()):
+    for uri in (
+        "gr%C3%B6%C3%9Fe%201%25.bin",
+        "größe 1%.bin",
+        "data:;base64," + base64.b64encode(data).decode(),
+    ):
         document["buffers"][0]["uri"] = uri
         path.write_text(json.dumps(document), encoding="utf-8")
         assert np.array_equal(GltfFile(path).floats(0, "test"), expected)
@@ -130,7 +136,10 @@ def write(data: bytes) -> Callable[[Path], None]:
         (write(b"{" + b'"a":{' * 100_000), "cannot be parsed"),
         (write(b'{"asset": {"version": "1.0"}}'), "version 1.0"),
         (write(b"glTF" + struct.pack("<II", 2, 900) + b"\0" * 20), "cut short"),
-        (write(b"glTF" + struct.pack("<III", 2, 24, 4000) + b"JSON" + b"{}  "), "ends after the file"),
+        (
+            write(b"glTF" + struct.pack("<III", 2, 24, 4000) + b"JSON" + b"{}  "),
+            "ends after the file",
+        ),
         (write(b"glTF" + struct.pack("<II", 1, 20) + b"\0" * 8), "version 1"),
         (accessor(count=5), "its buffer view ends before"),
         (accessor(count=10**12), "whole number|more than"),
@@ -158,12 +167,20 @@ def write(data: bytes) -> Callable[[Path], None]:
         (changed(lambda d: d.update(accessors={})), "no list"),
         (changed(lambda d: d.update(accessors=[3])), "is not what glTF says"),
         (changed(lambda d: d.update(accessors=[None])), "is not what glTF says"),
-        (changed(lambda d: d.update(extensionsRequired=["KHR_draco_mesh_compression"])), "KHR_draco_mesh_compression"),
-        (changed(lambda d: d.update(extensionsRequired=["EXT_meshopt_compression"])), "EXT_meshopt_compression"),
+        (
+            changed(lambda d: d.update(extensionsRequired=["KHR_draco_mesh_compression"])),
+            "KHR_draco_mesh_compression",
+        ),
+        (
+            changed(lambda d: d.update(extensionsRequired=["EXT_meshopt_compression"])),
+            "EXT_meshopt_compression",
+        ),
         (changed(lambda d: d.update(extensionsRequired=["ACME_fog"])), "ACME_fog"),
     ],
 )
-def test_what_cannot_be_true_is_refused_in_one_sentence(tmp_path: Path, damage: Callable[[Path], None], said: str):
+def test_what_cannot_be_true_is_refused_in_one_sentence(
+    tmp_path: Path, damage: Callable[[Path], None], said: str
+):
     path = sliding_quad().save(tmp_path / "a.gltf")
     damage(path)
     with pytest.raises(UserError, match=said) as caught:

@@ -1,4 +1,7 @@
-"""What lies between two frames: by optical flow, and by RIFE's true network in the layout in which it is published."""
+"""What lies between two frames.
+
+By optical flow, and by RIFE's true network in the layout in which it is published.
+"""
 
 import math
 import os
@@ -21,7 +24,9 @@ from gs4d.prior.rife_net import IFNet, layout_of
 
 def blob(x: float, y: float, size: tuple[int, int] = (48, 64), radius: float = 9.0) -> Tensor:
     """A textured disc over nothing, premultiplied RGBA (h, w, 4), that moves with its centre."""
-    v, u = torch.meshgrid(torch.arange(float(size[0])) - y, torch.arange(float(size[1])) - x, indexing="ij")
+    v, u = torch.meshgrid(
+        torch.arange(float(size[0])) - y, torch.arange(float(size[1])) - x, indexing="ij"
+    )
     alpha = torch.sigmoid(2 * (radius - (u * u + v * v).sqrt()))
     colors = [0.5 + 0.4 * torch.sin(0.5 * u + 0.8 * k) * torch.cos(0.6 * v - k) for k in range(3)]
     return torch.stack([*(alpha * color for color in colors), alpha], -1)
@@ -37,7 +42,9 @@ def test_the_flow_of_a_moving_disc_is_its_shift(shift: tuple[float, float]):
     flow = optical_flow(a, b)
     inside = a[0, 3] > 0.95
     error = (flow[0] - torch.tensor(shift)[:, None, None]).norm(dim=0)[inside]
-    assert error.mean() < 0.15 + 0.08 * math.hypot(*shift)  # from coarse to fine, long ways are less exact
+    assert error.mean() < 0.15 + 0.08 * math.hypot(
+        *shift
+    )  # from coarse to fine, long ways are less exact
     far = F.max_pool2d(a[:, 3:] + b[:, 3:], 31, 1, 15)[0, 0] < 1e-3
     assert flow[0][:, far].abs().max() < 0.01  # where nothing is, nothing moves
 
@@ -51,11 +58,16 @@ def test_the_middle_of_a_motion_beats_the_average_by_far():
 
 
 def test_a_batch_is_its_pictures_one_by_one_of_any_size():
-    pairs = [(blob(20, 20, (33, 51)), blob(26, 18, (33, 51))), (blob(30, 15, (33, 51)), blob(22, 16, (33, 51)))]
+    pairs = [
+        (blob(20, 20, (33, 51)), blob(26, 18, (33, 51))),
+        (blob(30, 15, (33, 51)), blob(22, 16, (33, 51))),
+    ]
     a, b = (torch.stack(some) for some in zip(*pairs, strict=True))
     together = FlowInterpolator().middle(a, b)
     for found, (x, y) in zip(together, pairs, strict=True):
-        torch.testing.assert_close(found, FlowInterpolator().middle(x[None], y[None])[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            found, FlowInterpolator().middle(x[None], y[None])[0], atol=1e-5, rtol=1e-4
+        )
     assert FlowInterpolator().middle(a[:, :5, :7], b[:, :5, :7]).shape == (2, 5, 7, 4)
 
 
@@ -72,7 +84,9 @@ def test_gradients_go_to_the_colours_of_both():
     assert by_a.abs().max() > 0.1
     assert by_b.abs().max() > 0.1
     # The middle is linear in the colours while the motion is held: what went in comes out.
-    torch.testing.assert_close((by_a * a).sum() + (by_b * b).sum(), (found * cotangent).sum(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        (by_a * a).sum() + (by_b * b).sum(), (found * cotangent).sum(), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_pushing_spreads_over_four_pixels_and_sampling_undoes_it():
@@ -81,13 +95,18 @@ def test_pushing_spreads_over_four_pixels_and_sampling_undoes_it():
     flow = torch.tensor([0.25, -1.5]).view(1, 2, 1, 1).expand(1, 2, 5, 6)
     pushed = push(image, flow)
     assert pushed[0, 0].nonzero().tolist() == [[0, 3], [0, 4], [1, 3], [1, 4]]
-    torch.testing.assert_close(pushed[0, 0, :2, 3:5], torch.tensor([[0.375, 0.125], [0.375, 0.125]]))
+    torch.testing.assert_close(
+        pushed[0, 0, :2, 3:5], torch.tensor([[0.375, 0.125], [0.375, 0.125]])
+    )
     assert push(image, flow + 100).abs().max() == 0
     ramp = torch.arange(30.0).view(1, 1, 5, 6)
-    torch.testing.assert_close(sample(ramp, torch.ones(1, 2, 5, 6))[0, 0, :4, :5], ramp[0, 0, 1:, 1:])
+    torch.testing.assert_close(
+        sample(ramp, torch.ones(1, 2, 5, 6))[0, 0, :4, :5], ramp[0, 0, 1:, 1:]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------- RIFE
+# ---------------------------------------------------------------------------------------------------------------------- RI
+# F E
 
 
 @dataclass(frozen=True)
@@ -264,8 +283,13 @@ def test_rife_computes_what_the_published_network_does(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["4.6", "4.25"])
 def test_rife_takes_any_size_and_passes_gradients_to_the_colours(name: str, tmp_path: Path):
-    torch.save(random_weights(narrowed(name)), tmp_path / "rife47.pth")  # as ComfyUI's users have it
-    a, b = (picture[None].requires_grad_() for picture in (blob(20, 20, (40, 50)), blob(28, 22, (40, 50))))
+    torch.save(
+        random_weights(narrowed(name)), tmp_path / "rife47.pth"
+    )  # as ComfyUI's users have it
+    a, b = (
+        picture[None].requires_grad_()
+        for picture in (blob(20, 20, (40, 50)), blob(28, 22, (40, 50)))
+    )
     found = open_rife(str(tmp_path)).middle(a, b)
     assert found.shape == a.shape
     by_a, by_b = torch.autograd.grad(found.square().sum(), (a, b))
@@ -274,8 +298,12 @@ def test_rife_takes_any_size_and_passes_gradients_to_the_colours(name: str, tmp_
 
 def test_a_known_motion_and_mixing_come_out_of_the_last_block(tmp_path: Path):
     """All weights zero but the last block's biases: it then says the same of every pixel."""
-    weights = {name: torch.zeros_like(value) for name, value in random_weights(narrowed("4.6")).items()}
-    bias = torch.zeros(6, 4)  # four sub-pixels each of: flow to a (x, y), flow to b (x, y), mixing, nothing
+    weights = {
+        name: torch.zeros_like(value) for name, value in random_weights(narrowed("4.6")).items()
+    }
+    bias = torch.zeros(
+        6, 4
+    )  # four sub-pixels each of: flow to a (x, y), flow to b (x, y), mixing, nothing
     bias[0], bias[3], bias[4] = 2.0, -1.0, 20.0
     weights["module.block3.lastconv.0.bias"] = bias.flatten()
     torch.save(weights, tmp_path / "flownet.pkl")
@@ -339,13 +367,18 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, how: str, sentenc
 
 
 def test_what_this_use_does_not_need_is_passed_over(tmp_path: Path):
-    unused = {f"module.{name}": torch.zeros(8) for name in ("caltime.0.bias", "contextnet.x", "unet.y")}
+    unused = {
+        f"module.{name}": torch.zeros(8) for name in ("caltime.0.bias", "contextnet.x", "unet.y")
+    }
     torch.save({**random_weights(narrowed("4.2")), **unused}, tmp_path / "flownet.pkl")
     open_rife(str(tmp_path))
 
 
 def test_only_interpolators_interpolate():
     with pytest.raises(
-        UserError, match=re.escape("'inflate' cannot find what lies between frames; those that can: flow, rife")
+        UserError,
+        match=re.escape(
+            "'inflate' cannot find what lies between frames; those that can: flow, rife"
+        ),
     ):
         open_interpolator("inflate")

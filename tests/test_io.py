@@ -80,12 +80,30 @@ def test_truth_has_the_cameras_of_its_file_or_consistent4ds(data: Path):
 
 CASES = {
     "hole": (lambda d: (d / "toy_pose0/1.png").unlink(), r"toy_pose0/1\.png is missing"),
-    "side view missing": (lambda d: (d / "toy_sync/1_0_7_rgba.png").unlink(), r"1_0_7_rgba\.png is missing"),
-    "frame without side views": (lambda d: [p.unlink() for p in d.glob("toy_sync/2_0_*")], r"2_0_0_rgba\.png is missing"),
-    "fewer views": (lambda d: [p.unlink() for p in d.glob("toy_sync/*_15_rgba.png")], "has 15 views per frame but .* 16"),
-    "unequal size": (lambda d: save_rgba(d / "toy_pose0/1.png", width=9), "9x12 pixels but 0.png is 12x12"),
-    "no alpha": (lambda d: Image.new("RGB", (12, 12)).save(d / "toy_pose0/0.png"), "no alpha channel"),
-    "not a picture": (lambda d: (d / "toy_pose0/2.png").write_text("hello"), "2.png cannot be read as a picture"),
+    "side view missing": (
+        lambda d: (d / "toy_sync/1_0_7_rgba.png").unlink(),
+        r"1_0_7_rgba\.png is missing",
+    ),
+    "frame without side views": (
+        lambda d: [p.unlink() for p in d.glob("toy_sync/2_0_*")],
+        r"2_0_0_rgba\.png is missing",
+    ),
+    "fewer views": (
+        lambda d: [p.unlink() for p in d.glob("toy_sync/*_15_rgba.png")],
+        "has 15 views per frame but .* 16",
+    ),
+    "unequal size": (
+        lambda d: save_rgba(d / "toy_pose0/1.png", width=9),
+        "9x12 pixels but 0.png is 12x12",
+    ),
+    "no alpha": (
+        lambda d: Image.new("RGB", (12, 12)).save(d / "toy_pose0/0.png"),
+        "no alpha channel",
+    ),
+    "not a picture": (
+        lambda d: (d / "toy_pose0/2.png").write_text("hello"),
+        "2.png cannot be read as a picture",
+    ),
     "cut short": (
         lambda d: (d / "toy_pose0/2.png").write_bytes((d / "toy_pose0/2.png").read_bytes()[:60]),
         "2.png cannot be read as a picture",
@@ -95,9 +113,18 @@ CASES = {
         "every pixel is transparent",
     ),
     "empty sync": (lambda d: [p.unlink() for p in d.glob("toy_sync/*")], "holds no side views"),
-    "short rig": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0.0, 90.0]}), "16 views per frame but rig file .* 2"),
-    "rig typo": (lambda d: write_json(d / "toy_rig.json", {"azimut": [0.0] * 16}), "'azimut' .did you mean 'azimuth'"),
-    "rig huge": (lambda d: (d / "toy_rig.json").write_text('{"azimuth": [0], "radius": 1' + "0" * 400 + "}"), "radius as 1000"),
+    "short rig": (
+        lambda d: write_json(d / "toy_rig.json", {"azimuth": [0.0, 90.0]}),
+        "16 views per frame but rig file .* 2",
+    ),
+    "rig typo": (
+        lambda d: write_json(d / "toy_rig.json", {"azimut": [0.0] * 16}),
+        "'azimut' .did you mean 'azimuth'",
+    ),
+    "rig huge": (
+        lambda d: (d / "toy_rig.json").write_text('{"azimuth": [0], "radius": 1' + "0" * 400 + "}"),
+        "radius as 1000",
+    ),
     "rig deep": (lambda d: (d / "toy_rig.json").write_text("[" * 100000), "not valid JSON"),
     "rig link": (lambda d: (d / "toy_rig.json").symlink_to(d / "nowhere"), "cannot be read"),
     "surplus side views": (
@@ -109,11 +136,23 @@ CASES = {
         lambda d: (shutil.rmtree(d / "toy_sync"), (d / "toy_sync").write_text("")),
         "toy_sync holds no side views",
     ),
-    "16 bit": (lambda d: Image.new("I;16", (12, 12)).save(d / "toy_pose0/0.png"), "no alpha channel .mode I;16"),
-    "rig key": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "elevaton": 3}), "did you mean 'elevation'"),
+    "16 bit": (
+        lambda d: Image.new("I;16", (12, 12)).save(d / "toy_pose0/0.png"),
+        "no alpha channel .mode I;16",
+    ),
+    "rig key": (
+        lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "elevaton": 3}),
+        "did you mean 'elevation'",
+    ),
     "rig text": (lambda d: (d / "toy_rig.json").write_text("{"), "not valid JSON"),
-    "rig range": (lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "fov": 200}), "out of range"),
-    "rig of words": (lambda d: write_json(d / "toy_rig.json", {"azimuth": ["a"] * 16}), "wanted a number"),
+    "rig range": (
+        lambda d: write_json(d / "toy_rig.json", {"azimuth": [0] * 16, "fov": 200}),
+        "out of range",
+    ),
+    "rig of words": (
+        lambda d: write_json(d / "toy_rig.json", {"azimuth": ["a"] * 16}),
+        "wanted a number",
+    ),
 }
 
 
@@ -133,11 +172,26 @@ def test_unknown_names_list_what_exists(data: Path):
 
 def test_rig_files_in_both_forms(tmp_path: Path):
     path = tmp_path / "rig.json"
-    write_json(path, {"azimuth": [0, 60], "elevation": 20, "radius": [1.5, 2], "fov": 40, "input": {"elevation": 5}})
+    write_json(
+        path,
+        {
+            "azimuth": [0, 60],
+            "elevation": 20,
+            "radius": [1.5, 2],
+            "fov": 40,
+            "input": {"elevation": 5},
+        },
+    )
     by_column = read_rig(path)
     assert by_column == [Orbit(0.0, 20.0, 1.5, 40.0), Orbit(60.0, 20.0, 2.0, 40.0)]
     write_json(
-        path, {"views": [{"azimuth": 0, "elevation": 20, "fov": 40}, {"azimuth": 60, "elevation": 20, "radius": 2, "fov": 40}]}
+        path,
+        {
+            "views": [
+                {"azimuth": 0, "elevation": 20, "fov": 40},
+                {"azimuth": 60, "elevation": 20, "radius": 2, "fov": 40},
+            ]
+        },
     )
     assert read_rig(path) == by_column
     write_json(path, {"azimuth": 90})
@@ -159,27 +213,57 @@ def test_resizing_does_not_bleed_the_colour_under_alpha_zero():
 def test_pictures_round_trip(tmp_path: Path):
     image = torch.rand(5, 7, 4)
     write_png(tmp_path / "a" / "b.png", image)
-    assert np.abs(read_image(tmp_path / "a" / "b.png") / 255.0 - image.numpy()).max() <= 0.5 / 255 + 1e-6
+    assert (
+        np.abs(read_image(tmp_path / "a" / "b.png") / 255.0 - image.numpy()).max()
+        <= 0.5 / 255 + 1e-6
+    )
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_ply_reads_back_bit_for_bit(tmp_path: Path, degree: int):
     n = 11
-    g = Gaussians(torch.randn(n, 3), torch.randn(n, 4), torch.randn(n, 3), torch.randn(n), torch.randn(n, (degree + 1) ** 2, 3))
+    g = Gaussians(
+        torch.randn(n, 3),
+        torch.randn(n, 4),
+        torch.randn(n, 3),
+        torch.randn(n),
+        torch.randn(n, (degree + 1) ** 2, 3),
+    )
     write_ply(tmp_path / "a.ply", g)
     for (_, wrote), (_, read) in zip(g.items(), read_ply(tmp_path / "a.ply").items(), strict=True):
         assert torch.equal(wrote, read)
 
 
 def test_ply_has_the_standard_columns(tmp_path: Path):
-    g = Gaussians(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, 3), torch.zeros(2), torch.arange(24.0).view(2, 4, 3))
+    g = Gaussians(
+        torch.zeros(2, 3),
+        torch.zeros(2, 4),
+        torch.zeros(2, 3),
+        torch.zeros(2),
+        torch.arange(24.0).view(2, 4, 3),
+    )
     write_ply(tmp_path / "a.ply", g)
     header, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
-    names = [line.split()[-1] for line in header.decode().splitlines() if line.startswith("property float")]
+    names = [
+        line.split()[-1]
+        for line in header.decode().splitlines()
+        if line.startswith("property float")
+    ]
     rest = [f"f_rest_{i}" for i in range(9)]
     assert names[:9] == ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
-    assert names[9:] == [*rest, "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
-    # Colour channels of the higher coefficients are stored one after the other: all of red, then green, then blue.
+    assert names[9:] == [
+        *rest,
+        "opacity",
+        "scale_0",
+        "scale_1",
+        "scale_2",
+        "rot_0",
+        "rot_1",
+        "rot_2",
+        "rot_3",
+    ]
+    # Colour channels of the higher coefficients are stored one after the other: all of red, then
+    # green, then blue.
     row = np.frombuffer(body, "<f4").reshape(2, -1)[0]
     assert row[9:18].tolist() == [3, 6, 9, 4, 7, 10, 5, 8, 11]
 
@@ -187,7 +271,16 @@ def test_ply_has_the_standard_columns(tmp_path: Path):
 @pytest.mark.parametrize("keep", [10, 200, 800])
 def test_broken_ply_files_get_one_sentence(tmp_path: Path, keep: int):
     path = tmp_path / "a.ply"
-    write_ply(path, Gaussians(torch.zeros(9, 3), torch.zeros(9, 4), torch.zeros(9, 3), torch.zeros(9), torch.zeros(9, 1, 3)))
+    write_ply(
+        path,
+        Gaussians(
+            torch.zeros(9, 3),
+            torch.zeros(9, 4),
+            torch.zeros(9, 3),
+            torch.zeros(9),
+            torch.zeros(9, 1, 3),
+        ),
+    )
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match="not an intact PLY"):
         read_ply(path)
@@ -195,7 +288,10 @@ def test_broken_ply_files_get_one_sentence(tmp_path: Path, keep: int):
 
 def test_other_ply_files_are_refused(tmp_path: Path):
     path = tmp_path / "cube.ply"
-    path.write_text("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nend_header\n0 0\n")
+    path.write_text(
+        "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float "
+        "y\nend_header\n0 0\n"
+    )
     with pytest.raises(UserError, match="lacks the property 'z'"):
         read_ply(path)
 

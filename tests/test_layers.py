@@ -55,7 +55,8 @@ def imported_modules(source: str, path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             prefix = ".".join([*base, *(node.module or "").split(".")]).strip(".")
-            # `from .. import camera` and `from ..camera import Camera` look alike: both readings are given.
+            # `from .. import camera` and `from ..camera import Camera` look alike: both readings
+            # are given.
             yield from (f"{prefix}.{alias.name}" for alias in node.names)
 
 
@@ -67,7 +68,9 @@ def offences(source: str, path: Path) -> list[str]:
         parts = name.split(".")
         if parts[0] != "gs4d" or len(parts) < 2 or parts[1] not in ROW or parts[1] == box:
             continue
-        if ROW[parts[1]] >= ROW.get(box, 0):  # the package's __init__ has no row: it imports nothing
+        if ROW[parts[1]] >= ROW.get(
+            box, 0
+        ):  # the package's __init__ has no row: it imports nothing
             found.append(f"{path.relative_to(ROOT)}: {box} -> {parts[1]}")
     return found
 
@@ -115,7 +118,11 @@ def test_only_priors_and_scores_know_the_diffusion_libraries() -> None:
 
 @pytest.mark.parametrize("start", ["import gs4d", *(p.name for p in sorted(ROOT.glob("*.py")))])
 def test_starting_does_not_load_the_diffusion_libraries(start: str) -> None:
-    begin = start if start.startswith("import") else f"import runpy; runpy.run_path({start!r}, run_name='__main__')"
+    begin = (
+        start
+        if start.startswith("import")
+        else f"import runpy; runpy.run_path({start!r}, run_name='__main__')"
+    )
     code = (
         f"import sys\nsys.argv = [{start!r}, '--help']\n"
         f"try:\n    {begin}\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"

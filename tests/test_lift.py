@@ -28,7 +28,10 @@ BALL = 0.35
 
 
 def ball(orbit: Orbit, side: int = 64, layers: int = 32) -> Solid:
-    """A ball around the origin, red where x is positive and blue elsewhere; occupancy falls off linearly over two cells."""
+    """A ball around the origin, red where x is positive and blue elsewhere.
+
+    Occupancy falls off linearly over two cells.
+    """
     centers = cell_centers(orbit, side, layers)
     occupancy = ((BALL - centers.norm(dim=-1)) / 0.04 + 0.5).clamp(0, 1)
     red = (centers[..., 0] > 0).float()
@@ -37,7 +40,11 @@ def ball(orbit: Orbit, side: int = 64, layers: int = 32) -> Solid:
 
 def disc(size: int) -> torch.Tensor:
     """What a camera at the default distance sees of the ball, as a mask."""
-    line = (torch.arange(size) + 0.5 - size / 2) / (size / 2) * torch.tan(torch.deg2rad(torch.tensor(49.13 / 2)))
+    line = (
+        (torch.arange(size) + 0.5 - size / 2)
+        / (size / 2)
+        * torch.tan(torch.deg2rad(torch.tensor(49.13 / 2)))
+    )
     tangent = BALL / (1.5**2 - BALL**2) ** 0.5
     return (line[:, None] ** 2 + line[None] ** 2 < tangent**2).float()
 
@@ -56,7 +63,10 @@ def test_a_solid_ball_looks_like_a_ball_from_everywhere(source: Orbit, times: in
 @pytest.mark.parametrize("sure", [0.35, 0.65])
 def test_what_may_be_there_is_a_veil(sure: float) -> None:
     solid = finer(replace(whole := ball(Orbit()), occupancy=whole.occupancy * sure), 2)
-    seen = render(solid_gaussians(solid, Orbit()), cameras_of([Orbit(), Orbit(90.0), Orbit(45.0, 30.0)], width=256, height=256))
+    seen = render(
+        solid_gaussians(solid, Orbit()),
+        cameras_of([Orbit(), Orbit(90.0), Orbit(45.0, 30.0)], width=256, height=256),
+    )
     for alpha in seen.alpha:
         assert abs(float(alpha[disc(256) > 0].mean()) - sure) < 0.12
 
@@ -85,7 +95,11 @@ def test_cells_lie_on_the_rays_of_their_pixels() -> None:
 def test_prior_logits_are_those_of_the_inflated_solid() -> None:
     thickness = torch.tensor([0.0, 0.25, 0.9]).view(1, 1, 1, 3)
     inside = prior_logits(thickness, 32)[0, 0, :, 0] > 0
-    assert inside.sum(0).tolist() == [0, 8, 28]  # of 32 layers over twice REACH: as many as are as thick
+    assert inside.sum(0).tolist() == [
+        0,
+        8,
+        28,
+    ]  # of 32 layers over twice REACH: as many as are as thick
     assert torch.equal(inside, inside.flip(0))
 
 
@@ -147,7 +161,11 @@ def test_frames_see_each_other_without_an_order(tiny: LiftNet) -> None:
 
 
 def write(path: Path, network: LiftNet, shape: object) -> Path:
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, {"shape": json.dumps(shape)})
+    save_file(
+        {k: v.contiguous() for k, v in network.state_dict().items()},
+        path,
+        {"shape": json.dumps(shape)},
+    )
     return path
 
 
@@ -199,7 +217,9 @@ def test_damaged_files_are_refused_and_code_is_not_run(tmp_path: Path, tiny: Lif
 
 def test_views_refuse_what_is_not_square(tiny: LiftNet) -> None:
     with pytest.raises(UserError, match="square pictures, not 20x10"):
-        Lift(tiny).views(torch.zeros(1, 10, 20, 4, dtype=torch.uint8), Orbit(), None, torch.Generator())
+        Lift(tiny).views(
+            torch.zeros(1, 10, 20, 4, dtype=torch.uint8), Orbit(), None, torch.Generator()
+        )
 
 
 def test_shipped_weights_are_small_and_are_what_is_taken() -> None:
@@ -230,11 +250,19 @@ def test_shipped_tokens_tell_pictures_apart_and_are_heard(four_lessons: list[tor
     assert (confused - said).abs().mean() > 0.05 * said.abs().mean()
 
 
-def test_frames_of_a_clip_are_heard_by_the_shipped_weights(four_lessons: list[torch.Tensor]) -> None:
+def test_frames_of_a_clip_are_heard_by_the_shipped_weights(
+    four_lessons: list[torch.Tensor],
+) -> None:
     network = read_lift(LIFT_WEIGHTS)
     pictures, thickness, camera = four_lessons
     together, _ = network(pictures, thickness, camera)
-    alone = torch.cat([network(p, t, camera)[0] for p, t in zip(pictures.split(1, 1), thickness.split(1, 1), strict=True)], 1)
+    alone = torch.cat(
+        [
+            network(p, t, camera)[0]
+            for p, t in zip(pictures.split(1, 1), thickness.split(1, 1), strict=True)
+        ],
+        1,
+    )
     assert (together - alone).abs().mean() > 0.01 * alone.abs().mean()
 
 
@@ -248,16 +276,23 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
         for prior, found in ((shipped, lifted), (Inflate(InflateOptions()), inflated)):
             drawn = prior.views(lesson.frames, lesson.source, rig, torch.Generator())
             seen, coverage = over_white(halved(premultiply(drawn.images)))
-            pairs = zip(*(x.flatten(0, 1) for x in (coverage[..., 0], truth[..., 0], seen, colors)), strict=True)
+            pairs = zip(
+                *(x.flatten(0, 1) for x in (coverage[..., 0], truth[..., 0], seen, colors)),
+                strict=True,
+            )
             found += [[float(mask_iou(a, b)), float(psnr(c, d))] for a, b, c, d in pairs]
-    (overlap, quality), (inflated_overlap, inflated_quality) = (np.mean(rows, 0) for rows in (lifted, inflated))
+    (overlap, quality), (inflated_overlap, inflated_quality) = (
+        np.mean(rows, 0) for rows in (lifted, inflated)
+    )
     assert overlap > 1.03 * inflated_overlap
     assert quality > inflated_quality + 0.7
 
 
 def test_the_input_view_of_a_lifted_frame_is_the_frame() -> None:
     lesson = make_lesson(2 * 10**9 + 1)
-    views = open_prior("lift").views(lesson.frames, lesson.source, [lesson.source], torch.Generator())
+    views = open_prior("lift").views(
+        lesson.frames, lesson.source, [lesson.source], torch.Generator()
+    )
     for drawn, frame in zip(views.images[0], lesson.frames, strict=True):
         assert mask_iou(drawn[..., 3].float() / 255, frame[..., 3].float() / 255) > 0.8
     assert 0 < views.trust.float().mean() < 129
@@ -268,7 +303,11 @@ def test_without_veils_outlines_are_hard_and_overlap_those_with_them() -> None:
     network = read_lift(LIFT_WEIGHTS)
     rig = view_orbits(lesson.source)[4:8]
     soft, hard = (
-        Lift(network, veils=veils).views(lesson.frames, lesson.source, rig, torch.Generator()).images[..., 3].float() / 255
+        Lift(network, veils=veils)
+        .views(lesson.frames, lesson.source, rig, torch.Generator())
+        .images[..., 3]
+        .float()
+        / 255
         for veils in (True, False)
     )
     between = [((x > 0.1) & (x < 0.9)).float().mean() for x in (soft, hard)]
@@ -281,7 +320,11 @@ def test_views_go_around_with_the_source() -> None:
     lesson = make_lesson(2 * 10**9)
     network = read_lift(LIFT_WEIGHTS)
     turned = replace(lesson.source, azimuth=120.0)
-    for a, b in zip(lift(network, lesson.frames, lesson.source), lift(network, lesson.frames, turned), strict=True):
+    for a, b in zip(
+        lift(network, lesson.frames, lesson.source),
+        lift(network, lesson.frames, turned),
+        strict=True,
+    ):
         assert torch.equal(a.occupancy, b.occupancy)
     prior = Lift(network)
     first = prior.views(lesson.frames, lesson.source, None, torch.Generator())

@@ -41,7 +41,9 @@ class Page:
         self.socket.send(msgspec.msgpack.encode(message))
 
     def press(self, button: Any) -> None:
-        self.send({"type": "GuiUpdateMessage", "uuid": button._impl.uuid, "updates": {"value": True}})
+        self.send(
+            {"type": "GuiUpdateMessage", "uuid": button._impl.uuid, "updates": {"value": True}}
+        )
 
     def drain(self) -> None:
         for message in self.socket:
@@ -92,7 +94,9 @@ def test_the_window_shows_the_asset_at_the_sliders_time(window: LiveWindow):
     fitter = Fitter(toy_clip(), SHORT)
     for _ in range(12):
         fitter.advance()
-    fitter.history.append({"step": 12, "stage": "coarse", "loss": 0.25, "psnr": 20.0, "gaussians": 300})
+    fitter.history.append(
+        {"step": 12, "stage": "coarse", "loss": 0.25, "psnr": 20.0, "gaussians": 300}
+    )
     with page_at(window):
         window(fitter)
         shown = window.splat
@@ -109,7 +113,9 @@ def test_the_window_shows_the_asset_at_the_sliders_time(window: LiveWindow):
     assert np.abs(shown.covariances - wanted).max() <= 2**-10 * np.abs(wanted).max()
     colors = (0.5 + SH_C0 * g.sh[:, 0]).clamp(0, 1)
     assert np.abs(shown.rgbs / 255 - colors.detach().numpy()).max() <= 1 / 255
-    assert np.abs(shown.opacities[:, 0] / 255 - g.logit_opacities.sigmoid().numpy()).max() <= 1 / 255
+    assert (
+        np.abs(shown.opacities[:, 0] / 255 - g.logit_opacities.sigmoid().numpy()).max() <= 1 / 255
+    )
     assert window.frame == 2
     assert "step 12 of 24" in window.status.content
     assert window.loss.data[1].tolist() == [0.25]
@@ -121,8 +127,12 @@ def test_the_cameras_stand_where_the_rig_does(window: LiveWindow):
     for track, frustum in zip(fitter.clip.tracks, window.frusta, strict=True):
         assert frustum.position == pytest.approx(track.camera().centers[0].numpy(), abs=1e-5)
         w, x, y, z = frustum.wxyz
-        ahead = np.array([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])  # the turned z axis
-        assert ahead == pytest.approx(-frustum.position / np.linalg.norm(frustum.position), abs=1e-5)
+        ahead = np.array(
+            [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)]
+        )  # the turned z axis
+        assert ahead == pytest.approx(
+            -frustum.position / np.linalg.norm(frustum.position), abs=1e-5
+        )
 
 
 def test_nobody_watching_costs_nothing(tmp_path: Path, window: LiveWindow):
@@ -145,12 +155,16 @@ def test_pause_resume_and_finish_from_the_page(tmp_path: Path, window: LiveWindo
         return window(fitter)
 
     options = replace(SHORT, steps=100_000)
-    thread = threading.Thread(target=lambda: done.append(fit(toy_clip(), options, tmp_path, on_step=watched)), daemon=True)
+    thread = threading.Thread(
+        target=lambda: done.append(fit(toy_clip(), options, tmp_path, on_step=watched)), daemon=True
+    )
     with page_at(window) as page:
         thread.start()
         wait_for(lambda: len(seen) > 3)
         page.press(window.pause_button)
-        wait_for(lambda: len(seen) > 6 and len(set(seen[-3:])) == 1)  # asked again and again at the same step
+        wait_for(
+            lambda: len(seen) > 6 and len(set(seen[-3:])) == 1
+        )  # asked again and again at the same step
         assert window.pause_button.label == "Resume"
         held = seen[-1]
         page.press(window.pause_button)
@@ -161,7 +175,13 @@ def test_pause_resume_and_finish_from_the_page(tmp_path: Path, window: LiveWindo
     assert held < seen[-1] < 100_000
     assert window.stop_button.disabled
     # It can be taken up again from there.
-    more = fit(toy_clip(), options, tmp_path, resume=True, on_step=lambda fitter: "stop" if fitter.step > seen[-1] else None)
+    more = fit(
+        toy_clip(),
+        options,
+        tmp_path,
+        resume=True,
+        on_step=lambda fitter: "stop" if fitter.step > seen[-1] else None,
+    )
     assert more.step == seen[-1] + 1
 
 
@@ -201,7 +221,9 @@ def test_another_website_gets_nothing(window: LiveWindow, headers: dict[str, str
         with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
             connection.request("GET", "/", headers={**more, **asked})
             assert connection.getresponse().status == status
-    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:  # its own page gets through
+    with closing(
+        HTTPConnection("127.0.0.1", port, timeout=20)
+    ) as connection:  # its own page gets through
         own = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
         connection.request("GET", "/", headers={**upgrade, **own})
         assert connection.getresponse().status == 101

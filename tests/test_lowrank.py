@@ -1,4 +1,7 @@
-"""Motion as modes and weights: as few as the error allows, whatever the motion and however it is sampled."""
+"""Motion as modes and weights.
+
+As few as the error allows, whatever the motion and however it is sampled.
+"""
 
 import math
 
@@ -22,7 +25,13 @@ def spinning(times: Tensor) -> Gaussians:
     half_c, half_s = (angle / 2).cos()[:, None], (angle / 2).sin()[:, None]
     w, i, j, k = torch.nn.functional.normalize(base.quats, dim=1).T
     quats = torch.stack(
-        [half_c * w - half_s * k, half_c * i - half_s * j, half_c * j + half_s * i, half_c * k + half_s * w], -1
+        [
+            half_c * w - half_s * k,
+            half_c * i - half_s * j,
+            half_c * j + half_s * i,
+            half_c * k + half_s * w,
+        ],
+        -1,
     )
     signs = torch.where((times * 1000).long() % 3 == 0, -1.0, 1.0)
     return base.replace(means=means, quats=quats * signs[:, None, None])
@@ -55,7 +64,10 @@ def test_a_rigid_turn_needs_four_modes_and_no_lucky_signs():
     base, motion = factor(spinning, frames, tolerance=1e-4)
     assert motion.weights.shape == (25, 4)
     drawn, truth = motion.at_times(base, frames), spinning(frames)
-    cosine = (torch.nn.functional.normalize(drawn.quats, dim=-1) * torch.nn.functional.normalize(truth.quats, dim=-1)).sum(-1)
+    cosine = (
+        torch.nn.functional.normalize(drawn.quats, dim=-1)
+        * torch.nn.functional.normalize(truth.quats, dim=-1)
+    ).sum(-1)
     assert cosine.abs().min() > 1 - 1e-4
     assert (drawn.means - truth.means).abs().max() < 1e-3
 
@@ -96,7 +108,13 @@ def test_keyframes_between_frames_follow_a_bent_path():
         base, motion = factor(asset.at_times, asset.times(), tolerance=1e-4, keys=keys)
         assert len(motion.times) == 4 * keys + 1
         assert torch.allclose(motion.times[::keys], asset.times())
-        errors.append(float((motion.at_times(base, between).means - asset.at_times(between).means).norm(dim=-1).max()))
+        errors.append(
+            float(
+                (motion.at_times(base, between).means - asset.at_times(between).means)
+                .norm(dim=-1)
+                .max()
+            )
+        )
     assert errors[1] < errors[0] / 5
 
 
@@ -104,7 +122,11 @@ def test_bounds_on_every_center_hold_at_the_frames_and_between():
     asset = moving_asset(frames=5)
     bounds = Bounds(1e-5, 1e-4)
     base, motion = factor(asset.at_times, asset.times(), tolerance=1e-2, keys=4, centers=bounds)
-    errors = (motion.at_times(base, motion.times).means - asset.at_times(motion.times).means).norm(dim=-1).amax(1)
+    errors = (
+        (motion.at_times(base, motion.times).means - asset.at_times(motion.times).means)
+        .norm(dim=-1)
+        .amax(1)
+    )
     assert errors[::4].max() <= bounds.frames * 1.001
     assert errors.max() <= bounds.between * 1.001
     later = (motion.weights[::4] == 0).all(0)
@@ -114,7 +136,9 @@ def test_bounds_on_every_center_hold_at_the_frames_and_between():
 
 def test_weights_are_interpolated_and_held_at_the_ends():
     motion = LowRank(torch.tensor([0.0, 0.25, 1.0]), torch.tensor([[0.0], [1.0], [4.0]]), {})
-    assert motion.weights_at(torch.tensor([-1.0, 0.0, 0.125, 0.25, 0.5, 1.0, 2.0]))[:, 0].tolist() == [0, 0, 0.5, 1, 2, 4, 4]
+    assert motion.weights_at(torch.tensor([-1.0, 0.0, 0.125, 0.25, 0.5, 1.0, 2.0]))[
+        :, 0
+    ].tolist() == [0, 0, 0.5, 1, 2, 4, 4]
 
 
 def test_what_cannot_be_one_motion_is_refused():

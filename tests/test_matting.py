@@ -35,13 +35,18 @@ def write_onnx(path: Path, side: int, channels: int = 3) -> Path:
 
     axes = field(1, b"axes") + field(20, 7) + field(8, 1)
     node = field(1, b"x") + field(2, b"y") + field(4, b"ReduceMean") + field(5, axes)
-    places = field(11, tensor(b"x", [1, channels, side, side])) + field(12, tensor(b"y", [1, 1, side, side]))
+    places = field(11, tensor(b"x", [1, channels, side, side])) + field(
+        12, tensor(b"y", [1, 1, side, side])
+    )
     graph = field(1, node) + field(2, b"g") + places
     path.write_bytes(field(1, 8) + field(7, graph) + field(8, field(2, 13)))
     return path
 
 
-@pytest.mark.parametrize(("name", "side"), [("u2net.onnx", 320), ("isnet-general-use.onnx", 1024), ("birefnet.onnx", 1024)])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("u2net.onnx", 320), ("isnet-general-use.onnx", 1024), ("birefnet.onnx", 1024)],
+)
 def test_matting_with_an_onnx_file(tmp_path: Path, name: str, side: int):
     matting = load_matting(write_onnx(tmp_path / name, side))
     truth = thing(0.2, color=(255, 250, 240))

@@ -30,7 +30,7 @@ def stand(mesh: AnimatedMesh, time: float) -> np.ndarray:
     return mesh.at(time).vertices @ placement[:3, :3].T + placement[:3, 3]
 
 
-# --- motion ----------------------------------------------------------------------------------------------------------
+# --- motion ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,14 @@ def stand(mesh: AnimatedMesh, time: float) -> np.ndarray:
     [
         ("LINEAR", [[0, 0, 0], [4, 0, 0]], 1.0),
         ("STEP", [[0, 0, 0], [4, 0, 0]], 0.0),
-        # Hermite with tangents 0 and 2 per second over 2 s at s = 1/4: 4 (3 s^2 - 2 s^3) + 2 * 2 (s^3 - s^2) = 0.625 - 0.1875
+        # Hermite with tangents 0 and 2 per second over 2 s at s = 1/4: 4 (3 s^2 - 2 s^3) + 2 * 2
+        # (s^3 - s^2) = 0.625 - 0.1875
         ("CUBICSPLINE", [[9, 0, 0], [0, 0, 0], [0, 0, 0], [2, 0, 0], [4, 0, 0], [9, 0, 0]], 0.4375),
     ],
 )
-def test_positions_between_keys(tmp_path: Path, interpolation: str, values: list[Any], expected: float):
+def test_positions_between_keys(
+    tmp_path: Path, interpolation: str, values: list[Any], expected: float
+):
     b = Builder()
     node = b.node(mesh=b.mesh(TRIANGLE))
     b.animate(node, "translation", [0, 2], values, interpolation)
@@ -55,23 +58,55 @@ def test_positions_between_keys(tmp_path: Path, interpolation: str, values: list
 def test_rotations_take_the_short_way_at_even_speed(tmp_path: Path):
     b = Builder()
     node = b.node(mesh=b.mesh(TRIANGLE))
-    b.animate(node, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, -HALF, -HALF]])  # 90 degrees about z, written with -w
+    b.animate(
+        node, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, -HALF, -HALF]]
+    )  # 90 degrees about z, written with -w
     mesh = load(b, tmp_path)
     turn = math.radians(30)
-    expected = TRIANGLE @ np.array([[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]]).T
+    expected = (
+        TRIANGLE
+        @ np.array(
+            [[math.cos(turn), -math.sin(turn), 0], [math.sin(turn), math.cos(turn), 0], [0, 0, 1]]
+        ).T
+    )
     assert np.allclose(stand(mesh, 1 / 3), expected, atol=1e-6)
 
 
 def test_cubic_rotations_are_brought_back_to_unit_length(tmp_path: Path):
     b = Builder()
     node, zero = b.node(mesh=b.mesh(TRIANGLE)), [0, 0, 0, 0]
-    b.animate(node, "rotation", [0, 1], [zero, [0, 0, 0, 1], zero, zero, [0, 0, 1, 0], zero], "CUBICSPLINE")
-    assert np.allclose(stand(load(b, tmp_path), 0.5), TRIANGLE[:, [1, 0, 2]] * [-1, 1, 1], atol=1e-6)  # half way to 180 degrees
+    b.animate(
+        node,
+        "rotation",
+        [0, 1],
+        [zero, [0, 0, 0, 1], zero, zero, [0, 0, 1, 0], zero],
+        "CUBICSPLINE",
+    )
+    assert np.allclose(
+        stand(load(b, tmp_path), 0.5), TRIANGLE[:, [1, 0, 2]] * [-1, 1, 1], atol=1e-6
+    )  # half way to 180 degrees
 
 
 def test_children_follow_their_parents_and_matrices_may_be_animated_over(tmp_path: Path):
     b = Builder()
-    matrix = [2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 5, 0, 0, 1]  # scale 2, then along x by 5; column by column
+    matrix = [
+        2,
+        0,
+        0,
+        0,
+        0,
+        2,
+        0,
+        0,
+        0,
+        0,
+        2,
+        0,
+        5,
+        0,
+        0,
+        1,
+    ]  # scale 2, then along x by 5; column by column
     parent = b.node(matrix=matrix)
     b.node(parent=parent, mesh=b.mesh(TRIANGLE), translation=[0, 0, 3], scale=[1, 10, 1])
     b.animate(parent, "translation", [0, 1], [[5, 0, 0], [7, 0, 0]])
@@ -91,8 +126,12 @@ def test_keys_hold_before_the_first_and_after_the_last(tmp_path: Path):
 
 def test_skins_blend_joints_and_ignore_their_own_node(tmp_path: Path):
     b = Builder()
-    joints = np.array([[0, 1, 99, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.uint16)  # where the weight is zero, anything may stand
-    weights = np.array([[1, 0, 0, 0], [2, 0, 0, 0], [0.25, 0.75, 0, 0]], np.float32)  # a sum of two counts as one
+    joints = np.array(
+        [[0, 1, 99, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.uint16
+    )  # where the weight is zero, anything may stand
+    weights = np.array(
+        [[1, 0, 0, 0], [2, 0, 0, 0], [0.25, 0.75, 0, 0]], np.float32
+    )  # a sum of two counts as one
     mesh = b.mesh(TRIANGLE, JOINTS_0=b.accessor(joints), WEIGHTS_0=b.accessor(weights))
     root = b.node(translation=[0, 0, 1])
     hip, knee = b.node(parent=root), b.node(parent=root, translation=[1, 0, 0])
@@ -101,16 +140,30 @@ def test_skins_blend_joints_and_ignore_their_own_node(tmp_path: Path):
     b.node(mesh=mesh, skin=b.skin([hip, knee], inverse), translation=[50, 60, 70])
     b.animate(knee, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, HALF, HALF]])
     got = stand(load(b, tmp_path), 1.0)
-    turned = TRIANGLE @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + [1, -1, 1]  # a quarter about (1, 0)
-    expected = [TRIANGLE[0] + [0, 0, 1], turned[1], 0.25 * (TRIANGLE[2] + [0, 0, 1]) + 0.75 * turned[2]]
+    turned = TRIANGLE @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + [
+        1,
+        -1,
+        1,
+    ]  # a quarter about (1, 0)
+    expected = [
+        TRIANGLE[0] + [0, 0, 1],
+        turned[1],
+        0.25 * (TRIANGLE[2] + [0, 0, 1]) + 0.75 * turned[2],
+    ]
     assert np.allclose(got, expected, atol=1e-6)
 
 
 def test_morph_targets_add_up_by_animated_weights(tmp_path: Path):
     b = Builder()
-    up, normal_up = np.tile(np.array([[0, 0, 2]], np.float32), (3, 1)), np.tile(np.array([[1, 0, -1]], np.float32), (3, 1))
+    up, normal_up = (
+        np.tile(np.array([[0, 0, 2]], np.float32), (3, 1)),
+        np.tile(np.array([[1, 0, -1]], np.float32), (3, 1)),
+    )
     aside = np.tile(np.array([[3, 0, 0]], np.float32), (3, 1))
-    targets = [{"POSITION": b.accessor(up), "NORMAL": b.accessor(normal_up)}, {"POSITION": b.accessor(aside)}]
+    targets = [
+        {"POSITION": b.accessor(up), "NORMAL": b.accessor(normal_up)},
+        {"POSITION": b.accessor(aside)},
+    ]
     normals = b.accessor(np.tile(np.array([[0, 0, 1]], np.float32), (3, 1)))
     node = b.node(mesh=b.mesh(TRIANGLE, targets=targets, weights=[0.0, 0.5], NORMAL=normals))
     b.animate(node, "weights", [0, 1], [0, 0.5, 1, 0.5])
@@ -122,7 +175,9 @@ def test_morph_targets_add_up_by_animated_weights(tmp_path: Path):
 def test_quantized_positions_are_scaled_by_their_node(tmp_path: Path):
     b = Builder()
     b.gltf.extensionsUsed = b.gltf.extensionsRequired = ["KHR_mesh_quantization"]
-    quantized = np.array([[0, 0, 0, 0], [32767, 0, 0, 0], [0, 32767, 0, 0]], np.int16)  # rows padded to 8 bytes
+    quantized = np.array(
+        [[0, 0, 0, 0], [32767, 0, 0, 0], [0, 32767, 0, 0]], np.int16
+    )  # rows padded to 8 bytes
     mesh = b.mesh(TRIANGLE)
     b.gltf.meshes[mesh].primitives[0].attributes.POSITION = b.accessor(
         quantized, type="VEC3", bufferView=b.view(quantized.tobytes(), stride=8), normalized=True
@@ -131,10 +186,15 @@ def test_quantized_positions_are_scaled_by_their_node(tmp_path: Path):
     assert np.allclose(stand(load(b, tmp_path), 0.0), np.add(4 * TRIANGLE, [1, 0, 0]), atol=1e-6)
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(4, [[0, 1, 2]]), (5, [[0, 1, 2], [2, 1, 3]]), (6, [[0, 1, 2], [0, 2, 3]])])
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(4, [[0, 1, 2]]), (5, [[0, 1, 2], [2, 1, 3]]), (6, [[0, 1, 2], [0, 2, 3]])],
+)
 def test_triangles_strips_and_fans(tmp_path: Path, mode: int, expected: list[list[int]]):
     b = Builder()
-    normals = b.accessor(np.tile(np.array([[0, 0, 1]], np.float32), (4, 1)))  # with normals, vertices are not split
+    normals = b.accessor(
+        np.tile(np.array([[0, 0, 1]], np.float32), (4, 1))
+    )  # with normals, vertices are not split
     b.node(mesh=b.mesh(QUAD, np.arange(4, dtype=np.uint8), mode=mode, NORMAL=normals))
     assert load(b, tmp_path).parts[0].faces.tolist() == expected
 
@@ -156,7 +216,9 @@ def test_the_first_clip_that_moves_is_taken_and_others_by_name(tmp_path: Path):
     mesh = load(b, tmp_path)
     assert (mesh.clips, mesh.clip, mesh.duration) == (("Rest", "Run"), "Run", 3.0)
     assert load(b, tmp_path, "Rest").clip == "Rest"
-    with pytest.raises(UserError, match=r"no clip named 'run'.*did you mean 'Run'.*there are: Rest, Run"):
+    with pytest.raises(
+        UserError, match=r"no clip named 'run'.*did you mean 'Run'.*there are: Rest, Run"
+    ):
         load(b, tmp_path, "run")
 
 
@@ -184,7 +246,7 @@ def test_z_can_be_up(tmp_path: Path):
     assert vertices[2, 1] > vertices[0, 1]
 
 
-# --- Gaussians -------------------------------------------------------------------------------------------------------
+# --- Gaussians ------------------------------------------------------------------------------------
 
 
 def test_surface_gaussians_lie_on_the_surface_and_follow_it(tmp_path: Path):
@@ -198,16 +260,26 @@ def test_surface_gaussians_lie_on_the_surface_and_follow_it(tmp_path: Path):
     side = 0.6 * math.sqrt(2)
     assert before.means[:, 2].abs().max() < 1e-6
     assert before.means[:, :2].abs().max() <= side / 2 + 1e-6
-    counts = np.histogram2d(*before.means[:, :2].numpy().T, bins=4, range=[[-side / 2, side / 2]] * 2)[0]
+    counts = np.histogram2d(
+        *before.means[:, :2].numpy().T, bins=4, range=[[-side / 2, side / 2]] * 2
+    )[0]
     assert counts.min() > 0.6 * 500 / 16  # evenly spread
     assert torch.allclose(after.means, before.means * torch.tensor([0.5, 1.0, 1.0]), atol=1e-6)
     sigma = cover.sigma
     wide, narrow = (covariances(g.quats, g.log_scales) for g in (before, after))
     thin = (0.1 * sigma) ** 2
-    assert torch.allclose(wide, torch.diag(torch.tensor([sigma**2, sigma**2, thin])).expand_as(wide), atol=1e-7)
-    assert torch.allclose(narrow, torch.diag(torch.tensor([sigma**2 / 4, sigma**2, thin])).expand_as(narrow), atol=1e-7)
+    assert torch.allclose(
+        wide, torch.diag(torch.tensor([sigma**2, sigma**2, thin])).expand_as(wide), atol=1e-7
+    )
+    assert torch.allclose(
+        narrow,
+        torch.diag(torch.tensor([sigma**2 / 4, sigma**2, thin])).expand_as(narrow),
+        atol=1e-7,
+    )
     colors = (0.5 + SH_C0 * before.sh[:, 0]) * 255
-    assert torch.allclose(colors, torch.tensor([srgb(0.25), srgb(0.5), 255.0]).expand_as(colors), atol=1.0)
+    assert torch.allclose(
+        colors, torch.tensor([srgb(0.25), srgb(0.5), 255.0]).expand_as(colors), atol=1.0
+    )
 
 
 def test_cut_out_texels_carry_no_gaussians(tmp_path: Path):

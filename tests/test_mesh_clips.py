@@ -27,7 +27,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def options(path: Path, data: Path, **changes: Any) -> MeshOptions:
-    return MeshOptions(path=path, data_dir=data, size=16, **({"name": "toy", "frames": 4} | changes))
+    return MeshOptions(
+        path=path, data_dir=data, size=16, **({"name": "toy", "frames": 4} | changes)
+    )
 
 
 def everything(folder: Path) -> list[str]:
@@ -59,9 +61,14 @@ def test_rigs_may_be_chosen_and_are_recorded(tmp_path: Path):
     make_clip(options(path, tmp_path, elevation=10.0, loop=False, start=0.5, end=1.5, **rigs))
     clip = read_clip(tmp_path, "toy", resolution=64)
     assert clip.tracks[0].orbit == Orbit(elevation=10.0)
-    assert [track.orbit for track in clip.tracks[1:]] == [Orbit(float(a), 5.0, fov=40.0) for a in (10, 20, 30)]
+    assert [track.orbit for track in clip.tracks[1:]] == [
+        Orbit(float(a), 5.0, fov=40.0) for a in (10, 20, 30)
+    ]
     assert [track.orbit for track in clip.truth] == [Orbit(60.0, -15.0)]
-    assert np.allclose(json.loads((tmp_path / "toy_mesh.json").read_text())["times"], [0.5, 0.8333333, 1.1666667, 1.5])
+    assert np.allclose(
+        json.loads((tmp_path / "toy_mesh.json").read_text())["times"],
+        [0.5, 0.8333333, 1.1666667, 1.5],
+    )
 
 
 def test_running_again_replaces_its_own_and_nothing_else(tmp_path: Path):
@@ -85,7 +92,9 @@ def test_running_again_replaces_its_own_and_nothing_else(tmp_path: Path):
     assert len(read_clip(data, "toy", resolution=16).truth) == 4
 
 
-def test_a_model_at_rest_is_one_frame_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_model_at_rest_is_one_frame_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     b = sliding_cross()
     b.gltf.animations = []
     make_clip(MeshOptions(b.save(tmp_path / "a.glb"), "toy", data_dir=tmp_path, size=16))
@@ -128,12 +137,20 @@ def set_position(b: Builder, value: float) -> None:
         (lambda b: setattr(b.gltf.meshes[0].primitives[0], "material", 5), "index into materials"),
         (lambda b: setattr(b.gltf.accessors[1], "count", 2), "shows no triangles"),
         (lambda b: b.gltf.meshes[0].primitives.clear(), "shows no triangles"),
-        (lambda b: setattr(b.gltf.animations[0].samplers[0], "interpolation", "QUINTIC"), "QUINTIC"),
-        (lambda b: setattr(b.gltf.animations[0].samplers[0], "interpolation", "CUBICSPLINE"), "6 numbers for 2 times"),
+        (
+            lambda b: setattr(b.gltf.animations[0].samplers[0], "interpolation", "QUINTIC"),
+            "QUINTIC",
+        ),
+        (
+            lambda b: setattr(b.gltf.animations[0].samplers[0], "interpolation", "CUBICSPLINE"),
+            "6 numbers for 2 times",
+        ),
         (lambda b: b.animate(0, "scale", [1, 0], [[1, 1, 1]] * 2), "do not rise"),
     ],
 )
-def test_damaged_models_are_refused_and_nothing_is_written(tmp_path: Path, change: Callable[[Builder], object], said: str):
+def test_damaged_models_are_refused_and_nothing_is_written(
+    tmp_path: Path, change: Callable[[Builder], object], said: str
+):
     path = broken(change).save(tmp_path / "a.glb")
     with pytest.raises(UserError, match=said) as caught:
         make_clip(options(path, tmp_path / "data"))
@@ -155,7 +172,13 @@ def test_damaged_models_are_refused_and_nothing_is_written(tmp_path: Path, chang
 )
 def test_bad_options_are_refused(tmp_path: Path, changes: dict[str, Any], said: str):
     path = sliding_quad().save(tmp_path / "a.glb")
-    chosen = {"path": path, "data_dir": tmp_path / "data", "name": "toy", "size": 16, "frames": 2} | changes
+    chosen = {
+        "path": path,
+        "data_dir": tmp_path / "data",
+        "name": "toy",
+        "size": 16,
+        "frames": 2,
+    } | changes
     with pytest.raises(UserError, match=said):
         make_clip(MeshOptions(**chosen))
     assert not (tmp_path / "data").exists()
@@ -170,8 +193,22 @@ def test_cameras_stay_outside(tmp_path: Path):
 
 def test_the_command_works_as_typed(tmp_path: Path):
     path = sliding_cross().save(tmp_path / "ein Fuchs ü.gltf")
-    command = [sys.executable, "preprocess/mesh.py", "--path", str(path), "--name", "fuchs", "--data_dir", str(tmp_path)]
-    done = subprocess.run([*command, "--frames", "2", "--size", "16", "--no-sync"], cwd=ROOT, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "preprocess/mesh.py",
+        "--path",
+        str(path),
+        "--name",
+        "fuchs",
+        "--data_dir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        [*command, "--frames", "2", "--size", "16", "--no-sync"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "fuchs_mesh_preview.png" in done.stdout
 

@@ -42,8 +42,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def texture(height: int, width: int, seed: int = 0) -> Tensor:
     """Smooth random colours with contrast at several scales."""
-    coarse = F.interpolate(random(1, 3, height // 16 + 1, width // 16 + 1, seed=seed), (height, width), mode="bicubic")
-    fine = F.interpolate(random(1, 3, height // 5, width // 5, seed=seed + 1), (height, width), mode="bicubic")
+    coarse = F.interpolate(
+        random(1, 3, height // 16 + 1, width // 16 + 1, seed=seed), (height, width), mode="bicubic"
+    )
+    fine = F.interpolate(
+        random(1, 3, height // 5, width // 5, seed=seed + 1), (height, width), mode="bicubic"
+    )
     return ((coarse + fine) / 2).clamp(0, 1)[0].movedim(0, -1)
 
 
@@ -56,16 +60,27 @@ def test_psnr_and_ssim_equal_scikit_image(size: tuple[int, int], noise: float) -
     truth = texture(*size)
     pred = (truth + noise * (random(*size, 3, seed=5) - 0.5)).clamp(0, 1)
     a, b = pred.double().numpy(), truth.double().numpy()
-    assert psnr(pred, truth).item() == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1.0), abs=1e-4)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    assert ssim(pred, truth).item() == pytest.approx(structural_similarity(b, a, channel_axis=2, **options), abs=1e-4)
+    assert psnr(pred, truth).item() == pytest.approx(
+        peak_signal_noise_ratio(b, a, data_range=1.0), abs=1e-4
+    )
+    options = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 1.0,
+    }
+    assert ssim(pred, truth).item() == pytest.approx(
+        structural_similarity(b, a, channel_axis=2, **options), abs=1e-4
+    )
 
 
 def test_ssim_keeps_its_digits_on_a_white_background() -> None:
     truth = torch.ones(40, 40, 3)
     truth[10:30, 10:30] = texture(20, 20)
     pred = (truth + 1e-3 * (random(40, 40, 3) - 0.5)).clamp(0, 1)
-    assert ssim(pred, truth).item() == pytest.approx(ssim(pred.double(), truth.double()).item(), abs=1e-5)
+    assert ssim(pred, truth).item() == pytest.approx(
+        ssim(pred.double(), truth.double()).item(), abs=1e-5
+    )
 
 
 def test_scores_of_known_pairs() -> None:
@@ -84,7 +99,9 @@ def test_scores_of_known_pairs() -> None:
 def test_a_shift_costs_what_it_costs_the_definition() -> None:
     truth = texture(24, 24)
     pred = truth.roll(1, 1)
-    assert psnr(pred, truth).item() == pytest.approx(-10 * math.log10(float(((pred - truth) ** 2).mean())), abs=1e-5)
+    assert psnr(pred, truth).item() == pytest.approx(
+        -10 * math.log10(float(((pred - truth) ** 2).mean())), abs=1e-5
+    )
 
 
 def test_the_inside_ignores_the_background_but_not_what_sticks_out() -> None:
@@ -104,7 +121,9 @@ def test_the_inside_ignores_the_background_but_not_what_sticks_out() -> None:
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])
-def test_pictures_that_cannot_be_compared_are_refused(metric: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_pictures_that_cannot_be_compared_are_refused(
+    metric: Callable[[Tensor, Tensor], Tensor],
+) -> None:
     picture = random(16, 16, 3)
     broken = picture.clone()
     broken[3, 4, 1] = math.nan
@@ -122,12 +141,16 @@ def test_edges_fall_with_blur_and_with_place_and_not_with_brightness() -> None:
     assert gradient_share(truth, truth).item() == pytest.approx(1)
     assert edges(0.5 + 0.5 * truth, truth).item() == pytest.approx(1, abs=1e-5)
     assert gradient_share(0.5 + 0.5 * truth, truth).item() == pytest.approx(0.5, abs=1e-4)
-    soft = torch.nn.functional.avg_pool2d(truth.movedim(-1, 0)[None], 17, 1, 8, count_include_pad=False)[0].movedim(0, -1)
+    soft = torch.nn.functional.avg_pool2d(
+        truth.movedim(-1, 0)[None], 17, 1, 8, count_include_pad=False
+    )[0].movedim(0, -1)
     assert edges(soft, truth) < 0.9
     assert gradient_share(soft, truth) < 0.9
     assert edges(truth.roll(1, 0), truth) > edges(truth.roll(12, 0), truth) + 0.1
     large = truth.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    assert torch.allclose(edge_cells(large), edge_cells(truth), atol=1e-6)  # pictures are brought to one size
+    assert torch.allclose(
+        edge_cells(large), edge_cells(truth), atol=1e-6
+    )  # pictures are brought to one size
     assert edges(torch.ones(128, 128, 3), truth).isnan()
     assert gradient_share(truth, torch.ones(128, 128, 3)).isnan()
 
@@ -143,9 +166,20 @@ def test_ssim_has_a_gradient() -> None:
 
 def published_layout(backbone: str) -> nn.Sequential:
     """`features` of the network as torchvision lays it out, module by module."""
-    plan: list[tuple[int, int, int, int] | int]  # (channels, kernel, stride, padding) of a convolution, or a pool's side
+    plan: list[
+        tuple[int, int, int, int] | int
+    ]  # (channels, kernel, stride, padding) of a convolution, or a pool's side
     if backbone == "alex":
-        plan = [(64, 11, 4, 2), 3, (192, 5, 1, 2), 3, (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1), 3]
+        plan = [
+            (64, 11, 4, 2),
+            3,
+            (192, 5, 1, 2),
+            3,
+            (384, 3, 1, 1),
+            (256, 3, 1, 1),
+            (256, 3, 1, 1),
+            3,
+        ]
     else:
         widths = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0]
         plan = [(w, 3, 1, 1) if w else 2 for w in widths]
@@ -179,14 +213,23 @@ def test_lpips_equals_a_network_built_by_hand(tmp_path: Path, backbone: str, lay
     else:
         files = [tmp_path / "all.pth"]
         stage_of = {
-            int(k.split(".")[0]): 1 + sum(int(k.split(".")[0]) > t for t in TAPS[backbone]) for k in features.state_dict()
+            int(k.split(".")[0]): 1 + sum(int(k.split(".")[0]) > t for t in TAPS[backbone])
+            for k in features.state_dict()
         }
-        backbone_keys = {f"net.slice{stage_of[int(k.split('.')[0])]}.{k}": v for k, v in features.state_dict().items()}
-        torch.save(backbone_keys | calibration | {"scaling_layer.shift": torch.zeros(1, 3, 1, 1)}, files[0])
+        backbone_keys = {
+            f"net.slice{stage_of[int(k.split('.')[0])]}.{k}": v
+            for k, v in features.state_dict().items()
+        }
+        torch.save(
+            backbone_keys | calibration | {"scaling_layer.shift": torch.zeros(1, 3, 1, 1)}, files[0]
+        )
     pred, truth = random(40, 36, 3), random(40, 36, 3, seed=9)
 
     expected = 0.0
-    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])  # for inputs in [-1, 1]
+    shift, scale = (
+        torch.tensor([-0.030, -0.088, -0.188]),
+        torch.tensor([0.458, 0.448, 0.450]),
+    )  # for inputs in [-1, 1]
     a, b = (((2 * x - 1 - shift) / scale).permute(2, 0, 1)[None] for x in (pred, truth))
     for i, layer in enumerate(list(features)[: TAPS[backbone][-1] + 1]):
         a, b = layer(a).detach(), layer(b).detach()
@@ -207,7 +250,13 @@ def test_lpips_says_which_file_or_size_it_wants(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_lpips("alex", [tmp_path / "absent.pth"])
     lin = tmp_path / "lin.pth"
-    torch.save({f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1) for i, c in enumerate([64, 128, 256, 512, 512])}, lin)
+    torch.save(
+        {
+            f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1)
+            for i, c in enumerate([64, 128, 256, 512, 512])
+        },
+        lin,
+    )
     with pytest.raises(UserError, match="another network"):
         load_lpips("alex", [path, lin])
     with pytest.raises(ValueError, match="below 31"):
@@ -237,9 +286,18 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import CLIPConfig, CLIPModel
 
     torch.manual_seed(2)
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     text = {**small, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
-    config = CLIPConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, text_config=text, projection_dim=8)
+    config = CLIPConfig(
+        vision_config={**small, "image_size": 32, "patch_size": 8},
+        text_config=text,
+        projection_dim=8,
+    )
     folder = tmp_path_factory.mktemp("clip")
     CLIPModel(config).save_pretrained(folder)
     return folder
@@ -255,13 +313,21 @@ def test_clip_embeds_as_the_whole_model_does(clip_folder: Path) -> None:
         image = Image.fromarray((picture * 255).round().to(torch.uint8).numpy())
         image = image.resize((42, 32), Image.Resampling.BICUBIC).crop((5, 0, 37, 32))
         values = torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
-        prepared.append(((values - torch.tensor(clip_metrics.MEAN)) / torch.tensor(clip_metrics.STD)).permute(2, 0, 1))
+        prepared.append(
+            ((values - torch.tensor(clip_metrics.MEAN)) / torch.tensor(clip_metrics.STD)).permute(
+                2, 0, 1
+            )
+        )
     model = CLIPModel.from_pretrained(clip_folder).eval()
     with torch.inference_mode():
         features = model.get_image_features(pixel_values=torch.stack(prepared))
-    features = getattr(features, "pooler_output", features)  # transformers 5 wraps what transformers 4 returned
+    features = getattr(
+        features, "pooler_output", features
+    )  # transformers 5 wraps what transformers 4 returned
     expected = F.cosine_similarity(features[0], features[1], dim=0)
-    assert clip_metrics.cosine(embedded[0], embedded[1]).item() == pytest.approx(expected.item(), abs=2e-3)
+    assert clip_metrics.cosine(embedded[0], embedded[1]).item() == pytest.approx(
+        expected.item(), abs=2e-3
+    )
     assert clip_metrics.cosine(embedded, embedded).tolist() == pytest.approx([1.0, 1.0], abs=1e-6)
 
 
@@ -269,7 +335,9 @@ def test_spherical_distance_is_half_the_squared_angle() -> None:
     angles = torch.tensor([0.0, 0.3, math.pi / 2, math.pi], dtype=torch.float64)
     a = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(4, 2)
     b = torch.stack([angles.cos(), angles.sin()], -1)
-    assert clip_metrics.spherical_distance(a, b).tolist() == pytest.approx((angles**2 / 2).tolist(), abs=1e-12)
+    assert clip_metrics.spherical_distance(a, b).tolist() == pytest.approx(
+        (angles**2 / 2).tolist(), abs=1e-12
+    )
 
 
 def test_absent_clip_is_never_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +361,9 @@ def test_frechet_equals_scipy(counts: tuple[int, int]) -> None:
     mix = torch.randn(8, 8, generator=generator, dtype=torch.float64)
     x = torch.randn(counts[0], 8, generator=generator, dtype=torch.float64) @ mix
     y = torch.randn(counts[1], 8, generator=generator, dtype=torch.float64) + 0.5
-    assert frechet_distance(x, y).item() == pytest.approx(scipy_frechet(x.numpy(), y.numpy()), rel=1e-6)
+    assert frechet_distance(x, y).item() == pytest.approx(
+        scipy_frechet(x.numpy(), y.numpy()), rel=1e-6
+    )
     assert frechet_distance(x, x).item() == pytest.approx(0.0, abs=1e-9)
     assert frechet_distance(x, x + 2).item() == pytest.approx(4 * 8, rel=1e-9)
 
@@ -301,7 +371,10 @@ def test_frechet_equals_scipy(counts: tuple[int, int]) -> None:
 def test_frechet_survives_what_breaks_the_matrix_root() -> None:
     x, y = random(1, 400), random(1, 400, seed=4)
     assert frechet_distance(x, y).item() == pytest.approx(((x - y).double() ** 2).sum().item())
-    few, more = random(3, 400), random(5, 400, seed=4)  # covariances of rank 2 and 4 in 400 dimensions
+    few, more = (
+        random(3, 400),
+        random(5, 400, seed=4),
+    )  # covariances of rank 2 and 4 in 400 dimensions
     assert math.isfinite(frechet_distance(few, more).item())
     assert frechet_distance(few, few[[2, 0, 1]]).item() == pytest.approx(0.0, abs=1e-6)
     with pytest.raises(ValueError, match="NaN"):
@@ -313,9 +386,15 @@ def test_frechet_survives_what_breaks_the_matrix_root() -> None:
 def test_c4d_fvd_is_what_the_script_computes_with_an_old_numpy() -> None:
     a, b = 3 * random(400), random(400, seed=6)
     x, y = a.double().numpy()[None], b.double().numpy()[None]
-    # Before numpy 2.2, np.cov(row, rowvar=False) of one row took the row for one variable: the variance of its entries.
+    # Before numpy 2.2, np.cov(row, rowvar=False) of one row took the row for one variable: the
+    # variance of its entries.
     vx, vy = np.atleast_2d(np.cov(x[0])), np.atleast_2d(np.cov(y[0]))
-    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(vx) + np.trace(vy) - 2 * np.trace(scipy.linalg.sqrtm(vx @ vy))
+    expected = (
+        ((x.mean(0) - y.mean(0)) ** 2).sum()
+        + np.trace(vx)
+        + np.trace(vy)
+        - 2 * np.trace(scipy.linalg.sqrtm(vx @ vy))
+    )
     assert c4d_fvd(a, b).item() == pytest.approx(float(expected), rel=1e-9)
 
 
@@ -327,7 +406,10 @@ def test_grid_videos_visit_what_they_say() -> None:
     assert grid["fvd_diag"] == [[(0, 0), (0, 1), (1, 2), (1, 3), (2, 4), (2, 5)]]
     assert set(grid["fv4d"][0]) == cells
     assert len(grid["fv4d"][0]) == len(cells)
-    steps = [abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in zip(grid["fv4d"][0], grid["fv4d"][0][1:], strict=False)]
+    steps = [
+        abs(a[0] - b[0]) + abs(a[1] - b[1])
+        for a, b in zip(grid["fv4d"][0], grid["fv4d"][0][1:], strict=False)
+    ]
     assert set(steps) == {1}
 
 
@@ -344,7 +426,9 @@ def i3d_by_name(weights: dict[str, Tensor], video: Tensor) -> Tensor:
     def unit(x: Tensor, name: str, stride: int = 1) -> Tensor:
         w = weights[f"{name}.conv3d.weight"]
         x = F.conv3d(same(x, tuple(w.shape[2:]), (stride,) * 3), w, stride=stride)
-        mean, var, gain, bias = (weights[f"{name}.bn.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        mean, var, gain, bias = (
+            weights[f"{name}.bn.{k}"] for k in ("running_mean", "running_var", "weight", "bias")
+        )
         return F.relu(F.batch_norm(x, mean, var, gain, bias, eps=1e-3))
 
     def pool(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
@@ -359,10 +443,16 @@ def i3d_by_name(weights: dict[str, Tensor], video: Tensor) -> Tensor:
             x = pool(x, (int(block[-1]),) * 3, (2, 2, 2))
             continue
         n = f"Mixed_{block}"
-        branches = [unit(x, f"{n}.b0"), unit(unit(x, f"{n}.b1a"), f"{n}.b1b"), unit(unit(x, f"{n}.b2a"), f"{n}.b2b")]
+        branches = [
+            unit(x, f"{n}.b0"),
+            unit(unit(x, f"{n}.b1a"), f"{n}.b1b"),
+            unit(unit(x, f"{n}.b2a"), f"{n}.b2b"),
+        ]
         x = torch.cat([*branches, unit(pool(x, (3, 3, 3), (1, 1, 1)), f"{n}.b3b")], 1)
     x = F.avg_pool3d(x, (2, 7, 7), 1)
-    return F.conv3d(x, weights["logits.conv3d.weight"], weights["logits.conv3d.bias"]).mean((2, 3, 4))
+    return F.conv3d(x, weights["logits.conv3d.weight"], weights["logits.conv3d.bias"]).mean(
+        (2, 3, 4)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -387,8 +477,12 @@ def test_i3d_equals_its_table(i3d_file: Path, i3d: I3D) -> None:
     assert set(MIXED) == {k.split(".")[0] for k in i3d.state_dict() if k.startswith("Mixed")}
     frames = torch.stack([i3d_frame(texture(40, 40, seed=s)) for s in range(9)])
     with torch.inference_mode():
-        expected = i3d_by_name(read_weights(i3d_file), (frames.float()).permute(3, 0, 1, 2)[None])[0]
-    assert torch.allclose(video_logits(i3d, frames), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+        expected = i3d_by_name(read_weights(i3d_file), (frames.float()).permute(3, 0, 1, 2)[None])[
+            0
+        ]
+    assert torch.allclose(
+        video_logits(i3d, frames), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+    )
 
 
 def test_short_videos_are_slowed_down(i3d: I3D) -> None:
@@ -400,7 +494,10 @@ def test_short_videos_are_slowed_down(i3d: I3D) -> None:
 
 def test_i3d_frames_are_resized_as_pillow_does() -> None:
     picture = texture(300, 260)
-    planes = [Image.fromarray(picture[..., c].numpy()).resize((224, 224), Image.Resampling.BICUBIC) for c in range(3)]
+    planes = [
+        Image.fromarray(picture[..., c].numpy()).resize((224, 224), Image.Resampling.BICUBIC)
+        for c in range(3)
+    ]
     expected = np.stack([np.asarray(p) for p in planes], -1) * 2 - 1
     assert np.abs(i3d_frame(picture).float().numpy() - expected).max() < 2e-3
 
@@ -423,7 +520,12 @@ def test_flow_undoes_a_rotation() -> None:
     a = texture(96, 96).movedim(-1, 0)
     y, x = torch.meshgrid(torch.arange(96.0) - 47.5, torch.arange(96.0) - 47.5, indexing="ij")
     angle = math.radians(4)
-    turn = torch.stack([math.cos(angle) * x - math.sin(angle) * y - x, math.sin(angle) * x + math.cos(angle) * y - y])
+    turn = torch.stack(
+        [
+            math.cos(angle) * x - math.sin(angle) * y - x,
+            math.sin(angle) * x + math.cos(angle) * y - y,
+        ]
+    )
     b = warp(a, turn)
     left = (warp(b, optical_flow(a, b)) - a)[:, 16:-16, 16:-16].abs().mean()
     assert left < 0.1 * (b - a)[:, 16:-16, 16:-16].abs().mean()
@@ -431,9 +533,14 @@ def test_flow_undoes_a_rotation() -> None:
 
 def ball(offset: float, brightness: float = 1.0, radius: float = 20.0) -> tuple[Tensor, Tensor]:
     """A textured disc over white, moved sideways."""
-    y, x = torch.meshgrid(torch.arange(80.0) - 39.5, torch.arange(80.0) - 39.5 - offset, indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(80.0) - 39.5, torch.arange(80.0) - 39.5 - offset, indexing="ij"
+    )
     alpha = ((radius - (x * x + y * y).sqrt()) + 0.5).clamp(0, 1)
-    inner = warp(texture(80, 80).movedim(-1, 0), torch.stack([torch.full((80, 80), -offset), torch.zeros(80, 80)]))
+    inner = warp(
+        texture(80, 80).movedim(-1, 0),
+        torch.stack([torch.full((80, 80), -offset), torch.zeros(80, 80)]),
+    )
     return inner.movedim(0, -1) * brightness * alpha[..., None] + 1 - alpha[..., None], alpha
 
 

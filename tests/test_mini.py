@@ -27,14 +27,30 @@ from gs4d.prior.networks import Place
 from gs4d.prior.sampling import Sampling
 from gs4d.prior.sds import SdsOptions
 
-TINY: dict[str, Any] = {"side": 16, "patch": 4, "width": 32, "num_hidden_layers": 2, "heads": 2, "refine": 8}
+TINY: dict[str, Any] = {
+    "side": 16,
+    "patch": 4,
+    "width": 32,
+    "num_hidden_layers": 2,
+    "heads": 2,
+    "refine": 8,
+}
 
 
 def network(seed: int = 0, still: bool = True, **shape: Any) -> MiniTransformer:
     """One whose answer is not nothing; ``still`` leaves its motion modules as they start."""
     torch.manual_seed(seed)
     made = MiniTransformer(**{**TINY, **shape})
-    kept = {id(p) for block in made.modules() if isinstance(block, MotionBlock) for p in block.parameters()} if still else set()
+    kept = (
+        {
+            id(p)
+            for block in made.modules()
+            if isinstance(block, MotionBlock)
+            for p in block.parameters()
+        }
+        if still
+        else set()
+    )
     for parameter in made.parameters():
         if id(parameter) not in kept:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -88,7 +104,8 @@ def seed(number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-# ------------------------------------------------------------------------------------------------------------------ the network
+# ------------------------------------------------------------------------------------------------------------------ the netwo
+# r k
 
 
 @pytest.mark.parametrize(("views", "frames"), [(1, 1), (3, 2), (2, 5)])
@@ -110,10 +127,13 @@ def test_before_training_the_answer_is_the_best_linear_guess():
     given = inputs()
     guess, rest = linear_guess(given["noisy"], given["abar"], given["rendered"])
     torch.testing.assert_close(MiniTransformer(**TINY)(**given), guess)
-    # By hand: the mean of z given a z + s eps, where z is Normal(rendered, 0.35^2), and its deviation.
+    # By hand: the mean of z given a z + s eps, where z is Normal(rendered, 0.35^2), and its
+    # deviation.
     abar = 0.1
     precision = 1 / 0.1225 + abar / (1 - abar)
-    by_hand = (given["rendered"][1] / 0.1225 + abar**0.5 * given["noisy"][1] / (1 - abar)) / precision
+    by_hand = (
+        given["rendered"][1] / 0.1225 + abar**0.5 * given["noisy"][1] / (1 - abar)
+    ) / precision
     torch.testing.assert_close(guess[1], by_hand, atol=1e-5, rtol=1e-4)
     assert rest[1].item() == pytest.approx(precision**-0.5, rel=1e-5)
 
@@ -163,8 +183,12 @@ def test_rays_meet_what_the_camera_sees():
         T, K = cameras.T_camera_world[camera], cameras.K[camera]
         point = cameras.centers[camera] + depth * direction[camera, :, 5, 2]
         seen = K @ (T[:3, :3] @ point + T[:3, 3])
-        torch.testing.assert_close(seen[:2] / seen[2], torch.tensor([2.5, 5.5]), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(torch.linalg.cross(point, direction[camera, :, 5, 2]), moment[camera, :, 5, 2])
+        torch.testing.assert_close(
+            seen[:2] / seen[2], torch.tensor([2.5, 5.5]), atol=1e-4, rtol=1e-4
+        )
+        torch.testing.assert_close(
+            torch.linalg.cross(point, direction[camera, :, 5, 2]), moment[camera, :, 5, 2]
+        )
 
 
 def test_motion_is_none_of_a_still_clip_and_twice_as_much_at_twice_the_change():
@@ -176,13 +200,21 @@ def test_motion_is_none_of_a_still_clip_and_twice_as_much_at_twice_the_change():
 
 
 def test_orbits_are_found_again_from_their_cameras():
-    orbits = [Orbit(), Orbit(170.0, 30.0, 2.0, 40.0), Orbit(-90.0, -90.0), Orbit(45.0, 90.0, 1.2, 60.0)]
-    for found, orbit in zip(orbits_of(cameras_of(orbits, width=16, height=16)), orbits, strict=True):
+    orbits = [
+        Orbit(),
+        Orbit(170.0, 30.0, 2.0, 40.0),
+        Orbit(-90.0, -90.0),
+        Orbit(45.0, 90.0, 1.2, 60.0),
+    ]
+    for found, orbit in zip(
+        orbits_of(cameras_of(orbits, width=16, height=16)), orbits, strict=True
+    ):
         for name, value in vars(orbit).items():
             assert getattr(found, name) == pytest.approx(value, abs=2e-3), name
 
 
-# ------------------------------------------------------------------------------------------------------------------- the folder
+# ------------------------------------------------------------------------------------------------------------------- the fold
+# e r
 
 
 def test_the_folder_is_diffusers_layout_and_opens_to_the_bit(folder: Path):
@@ -201,7 +233,9 @@ def test_the_folder_is_diffusers_layout_and_opens_to_the_bit(folder: Path):
     theirs = MiniTransformer.from_pretrained(folder / "transformer", variant="fp16")
     for found in (prior.networks.transformer, theirs):
         for name, value in network(still=False).state_dict().items():
-            torch.testing.assert_close(found.state_dict()[name].float(), value.half().float(), rtol=0, atol=0)
+            torch.testing.assert_close(
+                found.state_dict()[name].float(), value.half().float(), rtol=0, atol=0
+            )
 
 
 def test_what_is_saved_is_saved_again_the_same(folder: Path, tmp_path: Path):
@@ -229,20 +263,40 @@ def truncate(folder: Path) -> None:
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda f: (f / "model_index.json").unlink(), "model index .* cannot be read"),
-    "another model": (lambda f: edit(f / "model_index.json", lambda _: {"_class_name": "X"}), "not of a mini; train one"),
-    "another base": (lambda f: edit(f / "model_index.json", lambda r: {**r, "base": "zero123:x"}), "not of a mini"),
-    "no network": (lambda f: shutil.rmtree(f / "transformer"), "network description .* cannot be read"),
-    "no weights": (lambda f: (f / "transformer/diffusion_pytorch_model.fp16.safetensors").unlink(), "has no weights"),
+    "another model": (
+        lambda f: edit(f / "model_index.json", lambda _: {"_class_name": "X"}),
+        "not of a mini; train one",
+    ),
+    "another base": (
+        lambda f: edit(f / "model_index.json", lambda r: {**r, "base": "zero123:x"}),
+        "not of a mini",
+    ),
+    "no network": (
+        lambda f: shutil.rmtree(f / "transformer"),
+        "network description .* cannot be read",
+    ),
+    "no weights": (
+        lambda f: (f / "transformer/diffusion_pytorch_model.fp16.safetensors").unlink(),
+        "has no weights",
+    ),
     "cut weights": (truncate, "cannot be read .*download it again"),
     "a tensor less": (drop_tensor, "lacks the tensor 'stem.bias'"),
-    "another width": (lambda f: edit(f / "transformer/config.json", lambda r: {**r, "width": 64}), "of shape .*, wanted"),
+    "another width": (
+        lambda f: edit(f / "transformer/config.json", lambda r: {**r, "width": 64}),
+        "of shape .*, wanted",
+    ),
     "endless layers": (
         lambda f: edit(f / "transformer/config.json", lambda r: {**r, "num_hidden_layers": 10**9}),
         "more than 256 layers",
     ),
-    "odd patches": (lambda f: edit(f / "transformer/config.json", lambda r: {**r, "patch": 5}), "16 pixels are no multiple"),
+    "odd patches": (
+        lambda f: edit(f / "transformer/config.json", lambda r: {**r, "patch": 5}),
+        "16 pixels are no multiple",
+    ),
     "predicts noise": (
-        lambda f: edit(f / "scheduler/scheduler_config.json", lambda r: {**r, "prediction_type": "epsilon"}),
+        lambda f: edit(
+            f / "scheduler/scheduler_config.json", lambda r: {**r, "prediction_type": "epsilon"}
+        ),
         "predicts clean pictures, as mini does",
     ),
 }
@@ -258,7 +312,8 @@ def test_wrong_folders_are_refused_in_a_sentence(case: str, folder: Path, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------------------ the painter
+# ------------------------------------------------------------------------------------------------------------------ the paint
+# e r
 
 
 def frames(count: int = 3) -> Tensor:
@@ -275,11 +330,16 @@ def test_views_are_the_same_for_the_same_seed_and_trusted_where_two_samples_agre
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.trust, again.trust)
     assert not torch.equal(first.images, other.images)
-    assert first.trust.max() <= open_prior("inflate").views(frames(1), Orbit(), None, seed()).trust.max()
+    assert (
+        first.trust.max()
+        <= open_prior("inflate").views(frames(1), Orbit(), None, seed()).trust.max()
+    )
     assert first.trust.unique().numel() > 1
 
 
-def test_trust_falls_with_the_difference_of_the_samples(mini: Mini, monkeypatch: pytest.MonkeyPatch):
+def test_trust_falls_with_the_difference_of_the_samples(
+    mini: Mini, monkeypatch: pytest.MonkeyPatch
+):
     samples = [torch.zeros(1, 1, 4, 16, 16), torch.zeros(1, 1, 4, 16, 16)]
     samples[1][..., 8:] = DOUBT * 2**0.5
     monkeypatch.setattr(mini, "sample", lambda *_: samples.pop())
@@ -305,11 +365,17 @@ def test_a_network_that_learnt_nothing_draws_around_what_was_rendered(tmp_path: 
 def test_views_keep_the_detail_of_what_was_rendered(mini: Mini, monkeypatch: pytest.MonkeyPatch):
     base = signed(open_prior("inflate").views(frames(), Orbit(), RIG, seed()).images)
     for change in (0.0, 0.2):
-        monkeypatch.setattr(mini, "sample", lambda condition, _, change=change: condition["rendered"][0] + change)
+        monkeypatch.setattr(
+            mini, "sample", lambda condition, _, change=change: condition["rendered"][0] + change
+        )
         drawn = signed(mini.views(frames(), Orbit(), RIG, seed()).images)
-        torch.testing.assert_close(drawn[:, :, 3], (base[:, :, 3] + change).clamp(-1, 1), atol=1e-2, rtol=0)
+        torch.testing.assert_close(
+            drawn[:, :, 3], (base[:, :, 3] + change).clamp(-1, 1), atol=1e-2, rtol=0
+        )
         inside = (base[:, :, 3:] > 0.99).expand_as(base)
-        torch.testing.assert_close(drawn[inside], (base[inside] + change).clamp(-1, 1), atol=2e-2, rtol=0)
+        torch.testing.assert_close(
+            drawn[inside], (base[inside] + change).clamp(-1, 1), atol=2e-2, rtol=0
+        )
 
 
 def test_frames_that_are_the_same_are_drawn_the_same(folder: Path, tmp_path: Path):
@@ -321,11 +387,18 @@ def test_frames_that_are_the_same_are_drawn_the_same(folder: Path, tmp_path: Pat
 
 def test_the_input_camera_may_stand_anywhere(mini: Mini):
     here, there = (
-        mini.views(frames(), Orbit(azimuth, 10.0), [replace(o, azimuth=o.azimuth + azimuth) for o in RIG], seed()).images
+        mini.views(
+            frames(),
+            Orbit(azimuth, 10.0),
+            [replace(o, azimuth=o.azimuth + azimuth) for o in RIG],
+            seed(),
+        ).images
         for azimuth in (0.0, 40.0)
     )
     assert (here.float() - there.float()).abs().mean() < 1.0
-    assert [round(o.azimuth) for o in mini.views(frames(1), Orbit(90.0), None, seed()).orbits[:2]] == [90, 112]
+    assert [
+        round(o.azimuth) for o in mini.views(frames(1), Orbit(90.0), None, seed()).orbits[:2]
+    ] == [90, 112]
 
 
 def test_frames_that_are_not_square_are_refused(mini: Mini):
@@ -376,7 +449,8 @@ def test_a_camera_that_moves_while_time_goes_on(mini: Mini):
         assert torch.equal(condition["rendered"][0, 0, t], still["rendered"][0, t, t])
 
 
-# -------------------------------------------------------------------------------------------------------------------- the judge
+# -------------------------------------------------------------------------------------------------------------------- the jud
+# g e
 
 
 def trial(views: int = 2, count: int = 2, size: int = 16) -> Trial:
@@ -386,7 +460,9 @@ def trial(views: int = 2, count: int = 2, size: int = 16) -> Trial:
     alpha = torch.rand(views * count, size, size, generator=seed(5)).requires_grad_()
     condition = premultiply(pixels(clip.tracks[0])).repeat(views, 1, 1, 1)
     sources = cameras_of([Orbit()] * len(orbits), width=size, height=size)
-    return Trial(images, alpha, cameras_of(orbits, width=size, height=size), condition, sources, views)
+    return Trial(
+        images, alpha, cameras_of(orbits, width=size, height=size), condition, sources, views
+    )
 
 
 def test_the_score_of_a_network_that_learnt_nothing_is_the_closed_form(tmp_path: Path):
@@ -398,13 +474,19 @@ def test_the_score_of_a_network_that_learnt_nothing_is_the_closed_form(tmp_path:
     noise = torch.randn(1, 2, 2, 4, 16, 16, generator=generator)[0]
     a, s = prior.alphas_cumprod[t].sqrt(), (1 - prior.alphas_cumprod[t]).sqrt()
     rgb = asked.images.detach() - 1 + asked.alpha.detach()[..., None]  # premultiplied
-    clean = torch.cat([rgb, asked.alpha.detach()[..., None]], -1).movedim(-1, 1).unflatten(0, (2, 2)) * 2 - 1
+    clean = (
+        torch.cat([rgb, asked.alpha.detach()[..., None]], -1).movedim(-1, 1).unflatten(0, (2, 2))
+        * 2
+        - 1
+    )
     paths = [[orbit] * 2 for orbit in orbits_of(asked.cameras)[::2]]
     rendered = told_of(prior, pixels(toy_clip(frames=2, size=16).tracks[0]), paths)["rendered"][0]
     noisy = a * clean + s * noise
     guess = rendered + a * 0.1225 / (a**2 * 0.1225 + s**2) * (noisy - a * rendered)
     direction = (noisy - a * guess) / s - noise
-    by_picture = 2 * direction.flatten(0, 1).movedim(1, -1) / direction.numel() * 4096  # as many as others' latents
+    by_picture = (
+        2 * direction.flatten(0, 1).movedim(1, -1) / direction.numel() * 4096
+    )  # as many as others' latents
     assert asked.images.grad is not None
     assert asked.alpha.grad is not None
     close = {"atol": 3e-2 * float(by_picture.abs().max()), "rtol": 1e-2}  # the renders were 8 bit
@@ -458,7 +540,9 @@ def test_what_is_seen_in_a_mirror_is_told_in_a_mirror():
     here, there = Orbit(20.0, 5.0), Orbit(50.0, -10.0)
     mirrored = [replace(orbit, azimuth=-orbit.azimuth) for orbit in (here, there)]
     plainly = told(pictures, views, here, [[there] * 2])["rays"]
-    rays = told(pictures.flip(-1), views.flip(-1), mirrored[0], [[mirrored[1]] * 2])["rays"].flip(-1)
+    rays = told(pictures.flip(-1), views.flip(-1), mirrored[0], [[mirrored[1]] * 2])["rays"].flip(
+        -1
+    )
     signs = torch.tensor([1.0, -1, -1, -1, 1, 1])[
         :, None, None
     ]  # of a plane's mirror image: x of directions, y and z of moments

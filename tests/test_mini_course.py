@@ -31,7 +31,9 @@ def batch_of(course: MiniCourse, seeds: range, lesson: int = 0) -> dict[str, Ten
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def test_an_album_is_the_lesson_and_what_the_plainer_prior_makes_of_two_of_its_views(course: MiniCourse):
+def test_an_album_is_the_lesson_and_what_the_plainer_prior_makes_of_two_of_its_views(
+    course: MiniCourse,
+):
     album, again, lesson = course.album(0), course.album(0), course.school.lesson(0)
     assert torch.equal(album.renders, again.renders), "read again where it was kept"
     assert album.orbits == again.orbits
@@ -40,7 +42,9 @@ def test_an_album_is_the_lesson_and_what_the_plainer_prior_makes_of_two_of_its_v
     assert torch.equal(album.pictures[1:], lesson.views)
     first, second = album.inputs
     assert first == 0 < second <= VIEWS
-    drawn = open_prior("inflate").views(album.pictures[second], album.orbits[second], album.orbits, torch.Generator())
+    drawn = open_prior("inflate").views(
+        album.pictures[second], album.orbits[second], album.orbits, torch.Generator()
+    )
     assert torch.equal(album.renders[1], drawn.images)
 
 
@@ -51,7 +55,10 @@ def test_samples_are_their_seeds(course: MiniCourse):
 
 
 def test_clean_views_are_the_lessons_seen_by_the_cameras_whose_rays_are_told(course: MiniCourse):
-    """Their masks are those of the lesson's views that have these rays, plain or mirrored: the ring is its own mirror image."""
+    """Their masks are those of the lesson's views that have these rays, plain or mirrored.
+
+    The ring is its own mirror image.
+    """
     album = course.album(0)
     masks = premultiply(album.pictures)[..., 3]
     signs = torch.tensor([1.0, -1, -1, -1, 1, 1])[:, None, None]
@@ -60,13 +67,21 @@ def test_clean_views_are_the_lessons_seen_by_the_cameras_whose_rays_are_told(cou
         sample = course.sample(0, seed)
         fits = []
         for i in album.inputs:
-            places = [Orbit(o.azimuth - album.orbits[i].azimuth, o.elevation, o.radius, o.fov) for o in album.orbits]
+            places = [
+                Orbit(o.azimuth - album.orbits[i].azimuth, o.elevation, o.radius, o.fov)
+                for o in album.orbits
+            ]
             plain = pluecker(cameras_of(places, width=64, height=64))
             for rays, seen in ((plain, masks), ((plain * signs).flip(-1), masks.flip(-1))):
                 off = (sample["rays"][1:, :, None] - rays).abs().amax((-1, -2, -3))
                 if off.amin(-1).max() < 1e-4:
                     which = off.argmin(-1)
-                    fits.append((sample["clean"][:, :, 3] / 2 + 0.5 - seen[which, torch.arange(4)]).abs().max().item())
+                    fits.append(
+                        (sample["clean"][:, :, 3] / 2 + 0.5 - seen[which, torch.arange(4)])
+                        .abs()
+                        .max()
+                        .item()
+                    )
         moving += int((which[:, 0] != which[:, 1]).any())
         assert min(fits) < 1e-5
     assert 0 < moving < 12, "some cameras move while time goes on"
@@ -75,7 +90,11 @@ def test_clean_views_are_the_lessons_seen_by_the_cameras_whose_rays_are_told(cou
 def test_what_is_told_is_sometimes_kept_back(course: MiniCourse):
     batch = batch_of(course, range(60))
     for name, least in (("rendered", 3), ("source", 1), ("motion", 3)):
-        kept_back = (batch[name].flatten(1) if batch[name].ndim > 1 else batch[name][:, None]).eq(NOTHING).all(1)
+        kept_back = (
+            (batch[name].flatten(1) if batch[name].ndim > 1 else batch[name][:, None])
+            .eq(NOTHING)
+            .all(1)
+        )
         assert least <= kept_back.sum() < 40, name
     same = (batch["noise"][:, :, :1] == batch["noise"]).flatten(1).all(1)
     assert 15 < same.sum() < 45, "and noise is sometimes the same in all frames"
@@ -83,7 +102,9 @@ def test_what_is_told_is_sometimes_kept_back(course: MiniCourse):
     assert batch["abar"].max() > 0.6
 
 
-def test_a_few_steps_lower_the_loss_and_a_network_that_learnt_nothing_has_that_of_the_linear_guess(course: MiniCourse):
+def test_a_few_steps_lower_the_loss_and_a_network_that_learnt_nothing_has_that_of_the_linear_guess(
+    course: MiniCourse,
+):
     torch.manual_seed(0)
     network, batch = course.network(), batch_of(course, range(4))
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
@@ -108,18 +129,27 @@ def test_a_few_steps_lower_the_loss_and_a_network_that_learnt_nothing_has_that_o
 def test_a_batch_costs_the_mean_of_its_samples(course: MiniCourse):
     network = course.network()
     whole = course.loss(network, batch_of(course, range(4)), 0)["loss"].item()
-    halves = [course.loss(network, batch_of(course, some), 0)["loss"].item() for some in (range(2), range(2, 4))]
+    halves = [
+        course.loss(network, batch_of(course, some), 0)["loss"].item()
+        for some in (range(2), range(2, 4))
+    ]
     assert whole == pytest.approx(sum(halves) / 2, rel=1e-5)
 
 
-def test_a_measured_network_opens_as_users_open_it(course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_measured_network_opens_as_users_open_it(
+    course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(course_module, "HELD_OUT", 0)  # the lesson that is there
     monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
     monkeypatch.setattr(course_module, "VIEWS", 5)
     network = course.network()
     scores = course.measure(network, tmp_path, 7)
-    assert scores.keys() == {f"{base}{name}" for base in ("", "rendered_") for name in ("psnr", "psnr_inside", "iou")}
-    assert scores["psnr"] == pytest.approx(scores["rendered_psnr"], abs=0.5), "what learnt nothing draws what was rendered"
+    assert scores.keys() == {
+        f"{base}{name}" for base in ("", "rendered_") for name in ("psnr", "psnr_inside", "iou")
+    }
+    assert scores["psnr"] == pytest.approx(scores["rendered_psnr"], abs=0.5), (
+        "what learnt nothing draws what was rendered"
+    )
     assert scores["psnr"] != scores["rendered_psnr"]
     assert (tmp_path / "held_out_000007.png").stat().st_size > 1000
     opened = open_prior(f"mini:{tmp_path / 'model'}").networks.transformer
@@ -128,8 +158,14 @@ def test_a_measured_network_opens_as_users_open_it(course: MiniCourse, tmp_path:
 
 
 def test_a_resumed_run_is_the_run_that_was_not_cut(course: MiniCourse, tmp_path: Path):
-    options = TrainOptions(model="mini", steps=4, batch=1, first_lessons=1, lessons_per_step=0.0, warmup=1, workers=0)
-    whole, cut, resumed = Trainer(options, course), Trainer(options, course), Trainer(options, course)
+    options = TrainOptions(
+        model="mini", steps=4, batch=1, first_lessons=1, lessons_per_step=0.0, warmup=1, workers=0
+    )
+    whole, cut, resumed = (
+        Trainer(options, course),
+        Trainer(options, course),
+        Trainer(options, course),
+    )
     losses = [whole.advance() for _ in range(4)]
     assert losses[:2] == [cut.advance() for _ in range(2)]
     cut.save(tmp_path)
@@ -139,16 +175,27 @@ def test_a_resumed_run_is_the_run_that_was_not_cut(course: MiniCourse, tmp_path:
         assert torch.equal(value, resumed.average.state_dict()[name]), name
 
 
-def test_a_run_leaves_a_model_that_draws(course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_leaves_a_model_that_draws(
+    course: MiniCourse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(course_module, "HELD_OUT", 0)
     monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
     monkeypatch.setattr(course_module, "VIEWS", 5)
     options = TrainOptions(
-        model="mini", out=tmp_path, steps=1, batch=1, first_lessons=1, lessons_per_step=0.0, workers=0, threads=1
+        model="mini",
+        out=tmp_path,
+        steps=1,
+        batch=1,
+        first_lessons=1,
+        lessons_per_step=0.0,
+        workers=0,
+        threads=1,
     )
     train(options, course)
     prior = open_prior(f"mini:{tmp_path / 'model'}")
-    images = prior.views(course.album(0).pictures[0, :2], Orbit(), [Orbit(90.0)], torch.Generator()).images
+    images = prior.views(
+        course.album(0).pictures[0, :2], Orbit(), [Orbit(90.0)], torch.Generator()
+    ).images
     assert images.shape == (1, 2, 64, 64, 4)
     assert (tmp_path / "curves.png").is_file()
 
@@ -157,5 +204,8 @@ def test_the_command_teaches_mini_from_the_prior_that_is_named(tmp_path: Path):
     made = course_of(TrainOptions(model="mini", base="inflate", lessons=tmp_path))
     assert isinstance(made, MiniCourse)
     assert made.base == "inflate"
-    with pytest.raises(UserError, match=r"--base is 'zero123'; mini draws anew what one of these renders: lift, inflate"):
+    with pytest.raises(
+        UserError,
+        match=r"--base is 'zero123'; mini draws anew what one of these renders: lift, inflate",
+    ):
         course_of(TrainOptions(model="mini", base="zero123", lessons=tmp_path))

@@ -89,20 +89,32 @@ def test_views_that_repeat_a_time_get_the_same_set_and_all_gradients() -> None:
 def test_a_set_that_already_has_views_is_refused() -> None:
     field = HexPlane(SMALL, 6)
     moved = field.at_times(cloud(), torch.tensor([0.0, 1.0]))
-    with pytest.raises(ValueError, match=r"HexPlane\.at_times got Gaussians of 2 views: pass one set"):
+    with pytest.raises(
+        ValueError, match=r"HexPlane\.at_times got Gaussians of 2 views: pass one set"
+    ):
         field.at_times(moved, torch.tensor([0.0, 1.0]))
 
 
 def test_deltas_mean_what_the_heads_say() -> None:
     gaussians = cloud(dtype=torch.float64)
     shift = torch.full((1, 40, 3), 0.25, dtype=torch.float64)
-    quarter = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 40, 3)  # tan(90 degrees / 2) about z
+    quarter = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(
+        1, 40, 3
+    )  # tan(90 degrees / 2) about z
     ones = torch.ones(1, 40, 1, dtype=torch.float64)
-    deltas = {"position": shift, "rotation": quarter, "log_scale": shift, "opacity": ones, "color": shift}
+    deltas = {
+        "position": shift,
+        "rotation": quarter,
+        "log_scale": shift,
+        "opacity": ones,
+        "color": shift,
+    }
     moved = apply_deltas(gaussians, deltas).at_view(0)
     about_z = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     torch.testing.assert_close(moved.means, gaussians.means + 0.25)
-    torch.testing.assert_close(quats_to_rotations(moved.quats), about_z @ quats_to_rotations(gaussians.quats))
+    torch.testing.assert_close(
+        quats_to_rotations(moved.quats), about_z @ quats_to_rotations(gaussians.quats)
+    )
     torch.testing.assert_close(moved.log_scales, gaussians.log_scales + 0.25)
     torch.testing.assert_close(moved.logit_opacities, gaussians.logit_opacities + 1)
     torch.testing.assert_close(moved.sh[:, 0] * SH_C0, gaussians.sh[:, 0] * SH_C0 + 0.25)
@@ -181,14 +193,20 @@ def test_fit_box_leaves_room_on_every_side() -> None:
 def test_field_gradients_by_finite_differences() -> None:
     options = HexPlaneOptions(resolution=3, multires=(1,), width=16)
     field = trained(options, frames=3).double()
-    means = (0.9 * torch.rand(3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).requires_grad_()
+    means = (
+        0.9 * torch.rand(3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    ).requires_grad_()
     times = torch.tensor([0.3, 0.8], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda m, *_: field.deltas(m, times).sum(1), (means, *field.parameters()))
+    assert torch.autograd.gradcheck(
+        lambda m, *_: field.deltas(m, times).sum(1), (means, *field.parameters())
+    )
 
 
 @pytest.mark.parametrize(("axis", "order"), [(0, 1), (1, 2), (2, 1)])
 def test_smoothness_gradients_by_finite_differences(axis: int, order: int) -> None:
-    values = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    values = torch.randn(
+        4, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True
+    )
     wanted = values.diff(order, dim=axis).square().mean()
     torch.testing.assert_close(mean_squared_difference(values, axis, order), wanted)
     assert torch.autograd.gradcheck(lambda v: mean_squared_difference(v, axis, order), (values,))
@@ -214,19 +232,27 @@ def test_hats_with_one_knot_per_frame_are_exact_at_the_frames() -> None:
 
 
 def test_cosines_are_orthogonal_over_the_frames() -> None:
-    basis = Trajectories(TrajectoryOptions(count=4), 9, 3).basis(torch.linspace(0, 1, 9, dtype=torch.float64))
+    basis = Trajectories(TrajectoryOptions(count=4), 9, 3).basis(
+        torch.linspace(0, 1, 9, dtype=torch.float64)
+    )
     torch.testing.assert_close(basis.T @ basis, 4.5 * torch.eye(4, dtype=torch.float64))
     torch.testing.assert_close(basis.sum(0), torch.zeros(4, dtype=torch.float64))
 
 
 def test_trajectories_add_to_what_they_move() -> None:
     gaussians, field, times = cloud(), trained(SMALL), torch.tensor([0.25, 0.5])
-    path = Trajectories(TrajectoryOptions(basis="hats", count=5, rotation=True, color=True), 5, 40, field)
+    path = Trajectories(
+        TrajectoryOptions(basis="hats", count=5, rotation=True, color=True), 5, 40, field
+    )
     with torch.no_grad():
         path.coefficients[7, 1] = torch.arange(1.0, 10.0)  # at t = 0.25 only
     moves, below = path.moves(gaussians.means, times), field.moves(gaussians.means, times)
-    torch.testing.assert_close(moves["position"][0, 7] - below["position"][0, 7], torch.tensor([1.0, 2, 3]))
-    torch.testing.assert_close(moves["rotation"][0, 7] - below["rotation"][0, 7], torch.tensor([4.0, 5, 6]))
+    torch.testing.assert_close(
+        moves["position"][0, 7] - below["position"][0, 7], torch.tensor([1.0, 2, 3])
+    )
+    torch.testing.assert_close(
+        moves["rotation"][0, 7] - below["rotation"][0, 7], torch.tensor([4.0, 5, 6])
+    )
     torch.testing.assert_close(moves["color"][0, 7], torch.tensor([7.0, 8, 9]))
     assert torch.equal(moves["position"][1], below["position"][1])
     assert torch.equal(moves["log_scale"], below["log_scale"])
@@ -235,7 +261,8 @@ def test_trajectories_add_to_what_they_move() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"channels": 8}, {"width": 0}, {"resolution": 1}, {"time_resolution": 1}, {"multires": ()}]
+    "options",
+    [{"channels": 8}, {"width": 0}, {"resolution": 1}, {"time_resolution": 1}, {"multires": ()}],
 )
 def test_impossible_options_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=f"HexPlaneOptions.{next(iter(options))} is"):
@@ -246,7 +273,13 @@ ISAS = kernels.isas()
 TWINS = [  # options, points, times: ragged blocks, several column tiles, every head
     (SMALL, 1, 1),
     (HexPlaneOptions(resolution=7, multires=(1, 2), width=64), 333, 3),
-    (HexPlaneOptions(resolution=4, multires=(1, 3, 2), channels=32, width=80, opacity=True, color=True), 97, 2),
+    (
+        HexPlaneOptions(
+            resolution=4, multires=(1, 3, 2), channels=32, width=80, opacity=True, color=True
+        ),
+        97,
+        2,
+    ),
 ]
 
 
@@ -255,7 +288,9 @@ def field_inputs(options: HexPlaneOptions, n: int, t: int) -> list[Tensor]:
     field = trained(options)
     random = torch.Generator().manual_seed(n)
     unit = 1.2 * torch.rand(n, 3, generator=random) - 0.1
-    rows = [torch.rand(3, t, p.shape[2], options.channels, generator=random) + 0.5 for p in field.time]
+    rows = [
+        torch.rand(3, t, p.shape[2], options.channels, generator=random) + 0.5 for p in field.time
+    ]
     layers = (field.hidden.weight, field.hidden.bias, field.out.weight, field.out.bias)
     return [tensor.detach() for tensor in (unit, *layers, *field.space, *rows)]
 
@@ -264,7 +299,9 @@ def outputs_and_gradients(decoder, flat: list[Tensor], seed: int = 5) -> list[Te
     flat = [tensor.requires_grad_() for tensor in flat]
     levels = (len(flat) - 5) // 2
     deltas = decoder(flat[0], flat[5 : 5 + levels], flat[5 + levels :], *flat[1:5])
-    cotangent = torch.randn(deltas.shape, generator=torch.Generator().manual_seed(seed)).to(deltas.dtype)
+    cotangent = torch.randn(deltas.shape, generator=torch.Generator().manual_seed(seed)).to(
+        deltas.dtype
+    )
     return [deltas.detach(), *torch.autograd.grad(deltas, flat, cotangent)]
 
 
@@ -301,9 +338,13 @@ def test_the_kernel_survives_poisoned_points(isa: str) -> None:
 
 def test_the_kernel_refuses_what_does_not_fit() -> None:
     unit, *layers, plane, rows = field_inputs(EVERYTHING, 8, 2)
-    with pytest.raises(ValueError, match=r"deformation field: time rows must be \(3, times, r, channels\)"):
+    with pytest.raises(
+        ValueError, match=r"deformation field: time rows must be \(3, times, r, channels\)"
+    ):
         decode_fused(unit, [plane], [rows[:, :, 1:]], *layers)
-    with pytest.raises(ValueError, match="deformation field: the hidden layer does not fit the planes"):
+    with pytest.raises(
+        ValueError, match="deformation field: the hidden layer does not fit the planes"
+    ):
         decode_fused(unit, [plane, plane], [rows, rows], *layers)
     with pytest.raises(ValueError, match="deformation field: wanted 1 to 8 levels"):
         decode_fused(unit, [plane] * (MAX_LEVELS + 1), [rows] * (MAX_LEVELS + 1), *layers)

@@ -1,4 +1,7 @@
-"""Weights of multi-view models that are absent, damaged, of another model, or code: one sentence, and nothing is run."""
+"""Weights of multi-view models that are absent, damaged, of another model, or code.
+
+One sentence, and nothing is run.
+"""
 
 import json
 import pickle
@@ -28,7 +31,9 @@ from gs4d.prior.sampling import Sampling
 
 @pytest.fixture(scope="module")
 def plus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_zero123plus(tmp_path_factory.mktemp("models") / "größer plus", zero123plus_networks())
+    return write_zero123plus(
+        tmp_path_factory.mktemp("models") / "größer plus", zero123plus_networks()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +64,12 @@ def copied(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target))
 
 
-@pytest.mark.parametrize("family", ["zero123plus", "zero123plus-1.2", "mvdream", "imagedream", "syncdreamer"])
-def test_places_without_weights_are_refused(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "family", ["zero123plus", "zero123plus-1.2", "mvdream", "imagedream", "syncdreamer"]
+)
+def test_places_without_weights_are_refused(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused(f"{family}:{tmp_path}", str(tmp_path))
     refused(f"{family}:{tmp_path / 'no such'}", "no such")
@@ -76,7 +85,16 @@ def test_a_name_without_weights_asks_for_them(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    "part", ["unet", "vae", "text_encoder", "vision_encoder", "scheduler", "tokenizer", "feature_extractor_vae"]
+    "part",
+    [
+        "unet",
+        "vae",
+        "text_encoder",
+        "vision_encoder",
+        "scheduler",
+        "tokenizer",
+        "feature_extractor_vae",
+    ],
 )
 def test_damaged_parts_of_zero123plus_are_named(plus: Path, tmp_path: Path, part: str):
     folder = copied(plus, tmp_path / "copy")
@@ -99,7 +117,11 @@ def test_folders_of_other_models_are_refused(plus: Path, dream: Path, tmp_path: 
     refused(f"imagedream:{plus}", "no folder image_encoder")
     refused(f"zero123plus:{dream}", "no folder vision_encoder")
     refused(f"mvdream:{dream}", "ImageDream", "other prior")
-    refused(f"zero123plus-1.2:{copied(plus, tmp_path / 'zero123plus-v1.1')}", "another version", "zero123plus:")
+    refused(
+        f"zero123plus-1.2:{copied(plus, tmp_path / 'zero123plus-v1.1')}",
+        "another version",
+        "zero123plus:",
+    )
     folder = copied(plus, tmp_path / "copy")
     (folder / "model_index.json").write_text("{}")
     refused(f"zero123plus:{folder}", "ramping_coefficients")
@@ -112,11 +134,16 @@ def test_folders_of_other_models_are_refused(plus: Path, dream: Path, tmp_path: 
 
 
 def test_wrong_shapes_are_named(plus: Path, dream: Path, tmp_path: Path):
-    for source, family, part in ((plus, "zero123plus", "vision_encoder"), (dream, "imagedream", "unet")):
+    for source, family, part in (
+        (plus, "zero123plus", "vision_encoder"),
+        (dream, "imagedream", "unet"),
+    ):
         folder = copied(source, tmp_path / family)
         path = next((folder / part).glob("*.safetensors"))
         weights = load_file(path)
-        name = next(k for k in sorted(weights) if k.endswith(("layer_norm1.weight", "attn2.to_q.weight")))
+        name = next(
+            k for k in sorted(weights) if k.endswith(("layer_norm1.weight", "attn2.to_q.weight"))
+        )
         save_file({**weights, name: torch.zeros(3)}, path)
         refused(f"{family}:{folder}", name.removeprefix("vision_model."), "(3,)")
         save_file({k: v for k, v in weights.items() if k != name}, path)
@@ -127,8 +154,15 @@ def test_wrong_shapes_are_named(plus: Path, dream: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("family", ["syncdreamer", "imagedream", "mvdream"])
 def test_damaged_checkpoints_are_refused_and_their_code_is_not_run(family: str, tmp_path: Path):
-    weights = syncdreamer_weights() if family == "syncdreamer" else mvdream_weights(pictures=family == "imagedream")
-    path, exploded = tmp_path / ("model.ckpt" if family == "syncdreamer" else "model.pt"), tmp_path / "exploded"
+    weights = (
+        syncdreamer_weights()
+        if family == "syncdreamer"
+        else mvdream_weights(pictures=family == "imagedream")
+    )
+    path, exploded = (
+        tmp_path / ("model.ckpt" if family == "syncdreamer" else "model.pt"),
+        tmp_path / "exploded",
+    )
     torch.save(weights, path)
     whole = path.read_bytes()
     for size in (0, len(whole) // 2):

@@ -1,4 +1,7 @@
-"""Numbers at the edge of their type, and a machine at the edge of its threads: the same rule for every backend."""
+"""Numbers at the edge of their type, and a machine at the edge of its threads.
+
+The same rule for every backend.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ print(_native.num_threads())
 
 @pytest.mark.parametrize("length", [1e-30, 1e-20, 0.9e-19, 1.5e-19, 1e-16, 1e16, 1e30, 1e38])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_quaternion_of_any_length_turns_alike_in_every_backend_and_dtype(length: float, dtype: torch.dtype) -> None:
+def test_a_quaternion_of_any_length_turns_alike_in_every_backend_and_dtype(
+    length: float, dtype: torch.dtype
+) -> None:
     g = cloud(60, degree=1)
     g = g.replace(log_scales=g.log_scales + torch.tensor([0.0, 1.0, 2.0]))
     unit = torch.nn.functional.normalize(g.quats, dim=1)
@@ -52,7 +57,9 @@ def test_a_quaternion_of_any_length_turns_alike_in_every_backend_and_dtype(lengt
     for backend in ("reference", "cpu"):
         got = render(long.to(dtype), cameras, backend=backend).rgb.double()
         assert (got - want).abs().max() < 1e-3, backend
-    assert torch.allclose(quats_to_rotations(long.quats), quats_to_rotations(meant.quats), atol=1e-5)
+    assert torch.allclose(
+        quats_to_rotations(long.quats), quats_to_rotations(meant.quats), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

@@ -1,4 +1,7 @@
-"""Procedural animated objects: determined by their seed, inside their sphere, solid, varied and really moving."""
+"""Procedural animated objects.
+
+Determined by their seed, inside their sphere, solid, varied and really moving.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ TIMES = [0.0, 0.21, 0.5, 0.83, 1.0]
 
 
 def of_family(family: str, seed: int, options: ObjectOptions = COARSE) -> AnimatedObject:
-    return make_object(seed, ObjectOptions(spacing=options.spacing, family=family, light=options.light))
+    return make_object(
+        seed, ObjectOptions(spacing=options.spacing, family=family, light=options.light)
+    )
 
 
 def fingerprint(seeds: list[int]) -> str:
@@ -48,7 +53,9 @@ def test_a_seed_gives_the_same_bits_in_any_order_process_and_number_of_threads()
     make_object(77, COARSE)
     assert fingerprint(seeds) == here
     code = f"import sys; sys.path.insert(0, 'tests'); from test_objects import fingerprint; print(fingerprint({seeds}))"
-    elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert elsewhere.stdout.strip() == here
 
 
@@ -90,7 +97,9 @@ def test_objects_really_move_and_smoothly(family: str) -> None:
 
 def test_more_motion_is_asked_for_by_one_factor() -> None:
     calm, wild = (
-        np.median([make_object(s, ObjectOptions(spacing=0.1, motion=factor)).motion for s in range(20)])
+        np.median(
+            [make_object(s, ObjectOptions(spacing=0.1, motion=factor)).motion for s in range(20)]
+        )
         for factor in (0.2, 2.0)
     )
     assert wild > 3 * calm
@@ -98,7 +107,10 @@ def test_more_motion_is_asked_for_by_one_factor() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_surfaces_are_opaque_and_show_their_outside(family: str) -> None:
-    """Paints what faces the camera green and what turns its back on it red: red must not shine through."""
+    """Paints what faces the camera green and what turns its back on it red.
+
+    Red must not shine through.
+    """
     orbits = [Orbit(20.0, 10.0), Orbit(140.0, -20.0), Orbit(250.0, 50.0)]
     cameras = cameras_of(orbits, width=64, height=64)
     inside, solid = [], []
@@ -106,9 +118,17 @@ def test_surfaces_are_opaque_and_show_their_outside(family: str) -> None:
         subject = make_object(seed, ObjectOptions(family=family))
         for t in (0.2, 0.7):
             g = subject.at(t)
-            facing = ((cameras.centers[:, None] - g.means) * quats_to_rotations(g.quats)[:, :, 2]).sum(-1)
-            colour = torch.stack([(facing < 0).float(), (facing >= 0).float(), torch.zeros_like(facing)], -1)
-            drawn = render(g.replace(sh=((colour - 0.5) / SH_C0)[:, :, None]), cameras, background=(0.0, 0.0, 0.0))
+            facing = (
+                (cameras.centers[:, None] - g.means) * quats_to_rotations(g.quats)[:, :, 2]
+            ).sum(-1)
+            colour = torch.stack(
+                [(facing < 0).float(), (facing >= 0).float(), torch.zeros_like(facing)], -1
+            )
+            drawn = render(
+                g.replace(sh=((colour - 0.5) / SH_C0)[:, :, None]),
+                cameras,
+                background=(0.0, 0.0, 0.0),
+            )
             for rgb, alpha in zip(drawn.rgb.numpy(), drawn.alpha.numpy(), strict=True):
                 core = binary_erosion(alpha > 0.5, iterations=2)
                 inside += (rgb[..., 0] / alpha.clip(1e-6))[core].tolist()
@@ -119,12 +139,15 @@ def test_surfaces_are_opaque_and_show_their_outside(family: str) -> None:
 
 def test_density_changes_neither_shape_nor_motion_nor_texture() -> None:
     for seed in range(6):
-        thin, dense = (make_object(seed, ObjectOptions(spacing=s, max_gaussians=50_000)) for s in (0.04, 0.02))
+        thin, dense = (
+            make_object(seed, ObjectOptions(spacing=s, max_gaussians=50_000)) for s in (0.04, 0.02)
+        )
         assert dense.count > 2.5 * thin.count
         assert thin.motion == dense.motion
         for t in (0.0, 0.6):
             a, b = thin.at(t), dense.at(t)
-            # Every point of the thin cover lies on the dense one's surface, and has the colour of what is there.
+            # Every point of the thin cover lies on the dense one's surface, and has the colour of
+            # what is there.
             distance, nearest = torch.cdist(a.means, b.means).min(1)
             assert distance.quantile(0.98) < 0.03
             assert ((a.sh - b.sh[nearest]) * SH_C0).abs().median() < 0.05
@@ -139,7 +162,10 @@ def test_counts_are_limited_and_follow_the_pictures_size() -> None:
 
 
 def test_baked_light_stands_still_while_the_object_moves_and_unlit_is_albedo() -> None:
-    lit, unlit = (of_family("quadruped", 3, ObjectOptions(spacing=0.06, light=light)) for light in ("baked", "unlit"))
+    lit, unlit = (
+        of_family("quadruped", 3, ObjectOptions(spacing=0.06, light=light))
+        for light in ("baked", "unlit")
+    )
     a, b = lit.at_times([0.0, 0.3]), unlit.at_times([0.0, 0.3])
     torch.testing.assert_close(a.means, b.means, rtol=0, atol=0)
     assert torch.equal(b.sh[0], b.sh[1])
@@ -158,10 +184,14 @@ def test_views_are_what_the_cameras_see_at_their_times(times: list[float]) -> No
     assert pictures.shape == (6, 32, 32, 4)
     assert pictures.dtype == np.uint8
     for picture, t, orbit in zip(pictures, times, orbits, strict=True):
-        drawn = render(subject.at(t), cameras_of([orbit], width=32, height=32), background=(0.0, 0.0, 0.0))
+        drawn = render(
+            subject.at(t), cameras_of([orbit], width=32, height=32), background=(0.0, 0.0, 0.0)
+        )
         values = torch.from_numpy(picture).float() / 255
         torch.testing.assert_close(values[..., 3], drawn.alpha[0], atol=0.003, rtol=0)
-        torch.testing.assert_close(values[..., :3] * values[..., 3:], drawn.rgb[0], atol=0.01, rtol=0)
+        torch.testing.assert_close(
+            values[..., :3] * values[..., 3:], drawn.rgb[0], atol=0.01, rtol=0
+        )
     assert all(picture[..., 3].max() > 250 for picture in pictures)
 
 
@@ -181,7 +211,9 @@ def test_bad_requests_are_refused() -> None:
         make_object(0, ObjectOptions(motion=0.0))
     with pytest.raises(ValueError, match="spacing 0.5"):
         make_object(0, ObjectOptions(spacing=0.5))
-    with pytest.raises(ValueError, match="no family of objects is named 'fish'; there are: quadruped"):
+    with pytest.raises(
+        ValueError, match="no family of objects is named 'fish'; there are: quadruped"
+    ):
         make_object(0, ObjectOptions(family="fish"))
     subject = make_object(0, COARSE)
     with pytest.raises(ValueError, match="not at t ="):
@@ -190,7 +222,7 @@ def test_bad_requests_are_refused() -> None:
         draw_views(subject, [0.0, 1.0], [Orbit()], 8)
 
 
-# --- the parts that objects are made of ------------------------------------------------------------------------------
+# --- the parts that objects are made of -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(("bulge", "exponent"), [(1.0, 1.0), (0.3, 1.0), (0.2, 0.2), (1.8, 1.8)])
@@ -217,7 +249,8 @@ def test_covers_are_even_closed_and_face_outwards() -> None:
         sides = np.concatenate([norm(first), norm(second)])
         assert 0.02 < np.median(sides) < 0.05
         assert np.quantile(sides, 0.99) < 0.08
-        # Gauss: the area vectors of a closed surface cancel, and the volume that they enclose is positive.
+        # Gauss: the area vectors of a closed surface cancel, and the volume that they enclose is
+        # positive.
         area = np.cross(second, first)
         assert np.abs(area.sum(0)).max() < 0.05 * norm(area).sum()
         assert (points * area).sum() / 3 > 0.01
@@ -229,7 +262,9 @@ def test_the_volume_of_a_ball_comes_out() -> None:
     points = shape.points(cover.s, cover.u)
     first = (shape.points(cover.s, cover.u + 0.3 * cover.du) - points) / 0.3
     second = (shape.points(cover.s + 0.3 * cover.ds, cover.u) - points) / 0.3
-    assert (points * np.cross(second, first)).sum() / 3 == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.03)
+    assert (points * np.cross(second, first)).sum() / 3 == pytest.approx(
+        4 / 3 * np.pi * 0.5**3, rel=0.03
+    )
 
 
 def test_tubes_pass_their_points_and_lathes_their_profile() -> None:
@@ -267,7 +302,9 @@ def test_bones_turn_about_their_joints_and_carry_their_children() -> None:
     at = pose(bones, np.array([0.0, 0.5]))
     tip = np.array([3.0, 0, 0, 1])
     np.testing.assert_allclose(at[0, 0] @ tip, [1, 2, 0], atol=1e-12)
-    np.testing.assert_allclose(at[0, 1] @ tip, [1 - 2, 1, 0], atol=1e-12)  # turned twice, twice as long
+    np.testing.assert_allclose(
+        at[0, 1] @ tip, [1 - 2, 1, 0], atol=1e-12
+    )  # turned twice, twice as long
     np.testing.assert_allclose(at[1, 2] @ tip, [1, 2, 1], atol=1e-12)
 
 
@@ -277,7 +314,9 @@ def test_deformations_bend_twist_and_keep_the_volume() -> None:
     rod = np.array([[[0.0, -1, 0], [0, 0, 0], [0, 1, 0]]])
     bent = Deform("bend", Wave(offset=np.pi / 2))(rod, soft, t)
     np.testing.assert_allclose(bent[0, 1], 0, atol=1e-12)
-    np.testing.assert_allclose(bent[0, 2], [2 / np.pi, 2 / np.pi, 0], atol=1e-12)  # a quarter of a circle of length 1
+    np.testing.assert_allclose(
+        bent[0, 2], [2 / np.pi, 2 / np.pi, 0], atol=1e-12
+    )  # a quarter of a circle of length 1
     side = np.array([[[1.0, 0, 0], [1, 1, 0], [1, -1, 0]]])
     twisted = Deform("twist", Wave(offset=np.pi / 2))(side, soft, t)
     np.testing.assert_allclose(twisted[0, 0], [1, 0, 0], atol=1e-12)

@@ -1,4 +1,7 @@
-"""From a video, a picture or a sentence to the input view of a clip: every step is done once, and redone when it must be."""
+"""From a video, a picture or a sentence to the input view of a clip.
+
+Every step is done once, and redone when it must be.
+"""
 
 import json
 import shutil
@@ -28,7 +31,9 @@ from gs4d.prior.networks import Place
 from gs4d.prior.pipelines import Drawing
 from gs4d.prior.video_models import Filming, VideoModel
 
-SMALL = OriginOptions(frames=3, picture=Drawing(steps=2, width=64, height=64), film=Filming(steps=2))
+SMALL = OriginOptions(
+    frames=3, picture=Drawing(steps=2, width=64, height=64), film=Filming(steps=2)
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def drawn(models: Path, **given: Any) -> Origin:
     """What random networks draw has no flat background, so that matting cuts it."""
-    priors = {"image_prior": f"sdxl:{models / 'sdxl'}", "video_prior": f"cogvideox:{models / 'cogvideox'}"}
+    priors = {
+        "image_prior": f"sdxl:{models / 'sdxl'}",
+        "video_prior": f"cogvideox:{models / 'cogvideox'}",
+    }
     return Origin(**{**priors, "matting": models / "u2net.onnx", "origin": SMALL, **given})
 
 
@@ -58,14 +66,22 @@ def video(path: Path, seed: float = 0.0, background: Any = WHITE) -> Path:
 
 def state(folder: Path) -> dict[str, int]:
     """When every file was written."""
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.stat().st_mtime_ns
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def changed(before: dict[str, int], folder: Path) -> set[str]:
     """The results that were written since; previews and records aside."""
     after = state(folder)
     written = {name for name, when in after.items() if before.get(name) != when}
-    return {str(Path(name).parent) for name in written if name.endswith(".png") and "preview" not in name}
+    return {
+        str(Path(name).parent)
+        for name in written
+        if name.endswith(".png") and "preview" not in name
+    }
 
 
 def test_a_video_becomes_a_clip_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -82,7 +98,9 @@ def test_a_video_becomes_a_clip_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     make_input(origin, data, "bot")
     assert state(data) == before
     assert "bot_pose0: kept" in capsys.readouterr().out
-    make_input(Origin(video=shutil.copy(clip, tmp_path / "renamed.mp4")), data, "bot")  # the same content
+    make_input(
+        Origin(video=shutil.copy(clip, tmp_path / "renamed.mp4")), data, "bot"
+    )  # the same content
     assert state(data) == before
     make_input(replace(origin, origin=OriginOptions(frames=4)), data, "bot")
     assert len(list((data / "bot_pose0").iterdir())) == 4
@@ -96,7 +114,10 @@ def test_what_others_made_is_left_alone(tmp_path: Path):
     clip, data = video(tmp_path / "walk.mp4"), tmp_path / "data"
     make_frames(FramesOptions(path=clip, name="bot", data_dir=data))
     before = state(data)
-    with pytest.raises(UserError, match=r"bot_pose0 is there and was not made by this recipe.*leave out --video.*-e"):
+    with pytest.raises(
+        UserError,
+        match=r"bot_pose0 is there and was not made by this recipe.*leave out --video.*-e",
+    ):
         make_input(Origin(video=clip), data, "bot")
     assert state(data) == before
     make_input(Origin(video=clip), data, "cat")
@@ -116,7 +137,9 @@ def test_a_step_that_fails_leaves_everything_as_it_was(tmp_path: Path):
         make_input(Origin(video=wild), data, "bot")
     assert state(data) == {}
     make_frames(FramesOptions(path=wild, name="bot", data_dir=data, mask=masks(tmp_path / "masks")))
-    with pytest.raises(UserError, match="was not made by this recipe"):  # what was made by hand instead is not replaced
+    with pytest.raises(
+        UserError, match="was not made by this recipe"
+    ):  # what was made by hand instead is not replaced
         make_input(Origin(video=wild), data, "bot")
     make_input(Origin(video=video(tmp_path / "walk.mp4")), data, "cat")
     before = state(data)
@@ -148,14 +171,20 @@ def test_a_picture_becomes_a_video_of_the_object_before_white(models: Path, tmp_
     assert "CogVideoX" in weights[0]["licence"]
     home = data / "horse_origin"
     alone = read_image(home / "object_pose0" / "0.png", need_alpha=True)
-    assert alone[..., 3].mean() < 200  # cut out by its own alpha, and not by the matting, which takes all that is bright
+    assert (
+        alone[..., 3].mean() < 200
+    )  # cut out by its own alpha, and not by the matting, which takes all that is bright
     assert alone.shape[0] == alone.shape[1]
 
     prior = open_video_prior(f"cogvideox:{models / 'cogvideox'}", Place())
     assert isinstance(prior, VideoModel)
     prior.filming = SMALL.film
-    flat = Image.alpha_composite(Image.new("RGBA", alone.shape[:2], WHITE), Image.fromarray(alone)).convert("RGB")
-    truth = prior.frames(torch.from_numpy(np.array(flat)), "", 3, torch.Generator().manual_seed(0)).numpy()
+    flat = Image.alpha_composite(
+        Image.new("RGBA", alone.shape[:2], WHITE), Image.fromarray(alone)
+    ).convert("RGB")
+    truth = prior.frames(
+        torch.from_numpy(np.array(flat)), "", 3, torch.Generator().manual_seed(0)
+    ).numpy()
     for t in range(3):
         assert (read_image(home / "video" / f"{t}.png")[..., :3] == truth[t]).all()
     assert len(list((data / "horse_pose0").iterdir())) == 3
@@ -165,7 +194,9 @@ def test_a_picture_becomes_a_video_of_the_object_before_white(models: Path, tmp_
     assert record["made"]["film"]["steps"] == 2
 
 
-def test_a_sentence_becomes_a_picture_and_then_a_video(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_sentence_becomes_a_picture_and_then_a_video(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     data, origin = tmp_path / "data", drawn(models, text="a horse walking, toy, 3d asset")
     weights = make_input(origin, data, "horse")
     assert [Path(w["name"]).name for w in weights] == ["sdxl", "cogvideox"]
@@ -173,25 +204,40 @@ def test_a_sentence_becomes_a_picture_and_then_a_video(models: Path, tmp_path: P
     made = json.loads((home / "image.json").read_text())["made"]
     assert made["prompt"].startswith("a horse walking, toy, 3d asset, ")
     assert "white background" in made["prompt"]
-    assert json.loads((home / "video.json").read_text())["made"]["prompt"] == "a horse walking, toy, 3d asset"
+    assert (
+        json.loads((home / "video.json").read_text())["made"]["prompt"]
+        == "a horse walking, toy, 3d asset"
+    )
     assert read_image(home / "image.png").shape == (64, 64, 4)
 
     def redone(**options: Any) -> set[str]:
         before = state(data)
-        assert make_input(replace(origin, origin=replace(SMALL, **options)), data, "horse") == weights
+        assert (
+            make_input(replace(origin, origin=replace(SMALL, **options)), data, "horse") == weights
+        )
         return changed(before, data)
 
     everything = {"horse_origin", "horse_origin/object_pose0", "horse_origin/video", "horse_pose0"}
     assert redone() == set()
     assert redone(video_seed=1) == {"horse_origin/video", "horse_pose0"}
-    assert redone(video_seed=1, place=Place(vae_slicing=True)) == set()  # where it is drawn does not matter
+    assert (
+        redone(video_seed=1, place=Place(vae_slicing=True)) == set()
+    )  # where it is drawn does not matter
     assert redone(image_seed=1) == everything
     assert redone(image_seed=1, setting="") == everything
-    assert json.loads((home / "image.json").read_text())["made"]["prompt"] == "a horse walking, toy, 3d asset"
-    assert redone(image_seed=1, setting="", prompt="it stands") == {"horse_origin/video", "horse_pose0"}
+    assert (
+        json.loads((home / "image.json").read_text())["made"]["prompt"]
+        == "a horse walking, toy, 3d asset"
+    )
+    assert redone(image_seed=1, setting="", prompt="it stands") == {
+        "horse_origin/video",
+        "horse_pose0",
+    }
     shutil.move(models / "cogvideox", models / "moved")
     try:
-        assert redone(image_seed=1, setting="", prompt="it stands") == set()  # no model is needed for what is done
+        assert (
+            redone(image_seed=1, setting="", prompt="it stands") == set()
+        )  # no model is needed for what is done
     finally:
         shutil.move(models / "moved", models / "cogvideox")
     assert not list(data.rglob(".*"))
@@ -221,7 +267,9 @@ def test_a_cut_keeps_what_is_done(models: Path, tmp_path: Path, monkeypatch: pyt
     assert {name: state(home)[name] for name in before} == before
     assert (data / "horse_pose0" / "2.png").exists()
 
-    (home / "video.json").write_text(json.dumps({**json.loads((home / "video.json").read_text()), "digest": None}))
+    (home / "video.json").write_text(
+        json.dumps({**json.loads((home / "video.json").read_text()), "digest": None})
+    )
     before = state(data)
     make_input(origin, data, "horse")  # as after a kill, which leaves no time to tidy up
     assert changed(before, data) == {"horse_origin/video"}
@@ -230,7 +278,9 @@ def test_a_cut_keeps_what_is_done(models: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_wrong_video_model_is_refused_before_a_picture_is_drawn(models: Path, tmp_path: Path):
     data = tmp_path / "data"
     with pytest.raises(UserError, match="no such"):
-        make_input(drawn(models, text="a rose", video_prior=f"svd:{tmp_path / 'no such'}"), data, "horse")
+        make_input(
+            drawn(models, text="a rose", video_prior=f"svd:{tmp_path / 'no such'}"), data, "horse"
+        )
     assert state(data) == {}
 
 
@@ -243,19 +293,34 @@ def test_a_wrong_video_model_is_refused_before_a_picture_is_drawn(models: Path, 
         ({"still": True, "video": "a.mp4"}, "--still makes a clip of one picture"),
         ({"text": " "}, "--text is empty"),
         ({"text": "a rose"}, "--text needs --image_prior.*sdxl:FOLDER"),
-        ({"text": "a rose", "image_prior": "sdxl:x"}, "--text needs --video_prior.*svd:FOLDER.*--still"),
-        ({"image": "horse.png"}, "--image needs --video_prior.*svd, wan, ltx, cogvideox.*--still, and nothing moves"),
+        (
+            {"text": "a rose", "image_prior": "sdxl:x"},
+            "--text needs --video_prior.*svd:FOLDER.*--still",
+        ),
+        (
+            {"image": "horse.png"},
+            "--image needs --video_prior.*svd, wan, ltx, cogvideox.*--still, and nothing moves",
+        ),
         ({"video": "no such.mp4"}, "--video .*no such.mp4 does not exist"),
         ({"image": "walk.mp4", "still": True}, "is not one picture; give a video .* with --video"),
         ({"image": ".", "still": True}, "is not one picture"),
-        ({"text": "a", "still": True, "image_prior": "svd:x"}, "'svd' cannot draw a picture of a sentence"),
-        ({"image": "horse.png", "video_prior": "sdxl:x"}, "'sdxl' cannot turn a picture into a video"),
+        (
+            {"text": "a", "still": True, "image_prior": "svd:x"},
+            "'svd' cannot draw a picture of a sentence",
+        ),
+        (
+            {"image": "horse.png", "video_prior": "sdxl:x"},
+            "'sdxl' cannot turn a picture into a video",
+        ),
     ],
 )
 def test_wrong_requests_get_one_sentence(tmp_path: Path, given: dict[str, Any], words: str):
     Image.fromarray(thing()).save(tmp_path / "horse.png")
     video(tmp_path / "walk.mp4")
-    paths = {name: tmp_path / value if name in ("video", "image") else value for name, value in given.items()}
+    paths = {
+        name: tmp_path / value if name in ("video", "image") else value
+        for name, value in given.items()
+    }
     with pytest.raises(UserError, match=words) as caught:
         make_input(Origin(**paths), tmp_path / "data", "bot")
     assert "\n" not in str(caught.value)
@@ -271,21 +336,43 @@ def test_the_flags(tmp_path: Path):
     words = "-e horse --image horse.png --video_prior svd:here --matting u2net.onnx --origin.film.length 14 --origin.frames 8"
     words += " --origin.prompt walking --origin.video_seed 3 --origin.place.dtype bfloat16 --origin.film.guidance 2"
     config = parse(Config, words.split(), default=Config(), program="train.py", description="")
-    assert (config.image, config.video_prior, config.matting) == (Path("horse.png"), "svd:here", Path("u2net.onnx"))
+    assert (config.image, config.video_prior, config.matting) == (
+        Path("horse.png"),
+        "svd:here",
+        Path("u2net.onnx"),
+    )
     assert config.origin.film == Filming(length=14, guidance=2.0)
-    assert (config.origin.frames, config.origin.prompt, config.origin.video_seed) == (8, "walking", 3)
+    assert (config.origin.frames, config.origin.prompt, config.origin.video_seed) == (
+        8,
+        "walking",
+        3,
+    )
     assert config.origin.place.dtype == "bfloat16"
     with pytest.raises(UserError, match=r"--vidoe.*did you mean '--video'"):
         parse(Config, ["--vidoe", "a.mp4"], default=Config(), program="train.py", description="")
     with pytest.raises(UserError, match=r"origin.frames is 1; it must lie in 2 to 1024"):
-        parse(Config, ["--origin.frames", "1"], default=Config(), program="train.py", description="")
+        parse(
+            Config, ["--origin.frames", "1"], default=Config(), program="train.py", description=""
+        )
 
 
 def test_a_whole_run_from_a_sentence(models: Path, tmp_path: Path):
     given = ["--text", "a horse walking, toy, 3d asset", "--image_prior", f"sdxl:{models / 'sdxl'}"]
-    given += ["--video_prior", f"cogvideox:{models / 'cogvideox'}", "--matting", str(models / "u2net.onnx")]
+    given += [
+        "--video_prior",
+        f"cogvideox:{models / 'cogvideox'}",
+        "--matting",
+        str(models / "u2net.onnx"),
+    ]
     given += ["--origin.frames", "3", "--origin.film.steps", "2"]
-    given += ["--origin.picture.steps", "2", "--origin.picture.width", "64", "--origin.picture.height", "64"]
+    given += [
+        "--origin.picture.steps",
+        "2",
+        "--origin.picture.width",
+        "64",
+        "--origin.picture.height",
+        "64",
+    ]
     done = train(tmp_path, "-e", "horse", *TINY, *given)
     assert done.returncode == 0, done.stderr
     out, data = tmp_path / "output" / "horse", tmp_path / "data"
@@ -302,11 +389,15 @@ def test_a_whole_run_from_a_sentence(models: Path, tmp_path: Path):
     assert state(data) == before
     config = load_config(out / "config.json")
     assert config.text == "a horse walking, toy, 3d asset"
-    make_input(replace(config, origin=replace(config.origin, video_seed=1)), config.data_dir, config.clip)
+    make_input(
+        replace(config, origin=replace(config.origin, video_seed=1)), config.data_dir, config.clip
+    )
     assert changed(before, data) == {"horse_origin/video", "horse_pose0"}
 
 
-def test_a_picture_without_a_model_is_refused_by_the_command_and_stands_still_if_that_is_wanted(tmp_path: Path):
+def test_a_picture_without_a_model_is_refused_by_the_command_and_stands_still_if_that_is_wanted(
+    tmp_path: Path,
+):
     Image.fromarray(thing()).save(tmp_path / "horse.png")
     given = ["-e", "horse", "--image", str(tmp_path / "horse.png"), *TINY]
     done = train(tmp_path, *given)

@@ -46,22 +46,37 @@ def name_of(requirement: str) -> str:
 
 
 def declared(project: dict[str, Any]) -> list[str]:
-    groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
-    return [name_of(r) for group in groups for r in group if name_of(r) != project["project"]["name"]]
+    groups = [
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+    ]
+    return [
+        name_of(r) for group in groups for r in group if name_of(r) != project["project"]["name"]
+    ]
 
 
 def built(project: dict[str, Any], key: str) -> list[str]:
     """Files that git keeps and that a build with this list of patterns takes."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     patterns = project["tool"]["scikit-build"][key.split(".")[0]].get(key.split(".")[1], [])
-    return [name for name in listed if name and not any(Path(name).match(pattern) for pattern in patterns)]
+    return [
+        name
+        for name in listed
+        if name and not any(Path(name).match(pattern) for pattern in patterns)
+    ]
 
 
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
-def test_conda_leaves_packages_and_pins_to_the_project(project: dict[str, Any], environment: list[Any]) -> None:
+def test_conda_leaves_packages_and_pins_to_the_project(
+    project: dict[str, Any], environment: list[Any]
+) -> None:
     (pip,) = (entry["pip"] for entry in environment if isinstance(entry, dict))
     assert pip == ["-c constraints.txt", "-e ."]
     conda = [entry for entry in environment if isinstance(entry, str)]
@@ -72,7 +87,9 @@ def test_conda_leaves_packages_and_pins_to_the_project(project: dict[str, Any], 
 
 
 def test_constraints_pin_exactly_what_is_declared(project: dict[str, Any]) -> None:
-    lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    lines = [
+        line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()
+    ]
     pins = [line for line in lines if line]
     assert "torch" in map(name_of, pins)
     assert all("==" in pin for pin in pins)
@@ -86,16 +103,24 @@ def test_building_does_not_fetch_torch(project: dict[str, Any]) -> None:
 def test_no_file_asks_for_the_package_that_breaks_cpu_torch() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
-        paths = [p for p in ROOT.rglob("*") if not set(p.parts) & {".venv", "build", ".git", "node_modules"}]
+        paths = [
+            p
+            for p in ROOT.rglob("*")
+            if not set(p.parts) & {".venv", "build", ".git", "node_modules"}
+        ]
     else:
         paths = [ROOT / name for name in listed.stdout.split("\0") if name]
     kinds = (".toml", ".txt", ".yml", ".yaml", ".cfg", ".sh", ".lock", ".cmake")
-    settings = [p for p in paths if p.is_file() and (p.suffix in kinds or p.name in ("Makefile", "run"))]
+    settings = [
+        p for p in paths if p.is_file() and (p.suffix in kinds or p.name in ("Makefile", "run"))
+    ]
     assert ROOT / "pyproject.toml" in settings
     assert ROOT / "environment.yml" in settings
     assert [str(p) for p in settings if UNWANTED.search(p.read_text())] == []
     # Source may speak of weights by that name, but not import it.
-    imports = re.compile(rf"^\s*(import|from)\s+{UNWANTED.pattern}|import_module\(.{UNWANTED.pattern}", re.MULTILINE)
+    imports = re.compile(
+        rf"^\s*(import|from)\s+{UNWANTED.pattern}|import_module\(.{UNWANTED.pattern}", re.MULTILINE
+    )
     sources = [p for p in paths if p.suffix == ".py" and p.is_file()]
     assert imports.search("    from torch" + "vision import models")
     assert [str(p) for p in sources if imports.search(p.read_text())] == []
@@ -117,14 +142,18 @@ def test_check_is_what_ci_runs() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^check: lint test$", makefile, re.MULTILINE)
     recipes = dict(re.findall(r"^(lint|test):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE))
-    commands = [line.split(".venv/bin/")[1] for line in (recipes["lint"] + recipes["test"]).splitlines()]
+    commands = [
+        line.split(".venv/bin/")[1] for line in (recipes["lint"] + recipes["test"]).splitlines()
+    ]
     steps = [re.split(" --(?:pythonpath|numprocesses) ", command)[0] for command in commands]
     assert steps == ["ruff check", "ruff format --check", "pyright", "python -m pytest"]
 
 
 def test_the_core_is_installed_first_and_the_tools_of_the_tests_only_for_them() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    needs = dict(re.findall(r"^(demo|test|lint|check-viewer|oracles):(.*)$", makefile, re.MULTILINE))
+    needs = dict(
+        re.findall(r"^(demo|test|lint|check-viewer|oracles):(.*)$", makefile, re.MULTILINE)
+    )
     assert needs.pop("demo").split() == [".venv/.installed"]
     assert all(".venv/.installed-dev" in line.split() for line in needs.values())
     script = (ROOT / "tools/install.sh").read_text()
@@ -140,7 +169,10 @@ def test_an_extra_is_installed_by_its_packages(project: dict[str, Any]) -> None:
     assert program
     done = python("-c", program[1], "mesh", cwd=ROOT)
     assert done.stdout.split() == project["project"]["optional-dependencies"]["mesh"], done.stderr
-    assert "there is no extra mehs; there are: cuda," in python("-c", program[1], "mehs", cwd=ROOT).stderr
+    assert (
+        "there is no extra mehs; there are: cuda,"
+        in python("-c", program[1], "mehs", cwd=ROOT).stderr
+    )
 
 
 def test_version_and_licences_have_one_home(project: dict[str, Any]) -> None:
@@ -155,10 +187,24 @@ def test_version_and_licences_have_one_home(project: dict[str, Any]) -> None:
 
 def test_the_sdist_takes_what_a_build_and_the_tests_need(project: dict[str, Any]) -> None:
     taken = set(built(project, "sdist.exclude"))
-    native = {str(p.relative_to(ROOT)) for p in (ROOT / "submodules/native").iterdir() if p.suffix in (".cpp", ".h", ".txt")}
-    named = {"pyproject.toml", "README.md", "constraints.txt", *project["project"]["license-files"], "tests/conftest.py"}
+    native = {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "submodules/native").iterdir()
+        if p.suffix in (".cpp", ".h", ".txt")
+    }
+    named = {
+        "pyproject.toml",
+        "README.md",
+        "constraints.txt",
+        *project["project"]["license-files"],
+        "tests/conftest.py",
+    }
     assert native | named <= taken
-    assert {"gs4d/export/page_assets/viewer.html", "gs4d/prior/weights/lift.safetensors", "gs4d/report/page.html"} <= taken
+    assert {
+        "gs4d/export/page_assets/viewer.html",
+        "gs4d/prior/weights/lift.safetensors",
+        "gs4d/report/page.html",
+    } <= taken
     assert {f"gs4d/presets/{path.name}" for path in PRESETS.glob("*.py")} <= taken
 
 
@@ -175,7 +221,12 @@ def test_wheels_are_described_for_every_system(project: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["train.py", "render.py", *(f"preprocess/{p.name}" for p in (ROOT / "preprocess").glob("*.py"))]
+    "script",
+    [
+        "train.py",
+        "render.py",
+        *(f"preprocess/{p.name}" for p in (ROOT / "preprocess").glob("*.py")),
+    ],
 )
 def test_scripts_of_a_checkout_are_the_commands_of_the_package(script: str) -> None:
     name = Path(script).stem
@@ -186,10 +237,22 @@ def test_scripts_of_a_checkout_are_the_commands_of_the_package(script: str) -> N
     assert len(text.splitlines()) <= 15
 
 
-def test_every_command_of_the_table_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"train", "render", "frames", "sync", "views", "mesh", "dataset", "doctor", "export", "score", "view"} == set(
-        COMMANDS
-    )
+def test_every_command_of_the_table_is_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {
+        "train",
+        "render",
+        "frames",
+        "sync",
+        "views",
+        "mesh",
+        "dataset",
+        "doctor",
+        "export",
+        "score",
+        "view",
+    } == set(COMMANDS)
     for name in COMMANDS:
         monkeypatch.setattr(sys, "argv", ["gs4d", name, "--help"])
         with pytest.raises(SystemExit) as stop:
@@ -244,7 +307,10 @@ def test_presets_are_found_by_name_where_there_is_no_such_file(
     [
         ("i2w", "did you mean 'i2v'"),
         ("arguments/qick.py", "did you mean 'arguments/quick.py'"),
-        ("elsewhere/quick.py", "does not exist"),  # a file of one's own that is not there is no preset
+        (
+            "elsewhere/quick.py",
+            "does not exist",
+        ),  # a file of one's own that is not there is no preset
         ("train_lift", "does not exist"),  # of another kind
         ("nothing-like-it", "presets"),
     ],
@@ -253,22 +319,31 @@ def test_unknown_presets_are_refused_with_the_nearest(
     given: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=re.escape(sentence) if sentence != "presets" else "i2v, quality, quick"):
+    with pytest.raises(
+        UserError, match=re.escape(sentence) if sentence != "presets" else "i2v, quality, quick"
+    ):
         load_config(Path(given))
 
 
 def test_presets_and_their_rule_are_in_the_help() -> None:
     assert preset_names(Config) == ["i2v", "quality", "quick"]
     assert preset_names(TrainOptions) == ["train_lift", "train_mini", "train_surface"]
-    assert about_presets(Config).endswith("as i2v or arguments/i2v.py; presets: i2v, quality, quick.")
+    assert about_presets(Config).endswith(
+        "as i2v or arguments/i2v.py; presets: i2v, quality, quick."
+    )
     # Every preset is of some kind, and has its file in a checkout.
     shipped = {path.name for path in PRESETS.glob("*.py")} - {"__init__.py"}
-    assert shipped == {f"{name}.py" for kind in (Config, TrainOptions) for name in preset_names(kind)}
+    assert shipped == {
+        f"{name}.py" for kind in (Config, TrainOptions) for name in preset_names(kind)
+    }
     assert shipped == {path.name for path in (ROOT / "arguments").glob("*.py")}
 
 
 def test_commands_do_not_import_what_one_system_lacks() -> None:
-    """What other systems than Linux lack is imported where it is used; the modules are made absent in a fresh process."""
+    """What other systems than Linux lack is imported where it is used.
+
+    The modules are made absent in a fresh process.
+    """
     code = """
 import importlib, json, pkgutil, sys
 for name in ("resource", "fcntl", "pwd", "grp", "termios"):

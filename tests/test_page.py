@@ -1,4 +1,7 @@
-"""The page with everything inside, and the server that shows it while a run trains: what a browser would get, without one."""
+"""The page with everything inside, and the server that shows it while a run trains.
+
+What a browser would get, without one.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +56,20 @@ class Page(HTMLParser):
             self.texts.append((self.tags[-1][0], data))
 
     def policy(self) -> dict[str, str]:
-        (content,) = (a["content"] for _, a in self.tags if a.get("http-equiv") == "Content-Security-Policy")
+        (content,) = (
+            a["content"] for _, a in self.tags if a.get("http-equiv") == "Content-Security-Policy"
+        )
         return dict(rule.split(" ", 1) for rule in str(content).split("; "))
 
 
 def small_asset() -> Asset:
     gaussians = blobs(0.0)
-    return Asset(gaussians, HexPlane(HexPlaneOptions(resolution=4, channels=16, width=16), 3), 3, {"input": Orbit()})
+    return Asset(
+        gaussians,
+        HexPlane(HexPlaneOptions(resolution=4, channels=16, width=16), 3),
+        3,
+        {"input": Orbit()},
+    )
 
 
 def write_run(folder: Path, step: int) -> None:
@@ -70,7 +80,12 @@ def write_run(folder: Path, step: int) -> None:
     lifted = asset.gaussians.means + 0.01 * step
     tensors = {f"asset.{name}": t for name, t in asset.gaussians.replace(means=lifted).items()}
     tensors |= {f"motion.{name}": t for name, t in motion.state_dict().items()}
-    record = {"step": step, "motion": motion_record(motion, 3), "orbits": {"input": vars(Orbit())}, "options": {"steps": 1500}}
+    record = {
+        "step": step,
+        "motion": motion_record(motion, 3),
+        "orbits": {"input": vars(Orbit())},
+        "options": {"steps": 1500},
+    }
     write_checkpoint(folder, tensors, record)
 
 
@@ -171,7 +186,14 @@ def test_the_server_gives_the_page_and_its_splats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../../etc/passwd", "/%2e%2e/checkpoint.json", "/checkpoint.json", "//etc/passwd", "/asset.glb/../x", "/a?/asset.glb"],
+    [
+        "/../../etc/passwd",
+        "/%2e%2e/checkpoint.json",
+        "/checkpoint.json",
+        "//etc/passwd",
+        "/asset.glb/../x",
+        "/a?/asset.glb",
+    ],
 )
 def test_the_server_opens_no_other_file(tmp_path: Path, path: str) -> None:
     write_run(tmp_path, step=1)
@@ -209,12 +231,16 @@ def test_the_server_knows_only_this_machine(tmp_path: Path) -> None:
         (["localhost", "evil.example"], [], 400),
     ],
 )
-def test_only_this_machine_and_the_windows_own_page_may_ask(hosts: list[str], origins: list[str], status: int | None) -> None:
+def test_only_this_machine_and_the_windows_own_page_may_ask(
+    hosts: list[str], origins: list[str], status: int | None
+) -> None:
     refused = refusal(hosts, origins)
     assert (refused and refused[0].value) == status
 
 
-def test_a_host_that_cannot_be_parsed_is_a_bad_request(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_host_that_cannot_be_parsed_is_a_bad_request(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write_run(tmp_path, step=1)
     with served(tmp_path) as server:
         assert get(server, "/", host="[")[0] == 400
@@ -236,7 +262,11 @@ def test_news_follow_a_run_from_its_start_to_its_end(tmp_path: Path) -> None:
                     assert line, "the stream ended"
                 return json.loads(line[6:])
 
-            assert hear() == {"version": "", "status": "Waiting for the first checkpoint.", "finished": False}
+            assert hear() == {
+                "version": "",
+                "status": "Waiting for the first checkpoint.",
+                "finished": False,
+            }
             write_run(tmp_path, step=400)
             first = hear()
             assert first["status"] == "step 400 of 1,500"
@@ -282,14 +312,20 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
     write_run(tmp_path, step=1)
     code = "import sys; from gs4d.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "view", str(tmp_path), "--port", "18900", "--no_browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         line = process.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
         assert url, line
-        with closing(http.client.HTTPConnection("127.0.0.1", int(url[1]), timeout=20)) as connection:
+        with closing(
+            http.client.HTTPConnection("127.0.0.1", int(url[1]), timeout=20)
+        ) as connection:
             connection.request("GET", "/")
-            assert connection.getresponse().status == 200  # and its body is left unread: the browser goes away
+            assert (
+                connection.getresponse().status == 200
+            )  # and its body is left unread: the browser goes away
         process.terminate()
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "")

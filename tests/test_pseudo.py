@@ -1,4 +1,7 @@
-"""Side views that a prior makes up: drawn once, believed pixel by pixel, and left out where they are not wanted."""
+"""Side views that a prior makes up.
+
+Drawn once, believed pixel by pixel, and left out where they are not wanted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-def test_views_are_drawn_once_and_read_with_their_trust(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_views_are_drawn_once_and_read_with_their_trust(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = make_pseudo_views(data, "thing", INFLATE, tmp_path)
     assert out == tmp_path
     said = capsys.readouterr().out
@@ -57,7 +62,9 @@ def test_views_are_drawn_once_and_read_with_their_trust(data: Path, tmp_path: Pa
 
 def test_what_is_switched_off_or_there_already_is_not_drawn(data: Path, tmp_path: Path) -> None:
     assert make_pseudo_views(data, "thing", replace(INFLATE, prior="none"), tmp_path) is None
-    assert make_pseudo_views(data, "nothing", INFLATE, tmp_path) is None, "read_clip says what is missing"
+    assert make_pseudo_views(data, "nothing", INFLATE, tmp_path) is None, (
+        "read_clip says what is missing"
+    )
     (tmp_path / "seen_pose0").mkdir()
     (tmp_path / "seen_sync").mkdir()
     assert make_pseudo_views(tmp_path, "seen", INFLATE, tmp_path / "out") is None
@@ -111,11 +118,15 @@ def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> 
     assert weights.shape == (2, 32, 32)
     assert (weights[0] == options.losses.anchor).all()
     assert (weights[1, :, :14] == 0).all()
-    assert torch.allclose(weights[1, :, 18:], torch.tensor(2.0), atol=0.01), "on average it counts as before"
+    assert torch.allclose(weights[1, :, 18:], torch.tensor(2.0), atol=0.01), (
+        "on average it counts as before"
+    )
     changed = Clip("half", (clip.tracks[0], replace(side, trust=blind.flip(2))))
     assert fingerprint(half) != fingerprint(changed)
     for step in range(6):
-        assert any(0 in tracks for _, tracks in fitter._batches(step)), "what was seen is in every step"
+        assert any(0 in tracks for _, tracks in fitter._batches(step)), (
+            "what was seen is in every step"
+        )
     for _ in range(3):
         assert math.isfinite(fitter.advance()["loss"])
 

@@ -36,11 +36,23 @@ def cells(line: str) -> list[str]:
 def test_a_row_is_what_the_report_says(quality: ModuleType) -> None:
     row = quality.row_of(report(25.0))
     assert list(row.values()) == [25.0, 20.0, 0.9, None, 30.0, 12.34, 700, 8000]
-    assert list(quality.row_of(report(25.0, truth=False)).values()) == [None, None, None, None, 30.0, 12.34, 700, 8000]
+    assert list(quality.row_of(report(25.0, truth=False)).values()) == [
+        None,
+        None,
+        None,
+        None,
+        30.0,
+        12.34,
+        700,
+        8000,
+    ]
 
 
 def test_the_table_has_a_line_per_clip_and_their_mean(quality: ModuleType) -> None:
-    rows = {"fox": quality.row_of(report(25.0)), "knight": quality.row_of(report(27.5, truth=False))}
+    rows = {
+        "fox": quality.row_of(report(25.0)),
+        "knight": quality.row_of(report(27.5, truth=False)),
+    }
     head, rule, fox, knight, mean = map(cells, quality.markdown(rows).splitlines())
     assert head[:2] == ["clip", "held-out PSNR"]
     assert len(head) == len(rule) == len(fox) == len(knight) == len(mean) == 9
@@ -57,17 +69,27 @@ def test_changes_stand_beside_the_numbers(quality: ModuleType) -> None:
     assert lines == ["25.00 (+0.50)", "27.00 (-1.00)", "26.00 (-0.25)"]
 
 
-def test_a_clip_without_an_earlier_row_has_no_change_and_neither_has_the_mean(quality: ModuleType) -> None:
+def test_a_clip_without_an_earlier_row_has_no_change_and_neither_has_the_mean(
+    quality: ModuleType,
+) -> None:
     after = {"fox": quality.row_of(report(25.0)), "rose": quality.row_of(report(27.0))}
-    lines = [cells(line)[1] for line in quality.markdown(after, {"fox": quality.row_of(report(24.5))}).splitlines()[2:]]
+    lines = [
+        cells(line)[1]
+        for line in quality.markdown(after, {"fox": quality.row_of(report(24.5))}).splitlines()[2:]
+    ]
     assert lines == ["25.00 (+0.50)", "27.00", "26.00"]
 
 
 def test_a_failed_clip_is_named_and_exits_with_1(
-    quality: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    quality: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        sys, "argv", ["quality.py", "--clips", str(tmp_path / "nothing"), "--output_dir", str(tmp_path / "out")]
+        sys,
+        "argv",
+        ["quality.py", "--clips", str(tmp_path / "nothing"), "--output_dir", str(tmp_path / "out")],
     )
     assert quality.main() == 1
     errors = capfd.readouterr().err

@@ -62,7 +62,12 @@ def scene(
 
 
 def cameras_for(views: int, width: int, height: int) -> Camera:
-    return orbit_cameras([20.0 * i + 7 for i in range(views)], [13.0 * i - 5 for i in range(views)], width=width, height=height)
+    return orbit_cameras(
+        [20.0 * i + 7 for i in range(views)],
+        [13.0 * i - 5 for i in range(views)],
+        width=width,
+        height=height,
+    )
 
 
 @dataclass
@@ -84,20 +89,34 @@ def differentiate(
     offsets: Tensor | None = None,
     depth: bool = True,
 ) -> Result:
-    """Draws and pulls a fixed random cotangent back to every input; cuda results come back to the CPU."""
+    """Draws and pulls a fixed random cotangent back to every input.
+
+    Cuda results come back to the CPU.
+    """
     device = "cuda" if backend == "cuda" else "cpu"
     dtype = torch.float32 if backend == "cuda" else gaussians.means.dtype
-    leaves = {name: t.detach().clone().to(device, dtype).requires_grad_() for name, t in gaussians.items()}
+    leaves = {
+        name: t.detach().clone().to(device, dtype).requires_grad_() for name, t in gaussians.items()
+    }
     shifts = None if offsets is None else offsets.clone().to(device, dtype).requires_grad_()
     b, h, w = len(cameras), cameras.height, cameras.width
-    colour = torch.full((3,), 0.25, dtype=dtype) if background is None else background.to(device, dtype)
-    picture = render(Gaussians(**leaves), cameras, background=colour, backend=backend, screen_offsets=shifts)
+    colour = (
+        torch.full((3,), 0.25, dtype=dtype) if background is None else background.to(device, dtype)
+    )
+    picture = render(
+        Gaussians(**leaves), cameras, background=colour, backend=backend, screen_offsets=shifts
+    )
     generator = torch.Generator().manual_seed(9)
-    cotangents = [torch.randn(*shape, generator=generator).to(device, dtype) for shape in ((b, h, w, 3), (b, h, w), (b, h, w))]
+    cotangents = [
+        torch.randn(*shape, generator=generator).to(device, dtype)
+        for shape in ((b, h, w, 3), (b, h, w), (b, h, w))
+    ]
     outputs = [picture.rgb, picture.alpha, picture.depth][: 3 if depth else 2]
     inputs = leaves | ({} if shifts is None else {"screen_offsets": shifts})
     grads = torch.autograd.grad(outputs, list(inputs.values()), cotangents[: len(outputs)])
-    picture = Render(*(t.detach().cpu() for t in (picture.rgb, picture.alpha, picture.depth, picture.radii)))
+    picture = Render(
+        *(t.detach().cpu() for t in (picture.rgb, picture.alpha, picture.depth, picture.radii))
+    )
     return Result(picture, {name: g.cpu() for name, g in zip(inputs, grads, strict=True)})
 
 
@@ -113,7 +132,11 @@ CASES = {
         cameras_for(3, 40, 24),
         True,
     ),
-    "all fields own": lambda: (scene(70, 2, views=2, own=FIELDS, seed=3), cameras_for(2, 37, 19), False),
+    "all fields own": lambda: (
+        scene(70, 2, views=2, own=FIELDS, seed=3),
+        cameras_for(2, 37, 19),
+        False,
+    ),
     "tall": lambda: (scene(100, seed=4), cameras_for(2, 9, 130), True),
     "deep and opaque": lambda: (scene(5000, seed=5, logit=3.0), cameras_for(1, 24, 10), False),
     "deep and thin": lambda: (scene(5000, seed=6, logit=-5.0), cameras_for(1, 24, 10), False),
@@ -135,7 +158,9 @@ def draw_case(case: str, backend: str, isa: str) -> Result:
     gaussians, cameras, with_offsets = CASES[case]()
     generator = torch.Generator().manual_seed(3)
     b = len(cameras)
-    offsets = torch.randn(b, gaussians.count, 2, generator=generator).double() if with_offsets else None
+    offsets = (
+        torch.randn(b, gaussians.count, 2, generator=generator).double() if with_offsets else None
+    )
     background = torch.rand(b, 3, generator=generator).double()
     return differentiate(gaussians, cameras, backend, background=background, offsets=offsets)
 
@@ -157,7 +182,12 @@ def test_gradient_of_one_output_alone(outputs: str, backend: str) -> None:
     grads = []
     for name in ("reference", backend):
         device = "cuda" if name == "cuda" else "cpu"
-        means = gaussians.means.detach().clone().to(device, torch.float32 if name == "cuda" else torch.float64).requires_grad_()
+        means = (
+            gaussians.means.detach()
+            .clone()
+            .to(device, torch.float32 if name == "cuda" else torch.float64)
+            .requires_grad_()
+        )
         moved = gaussians.to(torch.device(device)).to(means.dtype).replace(means=means)
         loss = getattr(render(moved, cameras, backend=name), outputs).square().sum()
         grads.append(torch.autograd.grad(loss, means)[0].cpu())
@@ -165,7 +195,8 @@ def test_gradient_of_one_output_alone(outputs: str, backend: str) -> None:
 
 
 def test_backward_agrees_with_finite_differences(backend: str) -> None:
-    # Every Gaussian covers the whole picture and none ends a pixel, so that no step crosses a discontinuity.
+    # Every Gaussian covers the whole picture and none ends a pixel, so that no step crosses a
+    # discontinuity.
     gaussians = scene(6, 1, seed=21, size=0.0, logit=-1.0)
     gaussians = gaussians.replace(logit_opacities=gaussians.logit_opacities.clamp(-2, 1))
     cameras, width, height = cameras_for(2, 40, 32), 40, 32
@@ -173,21 +204,34 @@ def test_backward_agrees_with_finite_differences(backend: str) -> None:
     weights = torch.stack([torch.sin(x + y), torch.cos(x), torch.sin(y)], -1).double()
 
     def loss(g: Gaussians) -> Tensor:
-        picture = render(g.to(torch.device("cuda")).to(torch.float32) if backend == "cuda" else g, cameras, backend=backend)
-        return (picture.rgb.cpu().double() * weights).sum() + (picture.alpha.cpu().double() * weights[..., 0]).sum()
+        picture = render(
+            g.to(torch.device("cuda")).to(torch.float32) if backend == "cuda" else g,
+            cameras,
+            backend=backend,
+        )
+        return (picture.rgb.cpu().double() * weights).sum() + (
+            picture.alpha.cpu().double() * weights[..., 0]
+        ).sum()
 
     step = 4e-3
     for name, value in gaussians.items():
-        direction = torch.randn(value.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        direction = torch.randn(
+            value.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+        )
         leaf = value.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(gaussians.replace(**{name: leaf})), leaf)
-        ahead, behind = (loss(gaussians.replace(**{name: value + s * direction})) for s in (step, -step))
+        ahead, behind = (
+            loss(gaussians.replace(**{name: value + s * direction})) for s in (step, -step)
+        )
         slope = float((ahead - behind) / (2 * step))
         assert slope == pytest.approx(float((gradient * direction).sum()), rel=2e-3, abs=2e-2), name
 
 
 def test_instruction_sets_agree() -> None:
-    gaussians, cameras = scene(3000, 1, seed=31, size=-3.5).to(torch.float32), cameras_for(2, 121, 83)
+    gaussians, cameras = (
+        scene(3000, 1, seed=31, size=-3.5).to(torch.float32),
+        cameras_for(2, 121, 83),
+    )
     results = []
     for isa in _native.isas():
         _native.set_isa(isa)
@@ -218,9 +262,15 @@ def test_two_forwards_before_their_backwards() -> None:
     cameras = cameras_for(1, 50, 40)
     leaves = [g.means.requires_grad_() for g in sets]
     losses = [render(g, cameras, backend="cpu").rgb.square().sum() for g in sets]
-    together = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss, leaf in zip(losses, leaves, strict=True)]
+    together = [
+        torch.autograd.grad(loss, leaf, retain_graph=True)[0]
+        for loss, leaf in zip(losses, leaves, strict=True)
+    ]
     again = [torch.autograd.grad(loss, leaf)[0] for loss, leaf in zip(losses, leaves, strict=True)]
-    alone = [torch.autograd.grad(render(g, cameras, backend="cpu").rgb.square().sum(), g.means)[0] for g in sets]
+    alone = [
+        torch.autograd.grad(render(g, cameras, backend="cpu").rgb.square().sum(), g.means)[0]
+        for g in sets
+    ]
     for a, b, c in zip(together, again, alone, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
@@ -285,15 +335,21 @@ def test_poison_stays_where_it_is(poison: str, backend: str) -> None:
 def test_zero_quaternion_is_the_identity_without_gradient(backend: str) -> None:
     gaussians, cameras = scene(20, seed=62).to(torch.float32), cameras_for(1, 30, 20)
     zero = differentiate(gaussians.replace(quats=torch.zeros(20, 4)), cameras, backend)
-    unit = differentiate(gaussians.replace(quats=torch.tensor([1.0, 0, 0, 0]).expand(20, 4)), cameras, backend)
+    unit = differentiate(
+        gaussians.replace(quats=torch.tensor([1.0, 0, 0, 0]).expand(20, 4)), cameras, backend
+    )
     assert torch.equal(zero.picture.rgb, unit.picture.rgb)
     assert (zero.gradients["quats"] == 0).all()
 
 
-@pytest.mark.parametrize(("n", "views", "width", "height"), [(0, 2, 20, 10), (30, 1, 1, 1), (30, 2, 300, 1)])
+@pytest.mark.parametrize(
+    ("n", "views", "width", "height"), [(0, 2, 20, 10), (30, 1, 1, 1), (30, 2, 300, 1)]
+)
 def test_small_extremes(n: int, views: int, width: int, height: int, backend: str) -> None:
     gaussians, cameras = scene(n, seed=63), cameras_for(views, width, height)
-    want, got = (differentiate(gaussians, cameras, name).tensors() for name in ("reference", backend))
+    want, got = (
+        differentiate(gaussians, cameras, name).tensors() for name in ("reference", backend)
+    )
     for name, tensor in got.items():
         torch.testing.assert_close(tensor.double(), want[name], rtol=1e-4, atol=1e-4)
 
@@ -323,7 +379,9 @@ def test_constants_are_the_headers() -> None:
 
 
 def test_wrong_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="set_isa names the instruction set 'sse9': this machine runs portable"):
+    with pytest.raises(
+        ValueError, match="set_isa names the instruction set 'sse9': this machine runs portable"
+    ):
         _native.set_isa("sse9")
     with pytest.raises(ValueError, match="wanted at least 1"):
         _native.set_num_threads(0)

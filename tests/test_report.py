@@ -87,8 +87,12 @@ Maker = Callable[..., tuple[Page, dict[str, Any], str]]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Maker:
-    def make(clip: Clip, *, steps: int = 61, name: str = "toy", **more: Any) -> tuple[Page, dict[str, Any], str]:
-        asset = Asset(blobs(0.0), Rise(), clip.frames, {track.name: track.orbit for track in clip.tracks})
+    def make(
+        clip: Clip, *, steps: int = 61, name: str = "toy", **more: Any
+    ) -> tuple[Page, dict[str, Any], str]:
+        asset = Asset(
+            blobs(0.0), Rise(), clip.frames, {track.name: track.orbit for track in clip.tracks}
+        )
         options = FitOptions(steps=steps)
         history = [
             {
@@ -147,7 +151,8 @@ def test_every_picture_is_inside_and_whole(make: Maker) -> None:
     page, _, _ = make(toy_clip())
     found = pictures(page)
     strips = [p for p in found if isinstance(p, Image.Image)]
-    # Input, two of six sides and the one truth as strips of three frames over three; render, truth and difference of the worst.
+    # Input, two of six sides and the one truth as strips of three frames over three; render, truth
+    # and difference of the worst.
     assert [p.size for p in strips] == [(3 * 32 + 2 * 4, 2 * 32 + 4)] * 4 + [(32, 32)] * 3
     assert len(found) - len(strips) == 4 * 2  # loss, PSNR, Gaussians, motion, each light and dark
 
@@ -162,7 +167,9 @@ def test_nothing_is_fetched_from_anywhere(make: Maker) -> None:
     assert "url(" not in text
     assert "@import" not in text
     assert not any(tag == "script" for tag, _ in page.tags)
-    (policy,) = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert policy is not None
     assert "default-src 'none'" in policy
 
@@ -170,10 +177,14 @@ def test_nothing_is_fetched_from_anywhere(make: Maker) -> None:
 def test_the_numbers_are_those_of_the_report(make: Maker) -> None:
     page, report, _ = make(toy_clip())
     rows = {"Input view": "input", "Training views": "train", "Evaluation views": "eval"}
-    wanted = {label: report["scores"][key] for label, key in rows.items()} | report["scores"]["views"]
+    wanted = {label: report["scores"][key] for label, key in rows.items()} | report["scores"][
+        "views"
+    ]
     assert len(wanted) == 3 + 8
     for name, scores in wanted.items():
-        assert page.row(name) == [f"{scores[key]:.{digits}f}" for key, (_, digits) in METRICS.items()]
+        assert page.row(name) == [
+            f"{scores[key]:.{digits}f}" for key, (_, digits) in METRICS.items()
+        ]
     assert {"1,234", "567 MB", "1 min 23 s"} <= set(page.words)
     assert page.row("torch") == [report["versions"]["torch"]]
     assert page.row("--fit.seed") == ["6666"]
@@ -186,10 +197,12 @@ def test_the_worst_view_and_frame_are_named(make: Maker) -> None:
     clip = toy_clip()
     images = pixels(clip.truth[0]).clone()
     images[1, :16] = torch.tensor([0, 255, 0, 255], dtype=torch.uint8)
-    page, _, _ = make(replace(clip, truth=(*clip.truth, replace(clip.truth[0], name="eval_1", images=images))))
+    page, _, _ = make(
+        replace(clip, truth=(*clip.truth, replace(clip.truth[0], name="eval_1", images=images)))
+    )
     assert (
-        f"eval_1 (azimuth 40°, elevation 0°) has the lowest PSNR of the evaluation views, {page.row('eval_1')[0]} dB"
-        in page.text
+        "eval_1 (azimuth 40°, elevation 0°) has the lowest PSNR of the evaluation views, "
+        f"{page.row('eval_1')[0]} dB" in page.text
     )
     assert "this is its frame 1," in page.text
     drawn, truth, difference = [p for p in pictures(page) if isinstance(p, Image.Image)][-3:]
@@ -201,14 +214,18 @@ def test_the_worst_view_and_frame_are_named(make: Maker) -> None:
 
 def test_names_and_licences_are_text_and_not_markup(make: Maker) -> None:
     name = '<img src=x onerror="1">&amp;'
-    page, _, text = make(toy_clip(), name=name, weights=[{"name": "<b>net", "licence": "CC-BY <4.0>"}])
+    page, _, text = make(
+        toy_clip(), name=name, weights=[{"name": "<b>net", "licence": "CC-BY <4.0>"}]
+    )
     assert name in page.words
     assert page.row("<b>net") == ["CC-BY <4.0>"]
     assert "<img src=x" not in text
     assert "nothing pretrained" not in page.text
 
 
-@pytest.mark.parametrize(("frames", "views", "truth"), [(1, 6, True), (3, 0, False), (1, 0, False), (11, 1, True)])
+@pytest.mark.parametrize(
+    ("frames", "views", "truth"), [(1, 6, True), (3, 0, False), (1, 0, False), (11, 1, True)]
+)
 def test_any_shape_of_clip_has_a_report(make: Maker, frames: int, views: int, truth: bool) -> None:
     clip = toy_clip(frames, views, size=24)
     page, _, _ = make(clip if truth else replace(clip, truth=()))
@@ -228,7 +245,9 @@ def test_a_run_of_one_step_and_pictures_too_small_for_ssim(make: Maker) -> None:
 def test_the_turntable_is_shown_when_it_is_small(make: Maker, tmp_path: Path) -> None:
     (tmp_path / "turntable.mp4").write_bytes(b"film")
     page, _, _ = make(toy_clip(2, 1))
-    assert [a["src"] for tag, a in page.tags if tag == "video"] == ["data:video/mp4;base64,ZmlsbQ=="]
+    assert [a["src"] for tag, a in page.tags if tag == "video"] == [
+        "data:video/mp4;base64,ZmlsbQ=="
+    ]
     (tmp_path / "turntable.mp4").write_bytes(bytes(2_000_000))
     page, _, _ = make(toy_clip(2, 1))
     assert not any(tag == "video" for tag, _ in page.tags)
@@ -241,8 +260,8 @@ def test_the_same_run_makes_the_same_bytes(make: Maker) -> None:
 def test_motion_is_the_way_of_what_is_visible_in_sizes_of_the_object() -> None:
     asset = Asset(blobs(0.0), Rise(), 4, {})
     amounts = motion_amount(asset)
-    # Half of the Gaussians, the red ball, rise by 0.15 in three steps; the object is 0.42 + 2 * 0.16 wide, a little less
-    # without the outermost percent.
+    # Half of the Gaussians, the red ball, rise by 0.15 in three steps; the object is 0.42 + 2 *
+    # 0.16 wide, a little less without the outermost percent.
     assert amounts == pytest.approx([0.025 / 0.73] * 3, rel=0.02)
     hidden = replace(blobs(0.0), logit_opacities=torch.full((800,), -3.0))
     assert motion_amount(Asset(hidden, Rise(), 4, {})) == []

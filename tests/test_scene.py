@@ -65,9 +65,13 @@ def test_frames_are_loaded_when_shown_and_few_are_kept() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-def test_foreign_scenes_of_any_place_and_size_fill_the_picture_upright(tmp_path: Path, scale: float) -> None:
+def test_foreign_scenes_of_any_place_and_size_fill_the_picture_upright(
+    tmp_path: Path, scale: float
+) -> None:
     g = blobs(1.0)  # the red ball is on the left and higher
-    foreign = g.replace(means=(g.means + 3) * scale, log_scales=g.log_scales + float(np.log(scale))).half_turn()
+    foreign = g.replace(
+        means=(g.means + 3) * scale, log_scales=g.log_scales + float(np.log(scale))
+    ).half_turn()
     write_splat(tmp_path / "scene.splat", foreign)
     asset = read_asset(tmp_path / "scene.splat")
     assert asset.frames == 1
@@ -78,7 +82,9 @@ def test_foreign_scenes_of_any_place_and_size_fill_the_picture_upright(tmp_path:
     blue = picture.rgb[0, ..., 2] - picture.rgb[0, ..., 0] > 0.4
     assert red.nonzero()[:, 0].float().mean() < blue.nonzero()[:, 0].float().mean() - 4
     assert red.nonzero()[:, 1].float().mean() < 32 < blue.nonzero()[:, 1].float().mean()
-    assert read_asset(tmp_path / "scene.splat", "up").at(0.0).means[0, 1] == -asset.at(0.0).means[0, 1]
+    assert (
+        read_asset(tmp_path / "scene.splat", "up").at(0.0).means[0, 1] == -asset.at(0.0).means[0, 1]
+    )
 
 
 def test_a_scene_on_the_stage_stays_and_floaters_do_not_shrink_one(tmp_path: Path) -> None:
@@ -98,14 +104,18 @@ def test_what_no_rasterizer_can_draw_is_left_out(tmp_path: Path) -> None:
     write_ply(tmp_path / "a.ply", g.replace(means=means, logit_opacities=opacities))
     assert read_asset(tmp_path / "a.ply").at(0.0).count == g.count - 1
     write_ply(tmp_path / "b.ply", g.replace(means=means * float("nan")))
-    with pytest.raises(UserError, match="no Gaussian that can be drawn .all 800 have numbers that are not finite"):
+    with pytest.raises(
+        UserError, match="no Gaussian that can be drawn .all 800 have numbers that are not finite"
+    ):
         read_asset(tmp_path / "b.ply")
 
 
 def test_mixed_and_missing_files_get_one_sentence(tmp_path: Path) -> None:
     write_ply(tmp_path / "mixed" / "0.ply", blobs(0.0))
     write_splat(tmp_path / "mixed" / "1.splat", blobs(0.0))
-    with pytest.raises(UserError, match=".ply and .splat files; give a folder with the frames of one sequence"):
+    with pytest.raises(
+        UserError, match=".ply and .splat files; give a folder with the frames of one sequence"
+    ):
         read_asset(tmp_path / "mixed")
     with pytest.raises(UserError, match=r"nothing\.spz does not exist"):
         read_asset(tmp_path / "nothing.spz")
@@ -122,7 +132,11 @@ def test_files_render_beside_themselves(tmp_path: Path) -> None:
     rerender(RenderOptions(model_path=tmp_path / "frames", **small))
     assert len(list((tmp_path / "frames_video" / "train" / "input").iterdir())) == 3
     assert (tmp_path / "frames_video" / "turntable.mp4").stat().st_size > 0
-    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == ["0000.spz", "0001.spz", "0002.spz"]
+    assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == [
+        "0000.spz",
+        "0001.spz",
+        "0002.spz",
+    ]
     rerender(RenderOptions(model_path=tmp_path / "a scene é.splat", **small))
     assert (tmp_path / "a scene é_video" / "input_view.mp4").stat().st_size > 0
 
@@ -131,9 +145,18 @@ def test_half_a_turn_moves_everything_alike() -> None:
     g = cloud(40)
     turned, flip = g.half_turn(), torch.diag(torch.tensor([1.0, -1, -1]))
     assert torch.allclose(
-        covariances(turned.quats, turned.log_scales), flip @ covariances(g.quats, g.log_scales) @ flip, atol=1e-6
+        covariances(turned.quats, turned.log_scales),
+        flip @ covariances(g.quats, g.log_scales) @ flip,
+        atol=1e-6,
     )
-    directions = torch.nn.functional.normalize(torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    directions = torch.nn.functional.normalize(
+        torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), dim=1
+    )
     seen = (sh_basis(directions, 3)[..., None] * g.sh).sum(1)
-    assert torch.allclose((sh_basis(directions @ flip, 3)[..., None] * turned.sh).sum(1), seen, atol=1e-5)
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(turned.half_turn().items(), g.items(), strict=True))
+    assert torch.allclose(
+        (sh_basis(directions @ flip, 3)[..., None] * turned.sh).sum(1), seen, atol=1e-5
+    )
+    assert all(
+        torch.equal(a, b)
+        for (_, a), (_, b) in zip(turned.half_turn().items(), g.items(), strict=True)
+    )

@@ -1,4 +1,7 @@
-"""The score command on folders and videos: what is matched, what is refused, and that the numbers are the definitions'."""
+"""The score command on folders and videos.
+
+What is matched, what is refused, and that the numbers are the definitions'.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         for o, name in enumerate(("cat", "dog")):
             for v in range(2):
                 for t in range(3):
-                    save(tmp_path / root / name / f"eval_{v}" / f"{t}.png", picture(100 * o + 10 * v + t))
+                    save(
+                        tmp_path / root / name / f"eval_{v}" / f"{t}.png",
+                        picture(100 * o + 10 * v + t),
+                    )
     return tmp_path / "gt", tmp_path / "pred"
 
 
@@ -65,7 +71,9 @@ def test_pictures_meet_by_name_and_not_by_order(folders: tuple[Path, Path]) -> N
     gt, pred = folders
     for view in pred.glob("*/*"):
         for path in sorted(view.iterdir()):
-            path.rename(view / f"{int(path.stem):03d}.png")  # other digits, other order of the folder
+            path.rename(
+                view / f"{int(path.stem):03d}.png"
+            )  # other digits, other order of the folder
         save(view / "000.png", picture(999))
     table = scored(gt, pred)
     assert table.frames["cat", "eval_0", "1"]["psnr"] == math.inf
@@ -74,7 +82,9 @@ def test_pictures_meet_by_name_and_not_by_order(folders: tuple[Path, Path]) -> N
 
 
 @pytest.mark.parametrize("lacking", ["gt", "pred"])
-def test_a_missing_picture_view_or_object_is_named(tmp_path: Path, folders: tuple[Path, Path], lacking: str) -> None:
+def test_a_missing_picture_view_or_object_is_named(
+    tmp_path: Path, folders: tuple[Path, Path], lacking: str
+) -> None:
     root = tmp_path / lacking
     (root / "dog/eval_1/2.png").unlink()
     with pytest.raises(UserError, match=rf"{lacking}/dog/eval_1/2\.png is missing"):
@@ -96,10 +106,14 @@ def test_two_files_of_one_name_are_refused(folders: tuple[Path, Path]) -> None:
         scored(*folders)
 
 
-def test_sizes_that_differ_name_both_files_unless_a_size_is_given(folders: tuple[Path, Path]) -> None:
+def test_sizes_that_differ_name_both_files_unless_a_size_is_given(
+    folders: tuple[Path, Path],
+) -> None:
     gt, pred = folders
     save(pred / "cat/eval_0/0.png", picture(0, size=32))
-    with pytest.raises(UserError, match=r"pred/cat/eval_0/0\.png is 32x32 .*gt/cat/eval_0/0\.png is 16x16"):
+    with pytest.raises(
+        UserError, match=r"pred/cat/eval_0/0\.png is 32x32 .*gt/cat/eval_0/0\.png is 16x16"
+    ):
         scored(gt, pred)
     assert len(scored(gt, pred, size=20).frames) == 12
     with pytest.raises(UserError, match="no pixels"):
@@ -115,7 +129,9 @@ def flat(root: Path, **values: np.ndarray) -> Path:
 def test_known_pairs(tmp_path: Path) -> None:
     grey, lighter = np.full((12, 12, 3), 100, np.uint8), np.full((12, 12, 3), 126, np.uint8)
     black, white = np.zeros((12, 12, 3), np.uint8), np.full((12, 12, 3), 255, np.uint8)
-    frames = scored(flat(tmp_path / "a", f0=grey, f1=black), flat(tmp_path / "b", f0=lighter, f1=white)).frames
+    frames = scored(
+        flat(tmp_path / "a", f0=grey, f1=black), flat(tmp_path / "b", f0=lighter, f1=white)
+    ).frames
     assert frames["", "", "0"]["psnr"] == pytest.approx(-20 * math.log10(26 / 255), abs=1e-4)
     assert frames["", "", "1"]["psnr"] == pytest.approx(0.0, abs=1e-6)
     assert frames["", "", "1"]["ssim"] == pytest.approx(1e-4 / 1.0001, rel=1e-3)
@@ -124,7 +140,9 @@ def test_known_pairs(tmp_path: Path) -> None:
 def test_one_pixel_and_one_frame(tmp_path: Path) -> None:
     one = np.full((1, 1, 4), 255, np.uint8)
     dark = np.array([[[0, 0, 0, 255]]], np.uint8)
-    table = scored(flat(tmp_path / "a", f0=one), flat(tmp_path / "b", f0=dark), metrics=tuple(METRICS))
+    table = scored(
+        flat(tmp_path / "a", f0=one), flat(tmp_path / "b", f0=dark), metrics=tuple(METRICS)
+    )
     assert table.frames["", "", "0"]["psnr"] == pytest.approx(0.0, abs=1e-6)
     assert table.frames["", "", "0"]["iou"] == 1.0
     assert "11x11 does not fit into 1x1 pixels" in table.absent["ssim"]
@@ -139,7 +157,11 @@ def test_the_background_is_laid_under_on_purpose(tmp_path: Path) -> None:
     half[..., 3] = 51  # 0.2
     opaque = np.full((12, 12, 3), 255, np.uint8)
     gt, pred = flat(tmp_path / "a", f0=opaque), flat(tmp_path / "b", f0=half)
-    expected = {"white": math.inf, "black": -20 * math.log10(0.8), "1,1,0.5": -10 * math.log10(0.4**2 / 3)}
+    expected = {
+        "white": math.inf,
+        "black": -20 * math.log10(0.8),
+        "1,1,0.5": -10 * math.log10(0.4**2 / 3),
+    }
     for background, value in expected.items():
         got = scored(gt, pred, metrics=("psnr",), background=background).overall()["psnr"].mean
         assert got == pytest.approx(value, abs=1e-4)
@@ -214,7 +236,9 @@ def test_videos_against_videos_and_pictures(tmp_path: Path) -> None:
 
 def test_a_frozen_result_earns_a_warning(tmp_path: Path) -> None:
     still = np.full((48, 48, 4), 255, np.uint8)
-    still[..., :3] = np.random.default_rng(0).integers(0, 255, (12, 12, 3)).repeat(4, 0).repeat(4, 1)
+    still[..., :3] = (
+        np.random.default_rng(0).integers(0, 255, (12, 12, 3)).repeat(4, 0).repeat(4, 1)
+    )
     for t in range(3):
         save(tmp_path / "gt" / f"{t}.png", np.roll(still, 3 * t, 1))
         save(tmp_path / "pred" / f"{t}.png", still)
@@ -225,7 +249,9 @@ def test_a_frozen_result_earns_a_warning(tmp_path: Path) -> None:
     assert any("moves 0% as much as the truth" in note for note in table.notes)
 
 
-def test_absent_weights_are_told_and_never_zero(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_absent_weights_are_told_and_never_zero(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     needing = tuple(name for name, metric in METRICS.items() if metric.weights)
     table = scored(*folders, metrics=(*needing, "psnr"))
     assert set(table.absent) == set(needing)
@@ -237,7 +263,9 @@ def test_absent_weights_are_told_and_never_zero(folders: tuple[Path, Path], caps
 
 
 def test_a_wrong_flag_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="unknown option --backgruond .*did you mean '--background'"):
+    with pytest.raises(
+        UserError, match="unknown option --backgruond .*did you mean '--background'"
+    ):
         main(["--backgruond", "white"])
     with pytest.raises(UserError, match="size"):
         main(["--size", "large"])
@@ -258,24 +286,41 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     lpips = LPIPS("alex").state_dict()
     torch.save({k: v for k, v in lpips.items() if k.startswith("features")}, root / "alexnet.pth")
     torch.save(
-        {f"lin{i}.model.1.weight": lpips[f"lins.{i}.weight"].abs() for i in range(len(STAGES["alex"]))}, root / "lin.pth"
+        {
+            f"lin{i}.model.1.weight": lpips[f"lins.{i}.weight"].abs()
+            for i in range(len(STAGES["alex"]))
+        },
+        root / "lin.pth",
     )
     torch.save(I3D().state_dict(), root / "i3d.pt")
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     text = {**small, "vocab_size": 50, "bos_token_id": 0, "eos_token_id": 1}
-    config = CLIPConfig(vision_config={**small, "image_size": 32, "patch_size": 8}, text_config=text, projection_dim=8)
+    config = CLIPConfig(
+        vision_config={**small, "image_size": 32, "patch_size": 8},
+        text_config=text,
+        projection_dim=8,
+    )
     CLIPModel(config).save_pretrained(root / "clip")
     lpips_files = (root / "alexnet.pth", root / "lin.pth")
     return {"lpips_alex": lpips_files, "clip": str(root / "clip"), "i3d": root / "i3d.pt"}
 
 
-def test_every_metric_has_a_value_when_its_weights_are_there(tmp_path: Path, weights: dict[str, object]) -> None:
+def test_every_metric_has_a_value_when_its_weights_are_there(
+    tmp_path: Path, weights: dict[str, object]
+) -> None:
     for t in range(2):
         for view in ("eval_0", "eval_2"):
             save(tmp_path / "gt" / view / f"{t}.png", picture(t, size=32))
             save(tmp_path / "pred" / view / f"{t}.png", picture(t + 5, size=32))
     metrics = tuple(name for name in METRICS if name not in ("lpips_vgg", "fvd_v", "fv4d"))
-    table = scored(tmp_path / "gt", tmp_path / "pred", metrics=metrics, azimuths=(-75.0, 105.0), **weights)
+    table = scored(
+        tmp_path / "gt", tmp_path / "pred", metrics=metrics, azimuths=(-75.0, 105.0), **weights
+    )
     overall = table.overall()
     assert not table.absent
     assert set(metrics) <= set(overall)
@@ -285,13 +330,20 @@ def test_every_metric_has_a_value_when_its_weights_are_there(tmp_path: Path, wei
     assert any("fvd_diag of a single video" in note for note in table.notes)
     assert set(overall) <= set(table.better)
     assert len(table.to_markdown().splitlines()[0].split("|")) == len(overall) + 3
-    same = scored(tmp_path / "gt", tmp_path / "gt", metrics=("lpips_alex", "clip_i"), **weights).overall()
+    same = scored(
+        tmp_path / "gt", tmp_path / "gt", metrics=("lpips_alex", "clip_i"), **weights
+    ).overall()
     assert same["lpips_alex"].mean == 0.0
     assert same["clip_i"].mean == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_single_view_has_no_view_grid(tmp_path: Path, weights: dict[str, object]) -> None:
-    table = scored(flat(tmp_path / "a", f0=picture(0)), flat(tmp_path / "b", f0=picture(1)), metrics=("fvd_v",), **weights)
+    table = scored(
+        flat(tmp_path / "a", f0=picture(0)),
+        flat(tmp_path / "b", f0=picture(1)),
+        metrics=("fvd_v",),
+        **weights,
+    )
     assert table.absent == {"fvd_v": "'' has a single view"}
 
 
@@ -323,7 +375,12 @@ def test_summaries_of_infinite_and_undefined_values() -> None:
     assert summarise([math.nan]) is None
     stat = summarise([1.0, 3.0, math.inf, math.nan])
     assert stat is not None
-    assert (stat.mean, stat.spread, stat.count, stat.infinite) == (2.0, pytest.approx(math.sqrt(2)), 3, 1)
+    assert (stat.mean, stat.spread, stat.count, stat.infinite) == (
+        2.0,
+        pytest.approx(math.sqrt(2)),
+        3,
+        1,
+    )
     lone = summarise([math.inf, math.inf])
     assert lone is not None
     assert (lone.mean, lone.spread) == (math.inf, None)

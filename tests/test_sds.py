@@ -1,4 +1,7 @@
-"""Score distillation on models whose answer is known: Gaussian data, for which the best guess of the noise is linear."""
+"""Score distillation on models whose answer is known.
+
+Gaussian data, for which the best guess of the noise is linear.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,18 +19,34 @@ from gs4d.fit import FitOptions, Fitter, LossWeights, fit
 from gs4d.guidance import ScoreOptions, ask, nearest_track, squared
 from gs4d.motion import HexPlaneOptions
 from gs4d.prior import Trial
-from gs4d.prior.sds import Condition, Conditions, Denoiser, SdsOptions, distill, draw_times, guided, time_range, weight
+from gs4d.prior.sds import (
+    Condition,
+    Conditions,
+    Denoiser,
+    SdsOptions,
+    distill,
+    draw_times,
+    guided,
+    time_range,
+    weight,
+)
 
 STEPS = 1000
-ABAR = torch.linspace(0.00085**0.5, 0.012**0.5, STEPS).square().neg().add(1).cumprod(0)  # Stable Diffusion's
+ABAR = (
+    torch.linspace(0.00085**0.5, 0.012**0.5, STEPS).square().neg().add(1).cumprod(0)
+)  # Stable Diffusion's
 SHAPE = (1, 2, 2)  # channels, height, width
-# Means and deviations of the data under three conditions: what is wanted is a small part of all there is.
+# Means and deviations of the data under three conditions: what is wanted is a small part of all
+# there is.
 WANTED, EMPTY, UNWANTED = (0.8, 0.3), (-0.3, 1.0), (-1.1, 0.6)
 
 
 @dataclass
 class Gaussian:
-    """Knows data that is Normal(mean, deviation^2) under a condition: eps = s (z_t - a mean) / (a^2 deviation^2 + s^2)."""
+    """Knows data that is Normal(mean, deviation^2) under a condition.
+
+    Eps = s (z_t - a mean) / (a^2 deviation^2 + s^2).
+    """
 
     alphas_cumprod: Float[Tensor, "steps"]
     calls: int = 0
@@ -35,7 +54,9 @@ class Gaussian:
     def predict(self, latents: Tensor, t: Int[Tensor, "b"], condition: Condition) -> Tensor:
         self.calls += 1
         abar = self.alphas_cumprod[t].view(-1, *[1] * (latents.ndim - 1))
-        mean, deviation = (condition[k].view(-1, *[1] * (latents.ndim - 1)) for k in ("mean", "deviation"))
+        mean, deviation = (
+            condition[k].view(-1, *[1] * (latents.ndim - 1)) for k in ("mean", "deviation")
+        )
         a, s = abar.sqrt(), (1 - abar).sqrt()
         return s * (latents - a * mean) / (a**2 * deviation**2 + s**2)
 
@@ -48,10 +69,19 @@ def told(count: int, negative: bool = False) -> Conditions:
     return Conditions(wanted, empty, unwanted if negative else None)
 
 
-def gradient(z: Tensor, options: SdsOptions, *, seed: int = 0, progress: float = 0.0, negative: bool = False) -> Tensor:
+def gradient(
+    z: Tensor, options: SdsOptions, *, seed: int = 0, progress: float = 0.0, negative: bool = False
+) -> Tensor:
     """By the latents, times the number of pictures: w(t) d."""
     z = z.clone().requires_grad_()
-    loss = distill(Gaussian(ABAR), z, told(len(z), negative), options, progress, torch.Generator().manual_seed(seed))
+    loss = distill(
+        Gaussian(ABAR),
+        z,
+        told(len(z), negative),
+        options,
+        progress,
+        torch.Generator().manual_seed(seed),
+    )
     loss.backward()
     assert z.grad is not None
     direction = z.grad * len(z)
@@ -79,9 +109,13 @@ def test_the_gradient_is_the_closed_form(weighting: Any, guidance: float):
     noise = torch.randn(z.shape, generator=generator)
     abar = float(ABAR[t])
     a, s = math.sqrt(abar), math.sqrt(1 - abar)
-    by_hand = {"sds": s**2, "uniform": 1.0, "fantasia3d": a * s**2, "reconstruction": s / a}[weighting]
+    by_hand = {"sds": s**2, "uniform": 1.0, "fantasia3d": a * s**2, "reconstruction": s / a}[
+        weighting
+    ]
     noisy = a * z + s * noise
-    expected = by_hand * ((1 - guidance) * eps(noisy, abar, EMPTY) + guidance * eps(noisy, abar, WANTED) - noise)
+    expected = by_hand * (
+        (1 - guidance) * eps(noisy, abar, EMPTY) + guidance * eps(noisy, abar, WANTED) - noise
+    )
     torch.testing.assert_close(gradient(z, options, seed=7), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -89,7 +123,9 @@ def test_the_gradient_is_the_closed_form(weighting: Any, guidance: float):
 def test_the_loss_is_the_papers_sum_over_latents_per_picture(shape: tuple[int, ...]):
     z = torch.randn(shape, generator=torch.Generator().manual_seed(5), requires_grad=True)
     options = SdsOptions(guidance=2.0, noise=fixed_time(430))
-    loss = distill(Gaussian(ABAR), z, told(shape[0]), options, 0.0, torch.Generator().manual_seed(7))
+    loss = distill(
+        Gaussian(ABAR), z, told(shape[0]), options, 0.0, torch.Generator().manual_seed(7)
+    )
     (found,) = torch.autograd.grad(loss, z)
     generator = torch.Generator().manual_seed(7)
     torch.randint(0, 1, (shape[0],), generator=generator)
@@ -123,7 +159,9 @@ def test_with_the_reconstruction_weight_one_step_lands_on_the_models_clean_pictu
     a, s = ABAR[700].sqrt(), (1 - ABAR[700]).sqrt()
     noisy = a * z + s * noise
     guess = guided(Gaussian(ABAR), noisy, torch.tensor([700, 700]), told(2), options)
-    torch.testing.assert_close(z - gradient(z, options, seed=3), (noisy - s * guess) / a, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        z - gradient(z, options, seed=3), (noisy - s * guess) / a, atol=1e-5, rtol=1e-4
+    )
 
 
 def expected_optimum(options: SdsOptions, negative: bool) -> float:
@@ -148,7 +186,9 @@ def expected_optimum(options: SdsOptions, negative: bool) -> float:
                 d = strong(middle, abar)
             elif options.variant == "nfsd":
                 empty = eps(middle, abar, EMPTY)
-                domain = empty if t < 200 else empty - eps(middle, abar, UNWANTED) if negative else 0.0
+                domain = (
+                    empty if t < 200 else empty - eps(middle, abar, UNWANTED) if negative else 0.0
+                )
                 d = domain + guidance * (eps(middle, abar, WANTED) - empty)
             else:
                 s = max(t - options.interval, 0)
@@ -181,13 +221,17 @@ def expected_optimum(options: SdsOptions, negative: bool) -> float:
         ("ism", 1.5, (0.2, 0.6), True),
     ],
 )
-def test_optimisation_converges_to_the_optimum(variant: Any, guidance: float, noise: tuple[float, float], negative: bool):
+def test_optimisation_converges_to_the_optimum(
+    variant: Any, guidance: float, noise: tuple[float, float], negative: bool
+):
     options = SdsOptions(variant=variant, guidance=guidance, noise=noise, interval=60, stride=150)
     optimum = expected_optimum(options, negative)
     if (variant, guidance) == ("sds", 1.0):
         assert optimum == pytest.approx(WANTED[0], abs=1e-5)
     generator = torch.Generator().manual_seed(0)
-    z = torch.zeros(256, *SHAPE, requires_grad=True)  # every value is one more sample of the same optimisation
+    z = torch.zeros(
+        256, *SHAPE, requires_grad=True
+    )  # every value is one more sample of the same optimisation
     optimizer = torch.optim.Adam([z], lr=0.1)
     for step in range(200):
         optimizer.param_groups[0]["lr"] = 0.1 * 0.01 ** (step / 200)
@@ -201,10 +245,15 @@ def test_optimisation_converges_to_the_optimum(variant: Any, guidance: float, no
 
 def test_the_variants_differ_by_the_noise_in_their_gradient():
     z, t = torch.full((64, *SHAPE), 0.4), 180
-    sds, nfsd, ism = (gradient(z, SdsOptions(variant=v, noise=fixed_time(t)), seed=9) for v in ("sds", "nfsd", "ism"))
+    sds, nfsd, ism = (
+        gradient(z, SdsOptions(variant=v, noise=fixed_time(t)), seed=9)
+        for v in ("sds", "nfsd", "ism")
+    )
     generator = torch.Generator().manual_seed(9)
     torch.randint(0, 1, (64,), generator=generator)
-    torch.testing.assert_close(nfsd - sds, (1 - ABAR[t]) * torch.randn(z.shape, generator=generator), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        nfsd - sds, (1 - ABAR[t]) * torch.randn(z.shape, generator=generator), atol=1e-5, rtol=1e-4
+    )
     assert ism.std() < 1e-5
     assert sds.std() > 0.01
 
@@ -221,7 +270,9 @@ def test_guidance_is_a_line_through_both_guesses_and_1_needs_one():
     negative = told(2, negative=True)
     assert negative.negative is not None
     away = model.predict(z, t, negative.negative)
-    torch.testing.assert_close(guided(model, z, t, negative, SdsOptions(guidance=7.5)), away + 7.5 * (wanted - away))
+    torch.testing.assert_close(
+        guided(model, z, t, negative, SdsOptions(guidance=7.5)), away + 7.5 * (wanted - away)
+    )
     unconditional = Conditions(told(2).wanted, {})
     torch.testing.assert_close(guided(model, z, t, unconditional, SdsOptions(guidance=1.0)), wanted)
 
@@ -232,31 +283,44 @@ def test_rescaling_gives_the_clean_picture_the_unguided_ones_contrast():
     abar = ABAR[t].view(-1, 1, 1, 1)
 
     def clean(scale: float, rescale: float) -> Tensor:
-        noise = guided(Gaussian(ABAR), z, t, told(2), SdsOptions(guidance=float(scale), rescale=float(rescale)))
+        noise = guided(
+            Gaussian(ABAR), z, t, told(2), SdsOptions(guidance=float(scale), rescale=float(rescale))
+        )
         return ((z - (1 - abar).sqrt() * noise) / abar.sqrt()).flatten(1)
 
     plain, strong, whole, half = clean(1, 0), clean(6, 0), clean(6, 1), clean(6, 0.5)
     torch.testing.assert_close(whole.std(1), plain.std(1), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(half.std(1), (plain.std(1) + strong.std(1)) / 2, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        half.std(1), (plain.std(1) + strong.std(1)) / 2, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_the_schedules():
     uniform = SdsOptions(noise=(0.02, 0.98))
     assert {time_range(uniform, p) for p in (0.0, 0.5, 1.0)} == {(0.02, 0.98)}
     linear = replace(uniform, schedule="linear")
-    assert [time_range(linear, p) for p in (0.0, 0.25, 1.0)] == [(0.98, 0.98), (0.75, 0.75), (0.02, 0.02)]
+    assert [time_range(linear, p) for p in (0.0, 0.25, 1.0)] == [
+        (0.98, 0.98),
+        (0.75, 0.75),
+        (0.02, 0.02),
+    ]
     ramp = SdsOptions(schedule="ramp", noise=(0.8, 0.98), noise_end=(0.2, 0.25), ramp=0.5)
     assert time_range(ramp, 0.0) == (0.8, 0.98)
     assert time_range(ramp, 0.25) == pytest.approx((0.5, 0.615))
     assert time_range(ramp, 0.5) == time_range(ramp, 0.9) == pytest.approx((0.2, 0.25))
-    dream = SdsOptions(schedule="ramp", noise=(0.98, 0.98), noise_end=(0.02, 0.5), ramp=0.8)  # of 10 000 steps 8 000
+    dream = SdsOptions(
+        schedule="ramp", noise=(0.98, 0.98), noise_end=(0.02, 0.5), ramp=0.8
+    )  # of 10 000 steps 8 000
     assert [time_range(dream, p) for p in (0.0, 0.4, 0.8, 1.0)] == [
         (0.98, 0.98), pytest.approx((0.5, 0.74)), pytest.approx((0.02, 0.5)), pytest.approx((0.02, 0.5))
     ]  # fmt: skip
     drawn = draw_times(uniform, STEPS, 20000, 0.0, torch.Generator().manual_seed(0))
     assert (drawn.min(), drawn.max()) == (20, 980)
     assert drawn.float().mean() == pytest.approx(500, abs=8)
-    assert draw_times(SdsOptions(noise=(1.0, 1.0)), STEPS, 2, 0.0, torch.Generator()).tolist() == [999, 999]
+    assert draw_times(SdsOptions(noise=(1.0, 1.0)), STEPS, 2, 0.0, torch.Generator()).tolist() == [
+        999,
+        999,
+    ]
 
 
 def test_clipping_shortens_long_pixels_only():
@@ -282,7 +346,9 @@ class Bound:
     ) -> Float[Tensor, "b v t c h w"]:
         n = latents.shape[1] * latents.shape[2]
         abar = self.alphas_cumprod[t].double().view(-1, 1, 1)
-        covariance = torch.ones(n, n, dtype=torch.double) + self.own**2 * torch.eye(n, dtype=torch.double)
+        covariance = torch.ones(n, n, dtype=torch.double) + self.own**2 * torch.eye(
+            n, dtype=torch.double
+        )
         noisy = abar * covariance + (1 - abar) * torch.eye(n, dtype=torch.double)
         rest = latents.double().flatten(1, 2).flatten(2) - abar.sqrt() * 0.8
         return ((1 - abar).sqrt() * torch.linalg.solve(noisy, rest)).view_as(latents).float()
@@ -300,14 +366,17 @@ def test_views_and_frames_are_judged_together():
         distill(Bound(), z, Conditions({}, {}), options, 0.0, generator).backward()
         optimizer.step()
     assert z.detach().flatten(1, 2).std(1).mean() < 0.25 * spread, "the views agree with each other"
-    # One sample has one time: its gradient by one view depends on the others, that of another sample does not.
+    # One sample has one time: its gradient by one view depends on the others, that of another
+    # sample does not.
     pair = torch.cat([z.detach(), z.detach()])
     moved = pair.clone()
     moved[0, 0, 0] += 1
 
     def by(latents: Tensor) -> Tensor:
         latents = latents.clone().requires_grad_()
-        distill(Bound(), latents, Conditions({}, {}), options, 0.0, torch.Generator().manual_seed(4)).backward()
+        distill(
+            Bound(), latents, Conditions({}, {}), options, 0.0, torch.Generator().manual_seed(4)
+        ).backward()
         assert latents.grad is not None
         return latents.grad
 
@@ -323,7 +392,14 @@ def test_an_answer_that_is_no_number_is_reported(bad: float):
             return torch.full_like(latents, bad)
 
     with pytest.raises(UserError, match=r"not finite.*dtype float32"):
-        distill(Broken(ABAR), torch.zeros(1, *SHAPE), told(1), SdsOptions(guidance=1.0), 0.0, torch.Generator())
+        distill(
+            Broken(ABAR),
+            torch.zeros(1, *SHAPE),
+            told(1),
+            SdsOptions(guidance=1.0),
+            0.0,
+            torch.Generator(),
+        )
 
 
 @pytest.mark.parametrize(
@@ -347,7 +423,9 @@ def test_camera_ranges_begin_with_the_smaller_number(field: str):
 
 def test_the_cameras_fill_their_range_and_no_more():
     clip = toy_clip()
-    options = ScoreOptions(views=300, azimuth=(-20.0, 70.0), elevation=(5.0, 25.0), radius=(0.8, 1.2), fov=(0.5, 1.0))
+    options = ScoreOptions(
+        views=300, azimuth=(-20.0, 70.0), elevation=(5.0, 25.0), radius=(0.8, 1.2), fov=(0.5, 1.0)
+    )
     question = ask(clip, options, 0.0, False, torch.Generator().manual_seed(0))
     x, y, z = question.cameras.centers.unbind(1)
     radius = question.cameras.centers.norm(dim=1)
@@ -366,12 +444,16 @@ def test_the_cameras_fill_their_range_and_no_more():
 
 def test_each_render_is_judged_by_its_own_frame():
     clip = toy_clip()
-    question = ask(clip, ScoreOptions(views=5, frames=2), 0.0, False, torch.Generator().manual_seed(1))
+    question = ask(
+        clip, ScoreOptions(views=5, frames=2), 0.0, False, torch.Generator().manual_seed(1)
+    )
     assert len(question.frames) == len(question.cameras) == len(question.sources) == 10
     for picture, frame in zip(question.condition, question.frames, strict=True):
         torch.testing.assert_close(picture, clip.tracks[0].premultiplied(frame))
     assert all(len(set(question.frames[i : i + 2])) == 2 for i in range(0, 10, 2))
-    torch.testing.assert_close(question.sources.centers, torch.tensor([[0.0, 0.0, 1.5]]).expand(10, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        question.sources.centers, torch.tensor([[0.0, 0.0, 1.5]]).expand(10, 3), atol=1e-5, rtol=0
+    )
 
 
 def test_a_moving_input_camera_is_where_it_was_at_the_frame():
@@ -384,7 +466,13 @@ def test_a_moving_input_camera_is_where_it_was_at_the_frame():
 
 
 def test_joint_priors_see_one_window_of_frames_from_every_camera():
-    question = ask(toy_clip(frames=6), ScoreOptions(views=3, frames=4), 0.0, True, torch.Generator().manual_seed(3))
+    question = ask(
+        toy_clip(frames=6),
+        ScoreOptions(views=3, frames=4),
+        0.0,
+        True,
+        torch.Generator().manual_seed(3),
+    )
     window = question.frames[:4]
     assert window == list(range(window[0], window[0] + 4))
     assert question.frames == window * 3
@@ -399,7 +487,9 @@ def test_the_nearest_anchor_is_asked_as_often_as_wanted():
     assert nearest_track(clip, Orbit(50.0, 20.0)).name == "sync_1"
     assert nearest_track(clip, Orbit(-70.0, 20.0)).name == "sync_5"
     assert nearest_track(Clip("alone", clip.tracks[:1]), Orbit(90.0)).name == "input"
-    question = ask(clip, ScoreOptions(views=400, anchors=0.4), 0.0, False, torch.Generator().manual_seed(0))
+    question = ask(
+        clip, ScoreOptions(views=400, anchors=0.4), 0.0, False, torch.Generator().manual_seed(0)
+    )
     is_side = question.sources.centers[:, 1] > 0.1  # side views stand at elevation 30
     assert is_side.float().mean() == pytest.approx(0.4, abs=0.06)
     orbits = cameras_of([track.orbit for track in clip.tracks[1:]], width=1, height=1).centers
@@ -414,7 +504,14 @@ def test_the_nearest_anchor_is_asked_as_often_as_wanted():
 
 def test_the_resolution_grows_with_the_stage():
     options = ScoreOptions(resolution=(128, 256, 512), resolution_at=(0.3, 0.6))
-    assert [options.side(p) for p in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [128, 128, 256, 256, 512, 512]
+    assert [options.side(p) for p in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [
+        128,
+        128,
+        256,
+        256,
+        512,
+        512,
+    ]
 
 
 def test_wide_and_tall_pictures_are_padded_to_squares_that_their_cameras_see():
@@ -424,9 +521,18 @@ def test_wide_and_tall_pictures_are_padded_to_squares_that_their_cameras_see():
     assert picture.shape == (32, 32, 4)
     torch.testing.assert_close(picture[8:24], wide.premultiplied(0))
     assert picture[:8].abs().max() == picture[24:].abs().max() == 0
-    question = ask(Clip("wide", (wide, *clip.tracks[1:])), ScoreOptions(), 0.0, False, torch.Generator().manual_seed(0))
-    # The focal length in pixels of a square as high as the picture is wide is that of the picture itself.
-    assert question.sources.K[0, 1, 1].item() == pytest.approx(wide.camera().K[0, 1, 1].item(), rel=1e-5)
+    question = ask(
+        Clip("wide", (wide, *clip.tracks[1:])),
+        ScoreOptions(),
+        0.0,
+        False,
+        torch.Generator().manual_seed(0),
+    )
+    # The focal length in pixels of a square as high as the picture is wide is that of the picture
+    # itself.
+    assert question.sources.K[0, 1, 1].item() == pytest.approx(
+        wide.camera().K[0, 1, 1].item(), rel=1e-5
+    )
     assert squared(wide.premultiplied(0), 20).shape == (20, 20, 4)
 
 
@@ -438,7 +544,9 @@ class Pale:
         self.weights: list[dict[str, str]] = []
         self.shapes: set[tuple[int, ...]] = set()
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         images = trial.images.movedim(-1, 1)
         latents = images.unflatten(0, (1, trial.views, -1)) if self.joint else images
         self.shapes.add(tuple(latents.shape))
@@ -467,12 +575,16 @@ def test_a_run_with_a_prior_is_resumed_bit_for_bit(tmp_path: Any, cut: int):
     first.save(tmp_path)
     torch.manual_seed(99)
     resumed = fit(clip, FIT, tmp_path, prior=Pale(), resume=True)
-    for (name, a), (_, b) in zip(whole.gaussians().items(), resumed.gaussians().items(), strict=True):
+    for (name, a), (_, b) in zip(
+        whole.gaussians().items(), resumed.gaussians().items(), strict=True
+    ):
         assert torch.equal(a, b), name
     assert [row["stage"] for row in whole.history if "score" in row] == ["fine"]
 
 
-def test_a_joint_prior_gets_its_grid_from_the_fit(tmp_path: Any, capsys: pytest.CaptureFixture[str]):
+def test_a_joint_prior_gets_its_grid_from_the_fit(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+):
     prior = Pale(joint=True)
     fitter = fit(toy_clip(views=3, size=24), FIT, tmp_path, prior=prior)
     assert prior.shapes == {(1, 2, 2, 3, 16, 16)}
@@ -485,7 +597,11 @@ def test_the_fit_adds_exactly_the_weighted_score_and_its_gradient():
     weights: tuple[Literal[0, 5], ...] = (0, 5)
     found = []
     for w in weights:
-        fitter = Fitter(clip, replace(FIT, static=0.0, fine=1.0, losses=LossWeights(distillation=float(w))), Pale())
+        fitter = Fitter(
+            clip,
+            replace(FIT, static=0.0, fine=1.0, losses=LossWeights(distillation=float(w))),
+            Pale(),
+        )
         found.append((fitter.advance(), fitter))
     (without, _), (with_score, _) = found
     assert with_score["score"] == pytest.approx(without["score"])

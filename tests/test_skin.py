@@ -28,5 +28,7 @@ def test_steps_are_the_change_within_reach(reach: int):
     occupancy = lumps(1)
     cells = lumps(2) > 0.62
     width = 2 * reach + 1
-    change = F.max_pool3d(occupancy[None], width, 1, reach) + F.max_pool3d(-occupancy[None], width, 1, reach)
+    change = F.max_pool3d(occupancy[None], width, 1, reach) + F.max_pool3d(
+        -occupancy[None], width, 1, reach
+    )
     torch.testing.assert_close(steps_at(occupancy, cells, reach), change[0][cells])

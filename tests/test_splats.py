@@ -36,7 +36,10 @@ PACKED: dict[str, Writer] = {".splat": write_splat, ".spz": write_spz, ".ply": w
 
 
 def worst(wrote: Gaussians, read: Gaussians) -> dict[str, float]:
-    """Largest error per quantity: angle of the rotations in radians, opacities and degree-0 colours in [0, 1]."""
+    """Largest error per quantity.
+
+    Angle of the rotations in radians, opacities and degree-0 colours in [0, 1].
+    """
     a, b = (torch.nn.functional.normalize(g.quats.double(), dim=1) for g in (wrote, read))
     k = min(wrote.sh.shape[1], read.sh.shape[1])
     angle = 2 * (1 - (a * b).sum(1).abs().clamp(max=1) ** 2).sqrt().asin()  # of the relative turn
@@ -51,10 +54,25 @@ def worst(wrote: Gaussians, read: Gaussians) -> dict[str, float]:
     return {name: float(difference.abs().max()) for name, difference in pairs.items()}
 
 
-# Half a step of each quantity, as docs/formats.md says; a chunk of a compressed PLY is here as large as the whole cloud.
+# Half a step of each quantity, as docs/formats.md says; a chunk of a compressed PLY is here as
+# large as the whole cloud.
 HALF_STEPS = {
-    ".splat": {"means": 0, "angle": 0.018, "log_scales": 1e-5, "opacity": 0.5 / 255, "color": 0.5 / 255, "sh": 0},
-    ".spz": {"means": 2**-18, "angle": 0.005, "log_scales": 1 / 32, "opacity": 0.5 / 255, "color": 0.00369, "sh": 1 / 256},
+    ".splat": {
+        "means": 0,
+        "angle": 0.018,
+        "log_scales": 1e-5,
+        "opacity": 0.5 / 255,
+        "color": 0.5 / 255,
+        "sh": 0,
+    },
+    ".spz": {
+        "means": 2**-18,
+        "angle": 0.005,
+        "log_scales": 1 / 32,
+        "opacity": 0.5 / 255,
+        "color": 0.00369,
+        "sh": 1 / 256,
+    },
     ".ply": {
         "means": 0.5 / 1023,
         "angle": 0.005,
@@ -68,7 +86,9 @@ HALF_STEPS = {
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("suffix", PACKED)
-def test_packed_formats_read_back_within_half_a_step(tmp_path: Path, suffix: str, degree: int) -> None:
+def test_packed_formats_read_back_within_half_a_step(
+    tmp_path: Path, suffix: str, degree: int
+) -> None:
     path, g = tmp_path / f"a{suffix}", cloud(degree=degree)
     PACKED[suffix](path, g)
     read = read_gaussians(path)
@@ -81,7 +101,9 @@ def test_packed_formats_read_back_within_half_a_step(tmp_path: Path, suffix: str
 @pytest.mark.parametrize("suffix", [".splat", ".spz"])
 def test_values_beyond_a_formats_range_are_clamped_not_wrapped(tmp_path: Path, suffix: str) -> None:
     g = cloud(4, degree=1)
-    g = g.replace(sh=g.sh * 100, logit_opacities=g.logit_opacities * 100, log_scales=g.log_scales * 0 + 30)
+    g = g.replace(
+        sh=g.sh * 100, logit_opacities=g.logit_opacities * 100, log_scales=g.log_scales * 0 + 30
+    )
     PACKED[suffix](tmp_path / f"a{suffix}", g)
     read = read_gaussians(tmp_path / f"a{suffix}")
     big = g.sh[:, : read.sh.shape[1]].abs() > 5
@@ -117,12 +139,19 @@ def test_a_splat_record_is_what_antimatter15_says(tmp_path: Path) -> None:
 
 
 def test_an_spz_file_is_what_niantic_says(tmp_path: Path) -> None:
-    """Header, table and streams of one Gaussian, decoded here by hand; y and z change sign between PLY's axes and SPZ's."""
+    """Header, table and streams of one Gaussian, decoded here by hand.
+
+    Y and z change sign between PLY's axes and SPZ's.
+    """
     sh = torch.zeros(1, 4, 3)
     sh[0, 1:, 0] = 0.5  # the coefficients of y, z and x in red
     sh[0, 0] = 1.0
     g = Gaussians(
-        torch.tensor([[0.25, 0.5, -0.125]]), torch.tensor([[0.5, 0.5, 0.7, 0.1]]), torch.full((1, 3), -2.0), torch.zeros(1), sh
+        torch.tensor([[0.25, 0.5, -0.125]]),
+        torch.tensor([[0.5, 0.5, 0.7, 0.1]]),
+        torch.full((1, 3), -2.0),
+        torch.zeros(1),
+        sh,
     )
     write_spz(tmp_path / "a.spz", g)
     data = (tmp_path / "a.spz").read_bytes()
@@ -134,27 +163,41 @@ def test_an_spz_file_is_what_niantic_says(tmp_path: Path) -> None:
         assert len(streams[-1]) == raw
         offset += packed
     assert offset == len(data)
-    fixed = [int.from_bytes(streams[0][i : i + 3], "little", signed=True) / 2**17 for i in (0, 3, 6)]
+    fixed = [
+        int.from_bytes(streams[0][i : i + 3], "little", signed=True) / 2**17 for i in (0, 3, 6)
+    ]
     assert fixed == [0.25, -0.5, 0.125]
     assert list(streams[1]) == [128]
     assert list(streams[2]) == [round(255 * (0.15 + 0.5))] * 3
     assert list(streams[3]) == [128] * 3
     (word,) = struct.unpack("<I", streams[4])
     # xyzw = (0.5, -0.7, -0.1, 0.5): y is largest and negative, so all others change sign.
-    x, z, w = ((-1 if f >> 9 & 1 else 1) * (f & 511) / 511 / 2**0.5 for f in (word >> 20, word >> 10, word))
+    x, z, w = (
+        (-1 if f >> 9 & 1 else 1) * (f & 511) / 511 / 2**0.5 for f in (word >> 20, word >> 10, word)
+    )
     assert word >> 30 == 1
     assert (x, z, w) == pytest.approx((-0.5, 0.1, -0.5), abs=0.001)
     assert list(streams[5]) == [64, 128, 128, 64, 128, 128, 192, 128, 128]
 
 
 def legacy_spz(version: int) -> bytes:
-    """Two Gaussians in the layout of versions 1 to 3, unpacked: at (1, 2, 3) and (-0.5, 0, 0.25) in SPZ's axes."""
+    """Two Gaussians in the layout of versions 1 to 3, unpacked.
+
+    At (1, 2, 3) and (-0.5, 0, 0.25) in SPZ's axes.
+    """
     means = np.array([[1, 2, 3], [-0.5, 0, 0.25]])
     fixed = (means * 4096).astype("<i4").view("u1").reshape(2, 3, 4)[..., :3]
     positions = means.astype("<f2").tobytes() if version == 1 else fixed.tobytes()
     rotation = bytes([255, 127, 128, 0, 0, 255]) if version < 3 else struct.pack("<II", 0, 3 << 30)
     header = struct.pack("<4sIIBBBB", b"NGSP", version, 2, 0, 12, 0, 0)
-    return header + positions + bytes([255, 0]) + bytes([128] * 6) + bytes([160, 160, 160, 0, 0, 0]) + rotation
+    return (
+        header
+        + positions
+        + bytes([255, 0])
+        + bytes([128] * 6)
+        + bytes([160, 160, 160, 0, 0, 0])
+        + rotation
+    )
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -173,7 +216,10 @@ def test_spz_of_degree_4_is_cut_and_extensions_are_skipped(tmp_path: Path) -> No
     lengths = [9, 1, 3, 3, 4, 72]
     frames = [zstandard.compress(bytes([200] * length)) for length in lengths]
     extension = struct.pack("<II", 0xADBE0002, 12) + bytes(12)
-    table = b"".join(struct.pack("<QQ", len(frame), length) for frame, length in zip(frames, lengths, strict=True))
+    table = b"".join(
+        struct.pack("<QQ", len(frame), length)
+        for frame, length in zip(frames, lengths, strict=True)
+    )
     header = struct.pack("<4sIIBBBBI12x", b"NGSP", 4, 1, 4, 12, 2, 6, 32 + len(extension))
     (tmp_path / "a.spz").write_bytes(header + extension + table + b"".join(frames))
     g = read_gaussians(tmp_path / "a.spz")
@@ -195,15 +241,22 @@ def test_compressed_ply_packs_as_supersplat_does(tmp_path: Path) -> None:
     )
     blue, alpha = int(vertex["packed_color"][0]) >> 8 & 255, int(vertex["packed_color"][0]) & 255
     wanted = 0.5 + SH_C0 * float(g.sh[i, 0, 2])
-    assert chunk["min_b"][0] + blue / 255 * (chunk["max_b"][0] - chunk["min_b"][0]) == pytest.approx(wanted, abs=0.003)
+    assert chunk["min_b"][0] + blue / 255 * (
+        chunk["max_b"][0] - chunk["min_b"][0]
+    ) == pytest.approx(wanted, abs=0.003)
     assert alpha / 255 == pytest.approx(float(g.logit_opacities[i].sigmoid()), abs=0.003)
     q = torch.nn.functional.normalize(g.quats[i], dim=0)
     assert int(vertex["packed_rotation"][0]) >> 30 == int(q.abs().argmax())
-    assert sh["f_rest_4"][0] / 32 - 4 == pytest.approx(float(g.sh[i, 2, 1]), abs=0.04)  # green's second coefficient
+    assert sh["f_rest_4"][0] / 32 - 4 == pytest.approx(
+        float(g.sh[i, 2, 1]), abs=0.04
+    )  # green's second coefficient
 
 
 def ksplat(level: int) -> bytes:
-    """Three Gaussians of degree 1 at x = 0, 1 and 10: a full bucket of two and a partial one of one."""
+    """Three Gaussians of degree 1 at x = 0, 1 and 10.
+
+    A full bucket of two and a partial one of one.
+    """
     header = bytearray(4096)
     struct.pack_into("<BB2xI8xIH14xff", header, 0, 0, 1, 1, 3, level, -2.0, 2.0)
     section = bytearray(1024)
@@ -215,9 +268,15 @@ def ksplat(level: int) -> bytes:
             body += struct.pack("<3H", round((x - center) / 2 * 32767) + 32767, 32767, 32767)
         else:
             body += struct.pack("<3f", x, 0, 0)
-        body += b"".join(struct.pack(small, v) for v in (0.1, 0.2, 0.3, 1, 0, 0, 0)) + bytes([255, 0, 0, 51])
+        body += b"".join(struct.pack(small, v) for v in (0.1, 0.2, 0.3, 1, 0, 0, 0)) + bytes(
+            [255, 0, 0, 51]
+        )
         rest = [c / 10 for c in range(9)]
-        body += bytes(round((c + 2) / 4 * 255) for c in rest) if level == 2 else b"".join(struct.pack(small, c) for c in rest)
+        body += (
+            bytes(round((c + 2) / 4 * 255) for c in rest)
+            if level == 2
+            else b"".join(struct.pack(small, c) for c in rest)
+        )
     return bytes(header + section) + body
 
 
@@ -235,7 +294,10 @@ def test_ksplat_of_every_level_is_read(tmp_path: Path, level: int) -> None:
 
 
 def write_sog(folder: Path) -> None:
-    """Two Gaussians of degree 1 with a palette of two sets; 4x4 pictures, of which two pixels count."""
+    """Two Gaussians of degree 1 with a palette of two sets.
+
+    4x4 pictures, of which two pixels count.
+    """
     folder.mkdir(parents=True, exist_ok=True)
 
     def picture(name: str, width: int, *pixels: tuple[int, int, int, int]) -> None:
@@ -254,11 +316,20 @@ def write_sog(folder: Path) -> None:
     meta = {
         "version": 2,
         "count": 2,
-        "means": {"mins": [-1.0, 0.0, 0.0], "maxs": [1.0, 2.0, 1.0], "files": ["means_l.webp", "means_u.webp"]},
+        "means": {
+            "mins": [-1.0, 0.0, 0.0],
+            "maxs": [1.0, 2.0, 1.0],
+            "files": ["means_l.webp", "means_u.webp"],
+        },
         "scales": {"codebook": book, "files": ["scales.webp"]},
         "quats": {"files": ["quats.webp"]},
         "sh0": {"codebook": book, "files": ["sh0.webp"]},
-        "shN": {"count": 2, "bands": 1, "codebook": book, "files": ["shN_centroids.webp", "shN_labels.webp"]},
+        "shN": {
+            "count": 2,
+            "bands": 1,
+            "codebook": book,
+            "files": ["shN_centroids.webp", "shN_labels.webp"],
+        },
     }
     (folder / "meta.json").write_text(json.dumps(meta))
 
@@ -270,8 +341,16 @@ def test_sog_is_read_in_every_form(tmp_path: Path, form: str) -> None:
         with zipfile.ZipFile(tmp_path / "a.sog", "w") as archive:
             for path in (tmp_path / "a").iterdir():
                 archive.write(path, path.name)
-    g = read_gaussians({"folder": tmp_path / "a", "meta.json": tmp_path / "a/meta.json", "zip": tmp_path / "a.sog"}[form])
-    assert g.means[0].tolist() == pytest.approx([-(np.e - 1), np.e**2 - 1, np.exp(32768 / 65535) - 1], rel=1e-5)
+    g = read_gaussians(
+        {
+            "folder": tmp_path / "a",
+            "meta.json": tmp_path / "a/meta.json",
+            "zip": tmp_path / "a.sog",
+        }[form]
+    )
+    assert g.means[0].tolist() == pytest.approx(
+        [-(np.e - 1), np.e**2 - 1, np.exp(32768 / 65535) - 1], rel=1e-5
+    )
     assert g.means[1, 0].item() == pytest.approx(np.e - 1, rel=1e-5)
     assert g.quats[0].tolist() == pytest.approx([1, 0, 0, 0], abs=0.006)
     assert g.quats[1].tolist() == pytest.approx([-(0.5**0.5), 0, 0.5**0.5, 0], abs=0.006)
@@ -283,22 +362,33 @@ def test_sog_is_read_in_every_form(tmp_path: Path, form: str) -> None:
 
 
 def vertices(**columns: np.ndarray) -> np.ndarray:
-    table = np.zeros(len(next(iter(columns.values()))), [(name, values.dtype) for name, values in columns.items()])
+    table = np.zeros(
+        len(next(iter(columns.values()))),
+        [(name, values.dtype) for name, values in columns.items()],
+    )
     for name, values in columns.items():
         table[name] = values
     return table
 
 
 @pytest.mark.parametrize(("text", "order"), [(True, "="), (False, "<"), (False, ">")])
-def test_ply_of_any_order_type_and_byte_order_is_read(tmp_path: Path, text: bool, order: str) -> None:
+def test_ply_of_any_order_type_and_byte_order_is_read(
+    tmp_path: Path, text: bool, order: str
+) -> None:
     g = cloud(5, degree=1)
     write_ply(tmp_path / "a.ply", g)
     table = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
-    columns = {name: table[name].astype("f8" if i % 2 else "f4") for i, name in enumerate(reversed(table.dtype.names))}
+    columns = {
+        name: table[name].astype("f8" if i % 2 else "f4")
+        for i, name in enumerate(reversed(table.dtype.names))
+    }
     columns["class"] = np.arange(5, dtype=np.uint8)
     faces = np.empty(1, [("vertex_indices", "O")])
     faces["vertex_indices"][0] = np.array([0, 1, 2], np.int32)
-    elements = [PlyElement.describe(vertices(**columns), "vertex"), PlyElement.describe(faces, "face")]
+    elements = [
+        PlyElement.describe(vertices(**columns), "vertex"),
+        PlyElement.describe(faces, "face"),
+    ]
     PlyData(elements, text=text, byte_order=order).write(str(tmp_path / "b.ply"))
     for (name, a), (_, b) in zip(g.items(), read_ply(tmp_path / "b.ply").items(), strict=True):
         assert torch.allclose(a, b, atol=1e-6), name
@@ -309,8 +399,12 @@ def test_ply_of_degree_4_is_cut_and_of_half_a_degree_refused(tmp_path: Path) -> 
     table = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
     columns = {name: table[name] for name in table.dtype.names}
     rest = {f"f_rest_{i}": np.full(2, float(i), np.float32) for i in range(72)}
-    PlyData([PlyElement.describe(vertices(**{**columns, **rest}), "vertex")]).write(str(tmp_path / "b.ply"))
-    assert read_ply(tmp_path / "b.ply").sh[0, 1:, 1].tolist() == list(range(24, 39))  # green begins at 24
+    PlyData([PlyElement.describe(vertices(**{**columns, **rest}), "vertex")]).write(
+        str(tmp_path / "b.ply")
+    )
+    assert read_ply(tmp_path / "b.ply").sh[0, 1:, 1].tolist() == list(
+        range(24, 39)
+    )  # green begins at 24
     del columns["f_rest_44"]
     PlyData([PlyElement.describe(vertices(**columns), "vertex")]).write(str(tmp_path / "c.ply"))
     with pytest.raises(UserError, match="has 44 f_rest properties, not 0, 9, 24 or 45"):
@@ -322,13 +416,17 @@ def grid_points() -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["ply", "npz"])
-def test_point_clouds_become_round_gaussians_half_as_wide_as_their_spacing(tmp_path: Path, kind: str) -> None:
+def test_point_clouds_become_round_gaussians_half_as_wide_as_their_spacing(
+    tmp_path: Path, kind: str
+) -> None:
     points, colors = grid_points(), np.tile(np.array([[255, 0, 51]], np.uint8), (64, 1))
     path = tmp_path / f"a.{kind}"
     if kind == "npz":
         np.savez_compressed(path, means3d=points, colors=colors, viewmats=np.zeros((3, 4, 4)))
     else:
-        columns = dict(zip("xyz", points.T, strict=True)) | dict(zip(("red", "green", "blue"), colors.T, strict=True))
+        columns = dict(zip("xyz", points.T, strict=True)) | dict(
+            zip(("red", "green", "blue"), colors.T, strict=True)
+        )
         PlyData([PlyElement.describe(vertices(**columns), "vertex")]).write(str(path))
     g = read_gaussians(path)
     assert torch.equal(g.means, torch.from_numpy(points))
@@ -351,18 +449,38 @@ BAD: dict[str, tuple[str, bytes, str]] = {
         b"ply\nformat binary_little_endian 1.0\nelement face 9000000000\nproperty list int int x\nend_header\n1\n",
         "its header claims at least 36000000000 bytes",
     ),
-    "ply of no vertices": ("a.ply", b"ply\nformat ascii 1.0\nelement edge 0\nend_header\n", "not an intact PLY file .'vertex'"),
+    "ply of no vertices": (
+        "a.ply",
+        b"ply\nformat ascii 1.0\nelement edge 0\nend_header\n",
+        "not an intact PLY file .'vertex'",
+    ),
     "spz version": (
         "a.spz",
         struct.pack("<4sIIBBBB", b"NGSP", 9, 1, 0, 12, 0, 0),
         "SPZ of version 9; versions 1 to 4 are read",
     ),
-    "spz count": ("a.spz", struct.pack("<4sIIBBBB", b"NGSP", 3, 2**31, 0, 12, 0, 0), "claims 2147483648 Gaussians in 16 bytes"),
+    "spz count": (
+        "a.spz",
+        struct.pack("<4sIIBBBB", b"NGSP", 3, 2**31, 0, 12, 0, 0),
+        "claims 2147483648 Gaussians in 16 bytes",
+    ),
     "spz degree": ("a.spz", struct.pack("<4sIIBBBB", b"NGSP", 3, 1, 7, 12, 0, 0), "SH degree 7"),
-    "spz none": ("a.spz", struct.pack("<4sIIBBBB", b"NGSP", 3, 0, 0, 12, 0, 0), "holds no Gaussians"),
-    "spz cut": ("a.spz", legacy_spz(3)[:-1], "cut short: its header claims 56 bytes of Gaussians, it holds 55"),
+    "spz none": (
+        "a.spz",
+        struct.pack("<4sIIBBBB", b"NGSP", 3, 0, 0, 12, 0, 0),
+        "holds no Gaussians",
+    ),
+    "spz cut": (
+        "a.spz",
+        legacy_spz(3)[:-1],
+        "cut short: its header claims 56 bytes of Gaussians, it holds 55",
+    ),
     "spz gzip cut": ("a.spz", gzip.compress(legacy_spz(3))[:40], "cut short"),
-    "gzip of else": ("a.gz", gzip.compress(b"something else"), "cut short: its header claims 16 bytes of header, it holds 14"),
+    "gzip of else": (
+        "a.gz",
+        gzip.compress(b"something else"),
+        "cut short: its header claims 16 bytes of header, it holds 14",
+    ),
     "spz bomb": (
         "a.spz",
         struct.pack("<4sIIBBBBI12x", b"NGSP", 4, 1, 0, 12, 0, 5, 32)
@@ -373,7 +491,11 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "ksplat cut": ("a.ksplat", ksplat(1)[:-300], "cut short"),
     "ksplat level": ("a.ksplat", bytes(4) + bytes(5000), "no .ksplat of version 0.1 or later"),
     "zip of nothing": ("a.sog", b"PK\x03\x04 no zip", "not an intact zip file"),
-    "lod": ("lod-meta.json", b"{}", "lists levels of detail; give the folder of one .there are: none."),
+    "lod": (
+        "lod-meta.json",
+        b"{}",
+        "lists levels of detail; give the folder of one .there are: none.",
+    ),
     "sog version": ("meta.json", b'{"version": 3}', "no SOG of version 1 or 2 .it says 3."),
     "sog list": ("meta.json", b"[]", "no SOG of version 1 or 2"),
     "sog count": ("meta.json", b'{"version": 2, "count": 1e9}', "its count is no number"),
@@ -399,7 +521,9 @@ def test_a_picture_that_claims_to_be_huge_is_not_decoded(tmp_path: Path) -> None
     write_sog(tmp_path / "a")
     path = tmp_path / "a" / "quats.webp"
     data = bytearray(path.read_bytes())
-    data[21:25] = struct.pack("<I", struct.unpack_from("<I", data, 21)[0] | 0xFFFFFFF)  # 16384 x 16384
+    data[21:25] = struct.pack(
+        "<I", struct.unpack_from("<I", data, 21)[0] | 0xFFFFFFF
+    )  # 16384 x 16384
     path.write_bytes(data)
     with pytest.raises(UserError, match="a picture has 16384x16384 pixels for 2 values"):
         read_gaussians(tmp_path / "a")
@@ -423,7 +547,9 @@ def good_files() -> dict[str, bytes]:
         with zipfile.ZipFile(folder / "a.sog", "w") as archive:
             for path in sorted((folder / "sog").iterdir()):
                 archive.write(path, path.name)
-        np.savez_compressed(folder / "a.npz", means3d=grid_points(), colors=np.zeros((64, 3), np.uint8))
+        np.savez_compressed(
+            folder / "a.npz", means3d=grid_points(), colors=np.zeros((64, 3), np.uint8)
+        )
         (folder / "a.ksplat").write_bytes(ksplat(1))
         (folder / "old.spz").write_bytes(gzip.compress(legacy_spz(2)))
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
@@ -433,7 +559,11 @@ GOOD = good_files()
 EDITS = st.lists(
     st.one_of(
         st.tuples(st.just("set"), st.integers(0, 6000), st.integers(0, 255)),
-        st.tuples(st.just("word"), st.integers(0, 200), st.sampled_from([0, 1, 2**16, 2**31 - 1, 2**32 - 1])),
+        st.tuples(
+            st.just("word"),
+            st.integers(0, 200),
+            st.sampled_from([0, 1, 2**16, 2**31 - 1, 2**32 - 1]),
+        ),
         st.tuples(st.just("cut"), st.integers(0, 6000), st.just(0)),
         st.tuples(st.just("drop"), st.integers(0, 300), st.integers(1, 40)),
         st.tuples(st.just("digits"), st.integers(0, 40), st.integers(0, 10**12)),
@@ -458,14 +588,29 @@ def spoil(data: bytes, edits: list[tuple[str, int, int]]) -> bytes:
             del spoiled[at : at + what]
         else:
             words = bytes(spoiled).split(b" ", 41)
-            spoiled = bytearray(b" ".join([*words[: where % len(words)], str(what).encode(), *words[where % len(words) + 1 :]]))
+            spoiled = bytearray(
+                b" ".join(
+                    [
+                        *words[: where % len(words)],
+                        str(what).encode(),
+                        *words[where % len(words) + 1 :],
+                    ]
+                )
+            )
     return bytes(spoiled)
 
 
 @pytest.mark.parametrize("name", GOOD)
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
 @given(edits=EDITS)
-def test_spoiled_files_are_refused_or_read_and_never_take_much_memory(tmp_path: Path, name: str, edits: list) -> None:
+def test_spoiled_files_are_refused_or_read_and_never_take_much_memory(
+    tmp_path: Path, name: str, edits: list
+) -> None:
     path = tmp_path / name
     path.write_bytes(spoil(GOOD[name], edits))
     tracemalloc.start()
@@ -480,7 +625,9 @@ def test_spoiled_files_are_refused_or_read_and_never_take_much_memory(tmp_path: 
 
 @pytest.mark.parametrize("suffix", PACKED)
 @pytest.mark.parametrize("field", ["means", "quats", "log_scales", "logit_opacities", "sh"])
-def test_numbers_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path: Path, suffix: str, field: str) -> None:
+def test_numbers_that_are_not_finite_are_refused_and_nothing_is_left(
+    tmp_path: Path, suffix: str, field: str
+) -> None:
     g = cloud(9, degree=0)
     spoiled = getattr(g, field).clone()
     spoiled[5] = float("nan")

@@ -46,7 +46,10 @@ def decode(path: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def shown(words: np.ndarray, t: float) -> Gaussians:
-    """What the viewers' shader makes of them at time ``t``, turned to y up; what it skips is left out."""
+    """What the viewers' shader makes of them at time ``t``, turned to y up.
+
+    What it skips is left out.
+    """
 
     def halves(word: int) -> np.ndarray:
         return np.ascontiguousarray(words[:, word]).view("<f2").reshape(-1, 2).astype(np.float64)
@@ -54,9 +57,15 @@ def shown(words: np.ndarray, t: float) -> Gaussians:
     center, width = halves(15).T
     dt = (t - center)[:, None]
     fade = np.exp(-(((t - center) / width) ** 2))
-    a = np.concatenate([halves(i) for i in range(8, 13)], 1)  # nine coefficients, and one of no meaning
-    position = words[:, :3].copy().view("<f4") + a[:, 0:3] * dt + a[:, 3:6] * dt**2 + a[:, 6:9] * dt**3
-    rotation = np.concatenate([halves(3), halves(4)], 1) + np.concatenate([halves(13), halves(14)], 1) * dt
+    a = np.concatenate(
+        [halves(i) for i in range(8, 13)], 1
+    )  # nine coefficients, and one of no meaning
+    position = (
+        words[:, :3].copy().view("<f4") + a[:, 0:3] * dt + a[:, 3:6] * dt**2 + a[:, 6:9] * dt**3
+    )
+    rotation = (
+        np.concatenate([halves(3), halves(4)], 1) + np.concatenate([halves(13), halves(14)], 1) * dt
+    )
     scales = np.concatenate([halves(5), halves(6)], 1)[:, :3]
     rgba = words[:, 7:8].copy().view(np.uint8) / 255
     seen = fade >= 0.02
@@ -85,7 +94,9 @@ def test_a_cubic_motion_is_kept_by_one_piece(tmp_path: Path):
         assert now.count == 300  # the rest of the row is not seen
         assert (now.means - truth.means).norm(dim=1).quantile(0.9) < 0.02
         assert shape_error(truth, now) < 1.0
-        assert (torch.sigmoid(now.logit_opacities) - torch.sigmoid(truth.logit_opacities)).abs().max() < 0.003
+        assert (
+            torch.sigmoid(now.logit_opacities) - torch.sigmoid(truth.logit_opacities)
+        ).abs().max() < 0.003
         assert (now.sh - truth.sh)[(0.5 + SH_C0 * truth.sh).sub(0.5).abs() < 0.5].abs().max() < 0.01
 
 
@@ -117,13 +128,17 @@ def test_only_what_no_cubic_follows_is_cut_and_the_error_is_true(tmp_path: Path)
 
 
 def test_it_looks_like_the_asset(tmp_path: Path):
-    g = random_gaussians(600).replace(logit_opacities=torch.full((600,), 4.0), log_scales=torch.full((600, 3), -2.5))
+    g = random_gaussians(600).replace(
+        logit_opacities=torch.full((600,), 4.0), log_scales=torch.full((600, 3), -2.5)
+    )
     asset = Asset(g.replace(sh=g.sh.clamp(-1.5, 1.5)), Jump(1.5), 17, {"input": Orbit()})
     write_splatv(tmp_path / "a.splatv", asset, tolerance=0.005)
     _, words = decode(tmp_path / "a.splatv")
     camera = cameras_of([Orbit()], width=48, height=48)
     for t in (0.0, 0.3, 0.5, 0.8, 1.0):
-        error = (render(shown(words, t), camera).rgb - render(asset.at(t), camera).rgb).square().mean()
+        error = (
+            (render(shown(words, t), camera).rgb - render(asset.at(t), camera).rgb).square().mean()
+        )
         assert -10 * error.log10() > 28, t
 
 
@@ -133,8 +148,12 @@ def test_the_header_has_the_input_camera(tmp_path: Path, capfd: pytest.CaptureFi
     camera = decode(path)[0]["cameras"][0]
     rotation, position = np.array(camera["rotation"]), np.array(camera["position"])
     point = np.array([0.1, -0.2, 0.3])
-    seen = rotation.T @ (point * [1, -1, -1] - position)  # columns are the axes of the camera, in a world with y down
-    pixel = np.array([camera["width"] / 2, camera["height"] / 2]) + camera["fx"] * seen[:2] / seen[2]
+    seen = rotation.T @ (
+        point * [1, -1, -1] - position
+    )  # columns are the axes of the camera, in a world with y down
+    pixel = (
+        np.array([camera["width"] / 2, camera["height"] / 2]) + camera["fx"] * seen[:2] / seen[2]
+    )
     ours = cameras_of([Orbit(20.0, 10.0, aspect=1.5)], width=1500, height=1000)
     there = ours.K[0] @ (ours.T_camera_world[0] @ torch.tensor([0.1, -0.2, 0.3, 1.0]))[:3]
     assert pixel == pytest.approx((there[:2] / there[2]).numpy(), abs=1e-2)

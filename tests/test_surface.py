@@ -21,7 +21,13 @@ from gs4d.prior.train import surface as course_module
 from gs4d.prior.train.loop import TrainOptions, train
 from gs4d.prior.train.samples import LAYERS, PIXELS, SIDE, SampleStore, make_sample, pixel_rays
 from gs4d.prior.train.scenes import Light, Paint, Pose, Scene, Subject, read_models
-from gs4d.prior.train.surface import SurfaceCourse, losses, on_picture, relief_correlation, sample_tensors
+from gs4d.prior.train.surface import (
+    SurfaceCourse,
+    losses,
+    on_picture,
+    relief_correlation,
+    sample_tensors,
+)
 from gs4d.render import render
 
 HALF = 0.3  # of the box
@@ -35,9 +41,16 @@ def red(faces: np.ndarray, weights: np.ndarray, rest: np.ndarray) -> np.ndarray:
 
 def box(paint: Paint = red, light: Light = EVEN) -> Scene:
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float) * HALF
-    quads = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+    quads = np.array(
+        [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    )
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    return Scene(Subject(faces, corners, lambda time: Pose(corners, np.zeros_like(corners)), paint), paint, light, 0.0)
+    return Scene(
+        Subject(faces, corners, lambda time: Pose(corners, np.zeros_like(corners)), paint),
+        paint,
+        light,
+        0.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +76,14 @@ def seen() -> dict[str, torch.Tensor]:
 
 
 def true_surfaces(seen: dict[str, torch.Tensor]) -> Surfaces:
-    red_layers = torch.tensor([0.8, 0.1, 0.1])[:, None, None, None].expand(3, LAYERS // 2, SIDE // 2, SIDE // 2)
+    red_layers = torch.tensor([0.8, 0.1, 0.1])[:, None, None, None].expand(
+        3, LAYERS // 2, SIDE // 2, SIDE // 2
+    )
     tone = seen["colors"][seen["met"] >= 0].mean(0)
     red_layers = tone[:, None, None, None].expand_as(red_layers)
-    return Surfaces(seen["depth"], seen["normals"], (seen["behind"].float() * 2 - 1) * 6, red_layers[None])
+    return Surfaces(
+        seen["depth"], seen["normals"], (seen["behind"].float() * 2 - 1) * 6, red_layers[None]
+    )
 
 
 def test_a_box_is_seen_as_deep_as_it_is(seen: dict[str, torch.Tensor]) -> None:
@@ -84,7 +101,9 @@ def test_rays_from_around_meet_the_box_where_it_is(seen: dict[str, torch.Tensor]
     ends, met = seen["rays"][0], seen["met"][0]
     place = ends[:, 0] + met[:, None] * (ends[:, 1] - ends[:, 0])
     assert 0.2 < (met >= 0).float().mean() < 0.95
-    assert (place[met >= 0].abs().amax(1) - HALF).abs().max() < 5e-3  # the camera's axes are the box's, but for signs
+    assert (
+        place[met >= 0].abs().amax(1) - HALF
+    ).abs().max() < 5e-3  # the camera's axes are the box's, but for signs
     steps = torch.linspace(0, 1, 200)[:, None]
     missed = ends[met < 0]
     points = missed[:, None, 0] + steps * (missed[:, None, 1] - missed[:, None, 0])
@@ -108,9 +127,13 @@ def test_lamps_light_what_faces_them_and_shadows_need_something_in_the_way() -> 
     lamp = np.stack([np.array([0.0, 0.0, 1.0]), np.full(3, 1.0)])[None]
     light = Light(np.zeros(3), np.zeros(3), lamp, True, 0.0, (0.0, 1.0))
     scene = box(light=light)
-    rays = np.array([[0.0, 0.05, 1.5, 0, 0, -1], [0.05, 1.5, 0.0, 0, -1, 0], [0.0, 0.05, -1.5, 0, 0, 1]])
+    rays = np.array(
+        [[0.0, 0.05, 1.5, 0, 0, -1], [0.05, 1.5, 0.0, 0, -1, 0], [0.0, 0.05, -1.5, 0, 0, 1]]
+    )
     colors = scene.shaded(scene.cast(rays), np.random.default_rng(0), detailed=True)
-    assert colors[0].tolist() == pytest.approx([0.8, 0.1, 0.1], abs=1e-3)  # lit by 1, its own colour
+    assert colors[0].tolist() == pytest.approx(
+        [0.8, 0.1, 0.1], abs=1e-3
+    )  # lit by 1, its own colour
     assert not colors[1:].any()
 
 
@@ -128,7 +151,9 @@ def test_models_of_other_splits_are_never_drawn(tmp_path: Path) -> None:
         '[{"file": "a.glb", "body": "x", "split": "train"}, {"file": "b.glb", "body": "y", "split": "validation"},'
         ' {"file": "c.glb", "body": "x", "split": "train", "clip": "Run"}]'
     )
-    assert read_models(tmp_path).bodies == (((tmp_path / "a.glb", None), (tmp_path / "c.glb", "Run")),)
+    assert read_models(tmp_path).bodies == (
+        ((tmp_path / "a.glb", None), (tmp_path / "c.glb", "Run")),
+    )
     assert read_models(tmp_path, "validation").bodies == (((tmp_path / "b.glb", None),),)
     with pytest.raises(UserError, match="holds no .glb or .gltf file of the split test"):
         read_models(tmp_path, "test")
@@ -193,7 +218,9 @@ def test_relief_is_what_a_plane_leaves() -> None:
 def test_a_skin_is_closed_opaque_and_keeps_the_frame(seen: dict[str, torch.Tensor]) -> None:
     true, source = true_surfaces(seen), Orbit(0.0, 0.0)
     frame = torch.from_numpy(np.asarray(straighten(seen["pictures"][0].movedim(0, -1))))
-    gaussians, sure = skin_gaussians(true.depth[0], true.logits[0], true.colors[0], seen["thickness"][0], frame, source)
+    gaussians, sure = skin_gaussians(
+        true.depth[0], true.logits[0], true.colors[0], seen["thickness"][0], frame, source
+    )
     assert sure.min() >= 0
     assert sure.max() <= 1
     orbits = [source, Orbit(60.0, 20.0), Orbit(135.0, -10.0), Orbit(180.0, 30.0)]
@@ -220,7 +247,11 @@ def test_networks_are_read_from_files_that_say_their_sizes(tmp_path: Path) -> No
     torch.manual_seed(0)
     course = SurfaceCourse(SampleStore(tmp_path), SampleStore(tmp_path), TINY)
     network = SurfaceNet(TINY).eval()
-    save_file({k: v.half() for k, v in network.state_dict().items()}, tmp_path / "net.safetensors", course.metadata())
+    save_file(
+        {k: v.half() for k, v in network.state_dict().items()},
+        tmp_path / "net.safetensors",
+        course.metadata(),
+    )
     loaded = read_lift(tmp_path / "net.safetensors")
     assert isinstance(loaded, SurfaceNet)
     assert loaded.shape == TINY
@@ -232,7 +263,9 @@ def test_networks_are_read_from_files_that_say_their_sizes(tmp_path: Path) -> No
     assert Lift(loaded).visible_depth(frames, Orbit(0.0, 0.0)).shape == (2, PIXELS, PIXELS)
 
 
-def test_training_learns_and_leaves_weights_that_lift_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_learns_and_leaves_weights_that_lift_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(course_module, "HELD_OUT", 0)
     monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 3)
     store = SampleStore(tmp_path / "samples")
@@ -244,7 +277,10 @@ def test_training_learns_and_leaves_weights_that_lift_opens(tmp_path: Path, monk
     assert isinstance(read_lift(tmp_path / "out"), SurfaceNet)
     assert (tmp_path / "out" / "held_out_000003.png").is_file()
     network = SurfaceNet(TINY)
-    row = {name: value[None] for name, value in sample_tensors(store, 0, torch.Generator().manual_seed(0)).items()}
+    row = {
+        name: value[None]
+        for name, value in sample_tensors(store, 0, torch.Generator().manual_seed(0)).items()
+    }
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     course = SurfaceCourse(store, store, TINY)
     curve = []

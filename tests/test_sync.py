@@ -34,7 +34,12 @@ WHITE, GREY = (1.0, 1.0, 1.0), (0.5, 0.5, 0.5)
 Pictures = UInt8[np.ndarray, "v h w c"]
 
 
-def shoot(t: int, orbits: Sequence[Orbit], ground: tuple[float, float, float] | None = None, count: int = FRAMES) -> Pictures:
+def shoot(
+    t: int,
+    orbits: Sequence[Orbit],
+    ground: tuple[float, float, float] | None = None,
+    count: int = FRAMES,
+) -> Pictures:
     """The blobs at frame ``t``, as RGBA, or as RGB before a ground."""
     cameras = cameras_of(orbits, width=SIDE, height=SIDE)
     drawn = render(blobs(t / max(count - 1, 1)), cameras, background=ground or (0.0, 0.0, 0.0))
@@ -56,27 +61,40 @@ def film(path: Path, pictures: Sequence[np.ndarray]) -> None:
 
 def rig_of(name: str, scale: float = 1.0) -> list[Orbit]:
     """The cameras of a format; those of an object that its generator shows ``scale`` times as large are nearer."""
-    return [replace(view.orbits[0], radius=view.orbits[0].radius / scale) for view in FORMATS[name].views]
+    return [
+        replace(view.orbits[0], radius=view.orbits[0].radius / scale)
+        for view in FORMATS[name].views
+    ]
 
 
 def strips(folder: Path, count: int = FRAMES) -> None:
     for t in range(count):
-        save(folder / f"{t}_0.png", np.concatenate(list(shoot(t, rig_of("syncdreamer"), WHITE, count)), 1))
-        save(folder / f"{t}.png", shoot(t, [Orbit()], WHITE, count)[0])  # the input, which SyncDreamer's script also saves
+        save(
+            folder / f"{t}_0.png",
+            np.concatenate(list(shoot(t, rig_of("syncdreamer"), WHITE, count)), 1),
+        )
+        save(
+            folder / f"{t}.png", shoot(t, [Orbit()], WHITE, count)[0]
+        )  # the input, which SyncDreamer's script also saves
 
 
 def cut(folder: Path, prefix: str = "") -> None:
     for t in range(FRAMES):
         for v, picture in enumerate(shoot(t, rig_of("4dgen"))):
             save(folder / f"{prefix}{t}_0_{v}_rgba.png", picture)
-            save(folder / f"{t}_{v}_rgba.png", picture[:, :4])  # what 4DGen's script makes of that saved input
+            save(
+                folder / f"{t}_{v}_rgba.png", picture[:, :4]
+            )  # what 4DGen's script makes of that saved input
 
 
 def grids(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         for t in range(FRAMES):
             tiles = shoot(t, rig_of(name, 1.2), GREY)
-            save(folder / f"{t:03d}.png", np.concatenate([np.concatenate(list(tiles[i : i + 2]), 1) for i in (0, 2, 4)], 0))
+            save(
+                folder / f"{t:03d}.png",
+                np.concatenate([np.concatenate(list(tiles[i : i + 2]), 1) for i in (0, 2, 4)], 0),
+            )
 
     return write
 
@@ -91,9 +109,15 @@ def six_folders(folder: Path) -> None:
 def sv4d(name: str, *others: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         for v, orbit in enumerate(rig_of(name)):
-            film(folder / f"000000_v{v + 1:03d}.mp4", [shoot(t, [orbit], WHITE)[0] for t in range(FRAMES)])
+            film(
+                folder / f"000000_v{v + 1:03d}.mp4",
+                [shoot(t, [orbit], WHITE)[0] for t in range(FRAMES)],
+            )
         for other in others:
-            film(folder / f"000000_{other}.mp4", [shoot(t, [Orbit()], WHITE)[0] for t in range(FRAMES)])
+            film(
+                folder / f"000000_{other}.mp4",
+                [shoot(t, [Orbit()], WHITE)[0] for t in range(FRAMES)],
+            )
 
     return write
 
@@ -113,7 +137,10 @@ def walk(count: int) -> list[Orbit]:
 
 def l4gm(folder: Path) -> None:
     for name in ("wo_interp_toy_fixed", "wo_interp_toy"):
-        film(folder / f"{name}.mp4", [np.concatenate(list(shoot(t, rig_of("l4gm"), WHITE)), 1) for t in range(FRAMES)])
+        film(
+            folder / f"{name}.mp4",
+            [np.concatenate(list(shoot(t, rig_of("l4gm"), WHITE)), 1) for t in range(FRAMES)],
+        )
 
 
 def imagedream(folder: Path) -> None:
@@ -131,11 +158,16 @@ def three_films(folder: Path) -> None:
     orbits = [Orbit(20.0, 10.0), Orbit(140.0, 10.0, 2.0, 40.0), Orbit(260.0, -10.0)]
     for v, orbit in enumerate(orbits):
         film(folder / f"cam{v}.mp4", [shoot(t, [orbit], WHITE)[0] for t in range(FRAMES)])
-    views = [{"azimuth": o.azimuth, "elevation": o.elevation, "radius": o.radius, "fov": o.fov} for o in orbits]
+    views = [
+        {"azimuth": o.azimuth, "elevation": o.elevation, "radius": o.radius, "fov": o.fov}
+        for o in orbits
+    ]
     write_json(folder / "rig.json", {"views": views})
 
 
-SOURCES: dict[str, tuple[Callable[[Path], None], str, float]] = {  # how to write one, what it is, its object's scale
+SOURCES: dict[
+    str, tuple[Callable[[Path], None], str, float]
+] = {  # how to write one, what it is, its object's scale
     "strips": (strips, "syncdreamer", 1.0),
     "cut": (cut, "4dgen", 1.0),
     "cut, with a name": (lambda folder: cut(folder, "toy"), "4dgen", 1.0),
@@ -169,7 +201,9 @@ def take(data: Path, *paths: Path, **options) -> Path:
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_every_source_is_taken(data: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]):
+def test_every_source_is_taken(
+    data: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+):
     write, name, scale = SOURCES[kind]
     write(tmp_path / "source")
     folder = take(data, tmp_path / "source")
@@ -181,11 +215,21 @@ def test_every_source_is_taken(data: Path, tmp_path: Path, kind: str, capsys: py
     assert len(written) == len(expected)
     for view, one in zip(written, expected, strict=True):
         for orbit, right in zip(view.orbits, one.orbits, strict=True):
-            assert (orbit.azimuth, orbit.elevation, orbit.fov) == pytest.approx((right.azimuth, right.elevation, right.fov))
-            assert orbit.radius * scale == pytest.approx(right.radius, rel=0.08 if FORMATS[name].framed else 1e-6)
+            assert (orbit.azimuth, orbit.elevation, orbit.fov) == pytest.approx(
+                (right.azimuth, right.elevation, right.fov)
+            )
+            assert orbit.radius * scale == pytest.approx(
+                right.radius, rel=0.08 if FORMATS[name].framed else 1e-6
+            )
         assert min(view.weights) > 0.9
     for t in range(FRAMES):
-        truth = shoot(t, [replace(o.orbits[min(t, len(o.orbits) - 1)], radius=_at(o, t).radius / scale) for o in expected])
+        truth = shoot(
+            t,
+            [
+                replace(o.orbits[min(t, len(o.orbits) - 1)], radius=_at(o, t).radius / scale)
+                for o in expected
+            ],
+        )
         for v, right in enumerate(truth):
             got = read_image(folder / f"{t}_0_{v}_rgba.png", need_alpha=True)
             assert got.shape == right.shape
@@ -195,7 +239,12 @@ def test_every_source_is_taken(data: Path, tmp_path: Path, kind: str, capsys: py
             assert np.abs(got[solid].astype(int) - right[solid]).mean() < 12
     assert read_clip(data, "toy", resolution=SIDE).frames == FRAMES
     assert (data / "toy_sync_preview.png").is_file()
-    assert sorted(p.name for p in data.iterdir()) == ["toy_pose0", "toy_rig.json", "toy_sync", "toy_sync_preview.png"]
+    assert sorted(p.name for p in data.iterdir()) == [
+        "toy_pose0",
+        "toy_rig.json",
+        "toy_sync",
+        "toy_sync_preview.png",
+    ]
 
 
 def _at(view: View, t: int) -> Orbit:
@@ -210,18 +259,25 @@ def test_views_of_one_frame_are_a_still(tmp_path: Path):
     assert len(list((tmp_path / "data" / "toy_sync").iterdir())) == 16
     write_input(tmp_path / "data", 1)
     assert read_clip(tmp_path / "data", "toy", resolution=SIDE).frames == 1
-    assert read_views(tmp_path / "data" / "toy_rig.json") == [View((orbit,)) for orbit in syncdreamer_rig()]
+    assert read_views(tmp_path / "data" / "toy_rig.json") == [
+        View((orbit,)) for orbit in syncdreamer_rig()
+    ]
 
 
 def test_a_video_whose_camera_moves(tmp_path: Path):
     data, count = tmp_path / "data", 5
     write_input(data, count)
-    film(tmp_path / "orbit.mp4", [shoot(t, [orbit], WHITE, count)[0] for t, orbit in enumerate(walk(count))])
+    film(
+        tmp_path / "orbit.mp4",
+        [shoot(t, [orbit], WHITE, count)[0] for t, orbit in enumerate(walk(count))],
+    )
     with pytest.raises(UserError, match="nothing says where their cameras stand"):
         take(data, tmp_path / "orbit.mp4")
     take(data, tmp_path / "orbit.mp4", format="diffusion4d", scale=1.0)
     track = read_clip(data, "toy", resolution=SIDE).tracks[1]
-    assert [track.orbit_at(t).azimuth for t in range(count)] == pytest.approx([0, 90, 180, 270, 360])
+    assert [track.orbit_at(t).azimuth for t in range(count)] == pytest.approx(
+        [0, 90, 180, 270, 360]
+    )
     assert track.orbit.radius == 2.0
 
 
@@ -244,7 +300,9 @@ SPOILED = {  # what is done to view 5 of all frames
 
 
 @pytest.mark.parametrize("how", SPOILED)
-def test_a_view_that_disagrees_is_doubted(data: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]):
+def test_a_view_that_disagrees_is_doubted(
+    data: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+):
     cut(tmp_path / "source")
     for t in range(FRAMES):
         views = shoot(t, rig_of("4dgen"))
@@ -253,7 +311,9 @@ def test_a_view_that_disagrees_is_doubted(data: Path, tmp_path: Path, how: str, 
     weights = [np.mean(view.weights) for view in read_views(data / "toy_rig.json")]
     assert weights[5] < 0.5
     assert min(w for v, w in enumerate(weights) if v != 5) > 0.9
-    assert re.search(r"warning: view 5 \(azimuth 112.5\) disagrees .* in 2 of 2 frames", capsys.readouterr().out)
+    assert re.search(
+        r"warning: view 5 \(azimuth 112.5\) disagrees .* in 2 of 2 frames", capsys.readouterr().out
+    )
 
 
 def test_a_single_wrong_frame_costs_its_view_that_frame_alone(tmp_path: Path):
@@ -261,15 +321,22 @@ def test_a_single_wrong_frame_costs_its_view_that_frame_alone(tmp_path: Path):
     write_input(data, count)
     for t in range(count):
         for v, picture in enumerate(shoot(t, rig_of("4dgen"), count=count)):
-            save(tmp_path / "source" / f"{t}_0_{v}_rgba.png", picture[:, ::-1] if (t, v) == (1, 3) else picture)
+            save(
+                tmp_path / "source" / f"{t}_0_{v}_rgba.png",
+                picture[:, ::-1] if (t, v) == (1, 3) else picture,
+            )
     take(data, tmp_path / "source")
     assert read_views(data / "toy_rig.json")[3].weights[0::2] == (1.0, 1.0)
     assert read_views(data / "toy_rig.json")[3].weights[1] < 0.5
 
 
-def test_cameras_that_go_the_other_way_are_noticed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_cameras_that_go_the_other_way_are_noticed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     for t in range(FRAMES):
-        for v, picture in enumerate(shoot(t, [replace(o, azimuth=-o.azimuth) for o in rig_of("4dgen")])):
+        for v, picture in enumerate(
+            shoot(t, [replace(o, azimuth=-o.azimuth) for o in rig_of("4dgen")])
+        ):
             save(tmp_path / "source" / f"{t}_0_{v}_rgba.png", picture)
     take(data, tmp_path / "source")
     assert "would agree better if its cameras went around the other way" in capsys.readouterr().out
@@ -286,7 +353,9 @@ def test_an_input_of_another_size_or_of_another_object_is_noticed(
         save(data / "toy_pose0" / f"{t}.png", shoot(t, [Orbit(0.0, 0.0, 2.2)])[0])
     take(data, tmp_path / "source")
     said = capsys.readouterr().out
-    assert float(re.findall(r"add --scale (\d\.\d+)", said)[0]) == pytest.approx(1.5 / 2.2, rel=0.12)
+    assert float(re.findall(r"add --scale (\d\.\d+)", said)[0]) == pytest.approx(
+        1.5 / 2.2, rel=0.12
+    )
     for t in range(FRAMES):
         save(data / "toy_pose0" / f"{t}.png", np.ascontiguousarray(shoot(t, [Orbit(90.0)])[0]))
     take(data, tmp_path / "source", scale=1.0)
@@ -305,14 +374,21 @@ def test_frames_that_do_not_match_must_be_chosen(data: Path, tmp_path: Path):
     films = [[shoot(t, [orbit], WHITE, 5)[0] for t in range(5)] for orbit in rig_of("sv4d2")]
     for v, pictures in enumerate(films):
         film(source / f"000000_v{v + 1:03d}.mp4", pictures)
-    with pytest.raises(UserError, match=r"\(sv4d2\) has 5 frames and toy_pose0 has 2; say with --frames .* first .* spread"):
+    with pytest.raises(
+        UserError,
+        match=r"\(sv4d2\) has 5 frames and toy_pose0 has 2; say with --frames .* first .* spread",
+    ):
         take(data, source)
     for wanted, last in (("first", 1), ("spread", 4), ("0,3", 3)):
         folder = take(data, source, frames=wanted)
         got = read_image(folder / "1_0_2_rgba.png")
         errors = [np.abs(over_white(got) - picture.astype(float)).mean() for picture in films[2]]
         assert int(np.argmin(errors)) == last
-    for wanted, sentence in (("0,9", "must rise and lie below 5"), ("0,1,2", "names 3 frames"), ("some", "wanted first")):
+    for wanted, sentence in (
+        ("0,9", "must rise and lie below 5"),
+        ("0,1,2", "names 3 frames"),
+        ("some", "wanted first"),
+    ):
         with pytest.raises(UserError, match=sentence):
             take(data, source, frames=wanted)
 
@@ -322,7 +398,9 @@ def over_white(picture: np.ndarray) -> np.ndarray:
     return picture[..., :3] * alpha + 255 * (1 - alpha)
 
 
-def test_frames_with_numbers_are_matched_by_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_frames_with_numbers_are_matched_by_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     data = tmp_path / "data"
     for t in (1, 2):
         save(data / "toy_pose0" / f"{t}.png", shoot(t, [Orbit()], count=3)[0])
@@ -331,7 +409,11 @@ def test_frames_with_numbers_are_matched_by_them(tmp_path: Path, capsys: pytest.
     assert "took the 2 of 3 frames whose numbers the input view has" in capsys.readouterr().out
     assert {p.name.split("_")[0] for p in (data / "toy_sync").iterdir()} == {"1", "2"}
     assert (
-        np.abs(over_white(read_image(data / "toy_sync" / "1_0_4_rgba.png")) - shoot(1, rig_of("4dgen"), WHITE, 3)[4]).mean() < 4
+        np.abs(
+            over_white(read_image(data / "toy_sync" / "1_0_4_rgba.png"))
+            - shoot(1, rig_of("4dgen"), WHITE, 3)[4]
+        ).mean()
+        < 4
     )
 
 
@@ -359,39 +441,73 @@ BAD = {
     "nothing there": (lambda s: None, "source does not exist"),
     "empty": (lambda s: s.mkdir(), "source holds no pictures and no videos"),
     "pictures without cameras": (
-        lambda s: [save(s / f"mushroom_{i}.png", np.zeros((70, 60 + i, 4), np.uint8)) for i in range(3)],
+        lambda s: [
+            save(s / f"mushroom_{i}.png", np.zeros((70, 60 + i, 4), np.uint8)) for i in range(3)
+        ],
         "3 pictures.*of 60x70, 61x70, 62x70 pixels.*place them with a rig file.*zero123plus, ",
     ),
-    "a view is missing": (lambda s: (cut(s), (s / "1_0_3_rgba.png").unlink()), r"1_0_3_rgba\.png is missing: every frame"),
-    "a strip is missing": (lambda s: (strips(s, 4), (s / "2_0.png").unlink()), r"a gap between 1_0\.png and 3_0\.png"),
+    "a view is missing": (
+        lambda s: (cut(s), (s / "1_0_3_rgba.png").unlink()),
+        r"1_0_3_rgba\.png is missing: every frame",
+    ),
+    "a strip is missing": (
+        lambda s: (strips(s, 4), (s / "2_0.png").unlink()),
+        r"a gap between 1_0\.png and 3_0\.png",
+    ),
     "a strip is cut short": (
         lambda s: (strips(s), (s / "1_0.png").write_bytes((s / "1_0.png").read_bytes()[:500])),
         r"1_0\.png cannot be read as a picture",
     ),
-    "text": (lambda s: (strips(s), (s / "1_0.png").write_text("hello")), r"1_0\.png cannot be read as a picture"),
-    "a folder lacks a view": (lambda s: (six_folders(s), (s / "zero123/1_rgba/5.png").unlink()), "1_rgba holds 5 views but"),
+    "text": (
+        lambda s: (strips(s), (s / "1_0.png").write_text("hello")),
+        r"1_0\.png cannot be read as a picture",
+    ),
+    "a folder lacks a view": (
+        lambda s: (six_folders(s), (s / "zero123/1_rgba/5.png").unlink()),
+        "1_rgba holds 5 views but",
+    ),
     "two series": (
-        lambda s: [save(s / f"{t}_{k}.png", np.zeros((8, 128, 4), np.uint8)) for t in range(2) for k in range(2)],
+        lambda s: [
+            save(s / f"{t}_{k}.png", np.zeros((8, 128, 4), np.uint8))
+            for t in range(2)
+            for k in range(2)
+        ],
         "not one series of frames",
     ),
     "two runs": (
         lambda s: (sv4d("sv4d2")(s), shutil.copy(s / "000000_v001.mp4", s / "000001_v001.mp4")),
         r"several runs of SV4D \(000000, 000001\)",
     ),
-    "a film is missing": (lambda s: (sv4d("sv4d2")(s), (s / "000000_v002.mp4").unlink()), "holds 3 of the videos"),
+    "a film is missing": (
+        lambda s: (sv4d("sv4d2")(s), (s / "000000_v002.mp4").unlink()),
+        "holds 3 of the videos",
+    ),
     "no background": (
         lambda s: [
-            save(s / f"{t}.png", np.random.default_rng(t).integers(0, 255, (SIDE, 16 * SIDE, 3), np.uint8)) for t in range(2)
+            save(
+                s / f"{t}.png",
+                np.random.default_rng(t).integers(0, 255, (SIDE, 16 * SIDE, 3), np.uint8),
+            )
+            for t in range(2)
         ],
         "no alpha and no background of one colour",
     ),
-    "several sets": (lambda s: (strips(s / "one"), strips(s / "two")), "several sets of views; give one of them: one, two"),
+    "several sets": (
+        lambda s: (strips(s / "one"), strips(s / "two")),
+        "several sets of views; give one of them: one, two",
+    ),
     "a rig of others": (
         lambda s: (three_films(s), write_json(s / "rig.json", {"azimuth": [0, 90]})),
         "places 2 cameras, but .* 3 videos",
     ),
-    "other frames": (lambda s: strips(s, 1), "has 1 frames and toy_pose0 has 2; make the missing views"),
-    "tiny": (lambda s: [save(s / f"{t}.png", np.zeros((3, 48, 4), np.uint8)) for t in range(2)], "too small to hold 16 views"),
+    "other frames": (
+        lambda s: strips(s, 1),
+        "has 1 frames and toy_pose0 has 2; make the missing views",
+    ),
+    "tiny": (
+        lambda s: [save(s / f"{t}.png", np.zeros((3, 48, 4), np.uint8)) for t in range(2)],
+        "too small to hold 16 views",
+    ),
 }
 
 
@@ -407,13 +523,17 @@ def test_bad_sources_get_one_sentence_and_leave_nothing(data: Path, tmp_path: Pa
 
 def test_a_named_format_must_fit(data: Path, tmp_path: Path):
     strips(tmp_path / "source")
-    with pytest.raises(UserError, match=r"does not look like zero123plus \(Zero123\+\+ v1.1.*it holds 4 pictures"):
+    with pytest.raises(
+        UserError, match=r"does not look like zero123plus \(Zero123\+\+ v1.1.*it holds 4 pictures"
+    ):
         take(data, tmp_path / "source", format="zero123plus")
     with pytest.raises(UserError, match=r"has no rig\.json"):
         take(data, tmp_path / "source", format="rig")
 
 
-def test_a_run_cut_at_any_picture_leaves_what_was_there(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_cut_at_any_picture_leaves_what_was_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     cut(tmp_path / "source")
     take(data, tmp_path / "source")
     before = {p: p.read_bytes() for p in data.rglob("*") if p.is_file()}
@@ -431,10 +551,22 @@ def test_the_command_works_as_typed(tmp_path: Path):
     data = tmp_path / "meine Daten"
     write_input(data)
     strips(tmp_path / "Ansichten für Rosé")
-    command = [sys.executable, "preprocess/sync.py", "--name", "toy", "--data_dir", str(data), "--path"]
-    done = subprocess.run([*command, str(tmp_path / "Ansichten für Rosé")], cwd=ROOT, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "preprocess/sync.py",
+        "--name",
+        "toy",
+        "--data_dir",
+        str(data),
+        "--path",
+    ]
+    done = subprocess.run(
+        [*command, str(tmp_path / "Ansichten für Rosé")], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "syncdreamer, by 2 pictures of 16 squares in a row; 16 views, 2 frames" in done.stdout
-    done = subprocess.run([*command, str(tmp_path / "gone")], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, str(tmp_path / "gone")], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "gone does not exist" in done.stderr

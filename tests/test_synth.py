@@ -60,7 +60,10 @@ def test_rose_fills_its_sphere(film: list[Gaussians]) -> None:
 def test_no_view_cuts_the_rose(film: list[Gaussians]) -> None:
     cameras = cameras_of([Orbit(), *syncdreamer_rig(), *gs4d.demo.EVAL_RIG], width=256, height=256)
     for g in film[::5]:
-        seen = torch.einsum("bij,nj->bni", cameras.T_camera_world[:, :3, :3], g.means) + cameras.T_camera_world[:, None, :3, 3]
+        seen = (
+            torch.einsum("bij,nj->bni", cameras.T_camera_world[:, :3, :3], g.means)
+            + cameras.T_camera_world[:, None, :3, 3]
+        )
         pixels = seen @ cameras.K.transpose(1, 2)
         pixels = pixels[..., :2] / pixels[..., 2:]
         assert pixels.min() > 4
@@ -73,7 +76,8 @@ def test_rose_moves_visibly_and_smoothly(film: list[Gaussians]) -> None:
     assert steps.max() < 0.08
     assert (steps.mean(1) > 0.005).all()
     assert (means[-1] - means[0]).norm(dim=-1).max() > 0.25
-    # A jump would show as an acceleration about as large as the step; a smooth path over 16 frames has a quarter of it.
+    # A jump would show as an acceleration about as large as the step; a smooth path over 16 frames
+    # has a quarter of it.
     assert means.diff(n=2, dim=0).norm(dim=-1).max() < 0.02
     assert (film[-1].log_scales - film[0].log_scales).abs().max() < 5
 
@@ -141,7 +145,9 @@ def test_the_same_bytes_every_time(data_dir: Path, tmp_path: Path) -> None:
     assert [c[:2] for c in contents(tmp_path)] == [c[:2] for c in contents(data_dir)]
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(t: float) -> Gaussians:
         if t > 0:
             raise KeyboardInterrupt

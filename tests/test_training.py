@@ -1,4 +1,7 @@
-"""Lessons, and the loop that trains on them: the same for any number of processes, and after a cut."""
+"""Lessons, and the loop that trains on them.
+
+The same for any number of processes, and after a cut.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,17 @@ from gs4d.prior import open_prior
 from gs4d.prior.lift_net import LiftNet, LiftShape
 from gs4d.prior.solid import REACH, cell_centers
 from gs4d.prior.train import lift as course_module
-from gs4d.prior.train.lessons import FRAMES, LAYERS, SHOTS, SIDE, VIEWS, School, _look, halved, make_lesson
+from gs4d.prior.train.lessons import (
+    FRAMES,
+    LAYERS,
+    SHOTS,
+    SIDE,
+    VIEWS,
+    School,
+    _look,
+    halved,
+    make_lesson,
+)
 from gs4d.prior.train.lift import LiftCourse, augment, relief_error
 from gs4d.prior.train.loop import Trainer, TrainOptions, draw, train
 
@@ -40,18 +53,41 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> School:
 
 
 def options(school: School, out: Path, **changes: object) -> TrainOptions:
-    plain = {"lessons": school.folder, "first_lessons": 3, "lessons_per_step": 0.0, "workers": 0, "precision": "no"}
-    return TrainOptions(**{**plain, "lift": TINY, "out": out, "batch": 2, "steps": 6, "warmup": 2, "threads": 1, **changes})
+    plain = {
+        "lessons": school.folder,
+        "first_lessons": 3,
+        "lessons_per_step": 0.0,
+        "workers": 0,
+        "precision": "no",
+    }
+    return TrainOptions(
+        **{
+            **plain,
+            "lift": TINY,
+            "out": out,
+            "batch": 2,
+            "steps": 6,
+            "warmup": 2,
+            "threads": 1,
+            **changes,
+        }
+    )
 
 
 def test_a_lesson_is_its_number_in_any_process(school: School) -> None:
     lesson = school.lesson(1)
     code = (
-        "import hashlib; from gs4d.prior.train.lessons import make_lesson; lesson = make_lesson(1)\n"
-        "print(hashlib.sha256(lesson.frames.numpy().tobytes() + lesson.occupancy.numpy().tobytes()).hexdigest())"
+        "import hashlib; from gs4d.prior.train.lessons import make_lesson; lesson = "
+        "make_lesson(1)\n"
+        "print(hashlib.sha256(lesson.frames.numpy().tobytes() + "
+        "lesson.occupancy.numpy().tobytes()).hexdigest())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    here = hashlib.sha256(lesson.frames.numpy().tobytes() + lesson.occupancy.numpy().tobytes()).hexdigest()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    here = hashlib.sha256(
+        lesson.frames.numpy().tobytes() + lesson.occupancy.numpy().tobytes()
+    ).hexdigest()
     assert done.stdout.strip() == here
 
 
@@ -66,7 +102,10 @@ def test_a_kept_lesson_is_the_made_one(school: School) -> None:
 
 
 def test_a_ball_is_carved_as_a_ball() -> None:
-    turn, height = 2.399963 * torch.arange(6000), 1 - (2 * torch.arange(6000) + 1) / 6000  # Fibonacci's points on a sphere
+    turn, height = (
+        2.399963 * torch.arange(6000),
+        1 - (2 * torch.arange(6000) + 1) / 6000,
+    )  # Fibonacci's points on a sphere
     ring = (1 - height**2).sqrt()
     way = torch.stack([ring * turn.cos(), height, ring * turn.sin()], 1)
     green = torch.tensor([0.1, 0.8, 0.2])
@@ -88,7 +127,10 @@ def test_a_ball_is_carved_as_a_ball() -> None:
 
 
 def test_hidden_hollows_are_not_solid(school: School) -> None:
-    """Cells between limbs are carved out: an object's solid fills its own views, and less than its columns."""
+    """Cells between limbs are carved out.
+
+    An object's solid fills its own views, and less than its columns.
+    """
     lesson = school.lesson(0)
     for t in range(FRAMES):
         columns = halved(premultiply(lesson.frames[t]))[..., 3] > 127
@@ -100,7 +142,9 @@ def test_hidden_hollows_are_not_solid(school: School) -> None:
 def test_augmented_truth_keeps_the_pictures_colours() -> None:
     pictures = torch.tensor([0.2, 0.4, 0.6, 1.0]).expand(2, 8, 8, 4)
     for seed in range(20):
-        seen, colors = augment(pictures, torch.Generator().manual_seed(seed), pictures[:, :4, :4, None, :3])
+        seen, colors = augment(
+            pictures, torch.Generator().manual_seed(seed), pictures[:, :4, :4, None, :3]
+        )
         assert (seen[..., :3].mean((0, 1, 2)) - colors.mean((0, 1, 2, 3))).abs().max() < 0.06
         assert ((seen >= 0) & (seen <= 1)).all()
 
@@ -110,7 +154,9 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: Scho
     sample = course.sample(0, 5)
     batch = {name: value[None] for name, value in sample.items()}
     where = sample["seen"][:, None].float()
-    known = F.avg_pool3d(where * sample["colors"], 5, 1, 2) / F.avg_pool3d(where, 5, 1, 2).clamp_min(1e-6)
+    known = F.avg_pool3d(where * sample["colors"], 5, 1, 2) / F.avg_pool3d(
+        where, 5, 1, 2
+    ).clamp_min(1e-6)
     colors = torch.where(where > 0, sample["colors"], known)[None]
 
     class Answer(LiftNet):
@@ -120,16 +166,23 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: Scho
     def of(occupancy: torch.Tensor) -> dict[str, float]:
         network = Answer(TINY)
         network.occupancy = occupancy
-        return {name: float(value) for name, value in course.loss(network, batch, 0).items()}  # its frames together
+        return {
+            name: float(value) for name, value in course.loss(network, batch, 0).items()
+        }  # its frames together
 
-    true, deeper, nothing = (of(x) for x in (sample["occupancy"], sample["occupancy"].roll(4, 1), 0 * sample["occupancy"]))
+    true, deeper, nothing = (
+        of(x)
+        for x in (sample["occupancy"], sample["occupancy"].roll(4, 1), 0 * sample["occupancy"])
+    )
     assert true["solid"] < 0.01
     assert true["color"] < 1e-6
     assert true["view"] < 0.02
     for name in ("solid", "outline", "overlap", "view", "loss"):
         assert true[name] < 0.5 * min(deeper[name], nothing[name])
     assert true["relief"] < 0.01
-    assert deeper["relief"] < 0.2 * nothing["relief"], "as a whole, it lies elsewhere; its relief is the same"
+    assert deeper["relief"] < 0.2 * nothing["relief"], (
+        "as a whole, it lies elsewhere; its relief is the same"
+    )
 
 
 def test_relief_is_how_parts_lie_to_each_other() -> None:
@@ -141,23 +194,33 @@ def test_relief_is_how_parts_lie_to_each_other() -> None:
     half = true * (torch.arange(8) < 4)  # beyond, nothing is there, and nothing is asked
 
     def error(said: torch.Tensor, occupancy: torch.Tensor) -> float:
-        return float(relief_error(20 * said[None, None] - 10, occupancy[None, None].to(torch.uint8), 1)[0])
+        return float(
+            relief_error(20 * said[None, None] - 10, occupancy[None, None].to(torch.uint8), 1)[0]
+        )
 
     assert error(true, true) == pytest.approx(0, abs=1e-6)
     assert error(true.roll(2, 0), true) == pytest.approx(0, abs=1e-6)
     assert error(flat, half) == pytest.approx(0, abs=1e-6)
-    # Of the 8 * (7 + 6 + 4) pairs along one axis and as many along the other, 8 * (1 + 2 + 4) span the step of 3 of 8 layers.
+    # Of the 8 * (7 + 6 + 4) pairs along one axis and as many along the other, 8 * (1 + 2 + 4) span
+    # the step of 3 of 8 layers.
     assert error(flat, true) == pytest.approx(3 / 8 * (1 + 2 + 4) / (2 * (7 + 6 + 4)), rel=1e-5)
 
 
 def test_wide_layers_learn_more_slowly(school: School, tmp_path: Path) -> None:
     """The first step of Adam moves whatever has a gradient by the rate, so a layer's own rate can be read from it."""
-    o = options(school, tmp_path, learning_rate=0.01, warmup=0, cooldown=0.0, weight_decay=0.0, fan_in=36)
+    o = options(
+        school, tmp_path, learning_rate=0.01, warmup=0, cooldown=0.0, weight_decay=0.0, fan_in=36
+    )
     trainer = Trainer(o, LiftCourse(school, TINY))
     before = {name: value.detach().clone() for name, value in trainer.bare().named_parameters()}
     trainer.advance()
-    rates = {name: float((value.detach() - before[name]).abs().max()) for name, value in trainer.bare().named_parameters()}
-    assert rates["draw.0.conv1.weight"] == pytest.approx(0.01 * 36 / 144, rel=0.01)  # 16 channels of 3x3
+    rates = {
+        name: float((value.detach() - before[name]).abs().max())
+        for name, value in trainer.bare().named_parameters()
+    }
+    assert rates["draw.0.conv1.weight"] == pytest.approx(
+        0.01 * 36 / 144, rel=0.01
+    )  # 16 channels of 3x3
     assert rates["draw.0.conv2.weight"] == pytest.approx(0.01 * 36 / 72, rel=0.01)
     assert rates["draw.0.skip.weight"] == pytest.approx(0.01, rel=0.01)
     assert rates["draw.0.norm1.weight"] == pytest.approx(0.01, rel=0.01)
@@ -171,7 +234,10 @@ def test_a_saved_state_fits_other_rates_of_wide_layers(school: School, tmp_path:
     second = Trainer(options(school, tmp_path, fan_in=0), course)
     second.restore(tmp_path)
     for before, after in zip(first.bare().parameters(), second.bare().parameters(), strict=True):
-        kept, restored = first.optimizer.state[before]["exp_avg"], second.optimizer.state[after]["exp_avg"]
+        kept, restored = (
+            first.optimizer.state[before]["exp_avg"],
+            second.optimizer.state[after]["exp_avg"],
+        )
         assert torch.equal(kept, restored)
     second.advance()
 
@@ -196,14 +262,24 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
 ) -> None:
     monkeypatch.setattr(course_module, "HELD_OUT", 0)  # lessons that are there already
     monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
-    o = options(school, tmp_path / "run", steps=60, learning_rate=5e-3, measure_every=30, average=0.9)
+    o = options(
+        school, tmp_path / "run", steps=60, learning_rate=5e-3, measure_every=30, average=0.9
+    )
     folder = train(o, LiftCourse(school, TINY))
     rows = json.loads((folder / "history.json").read_text())["history"]
     for part in ("solid", "loss"):
-        assert np.mean([row[part] for row in rows[-5:]]) < 0.9 * np.mean([row[part] for row in rows[:5]])
+        assert np.mean([row[part] for row in rows[-5:]]) < 0.9 * np.mean(
+            [row[part] for row in rows[:5]]
+        )
     assert [row["step"] for row in rows if "iou" in row] == [30, 60]
-    assert {p.name for p in folder.glob("*.png")} == {"curves.png", "held_out_000030.png", "held_out_000060.png"}
-    views = open_prior(f"lift:{folder}").views(school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator())
+    assert {p.name for p in folder.glob("*.png")} == {
+        "curves.png",
+        "held_out_000030.png",
+        "held_out_000060.png",
+    }
+    views = open_prior(f"lift:{folder}").views(
+        school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator()
+    )
     assert views.images.shape == (1, FRAMES, SHOTS, SHOTS, 4)
 
 
@@ -233,22 +309,30 @@ def test_state_of_another_network_is_refused(school: School, tmp_path: Path) -> 
 
 
 def test_two_processes_learn_as_one_with_twice_the_batch(school: School, tmp_path: Path) -> None:
-    flags = (
-        "--lessons_per_step 0 --first_lessons 3 --workers 0 --precision no --steps 3 --warmup 1 --measure_every 100 --threads 1"
-    )
+    flags = "--lessons_per_step 0 --first_lessons 3 --workers 0 --precision no --steps 3 --warmup 1 --measure_every 100 --threads 1"
     flags += " --lift.channels 8 8 8 --lift.width 16 --lift.depth 2 --lift.heads 2"
     command = ["-m", "gs4d.prior.train", "--lessons", str(school.folder), *flags.split()]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29617"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29617",
+    ]
     two = [*launcher, *command, "--batch", "1", "--out", str(tmp_path / "two")]
     one = [sys.executable, *command, "--batch", "2", "--out", str(tmp_path / "one")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     code = "import gs4d.prior.train.lift as l; l.HELD_OUT, l.HELD_OUT_COUNT = 0, 1"
-    (tmp_path / "sitecustomize.py").write_text(code)  # the last step measures: on a lesson that is there
+    (tmp_path / "sitecustomize.py").write_text(
+        code
+    )  # the last step measures: on a lesson that is there
     environment["PYTHONPATH"] = str(tmp_path)
     for line in (one, two):
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr[-2000:]
-    records = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two")]
+    records = [
+        json.loads((tmp_path / name / "history.json").read_text()) for name in ("one", "two")
+    ]
     assert [record["processes"] for record in records] == [1, 2]
     losses = [[row["loss"] for row in record["history"]] for record in records]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -263,7 +347,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train.steps is 0"):
         TrainOptions(steps=0)
     with pytest.raises(UserError, match="absent.safetensors"):
-        Trainer(TrainOptions(start=tmp_path / "absent.safetensors"), LiftCourse(School(tmp_path), TINY))
+        Trainer(
+            TrainOptions(start=tmp_path / "absent.safetensors"), LiftCourse(School(tmp_path), TINY)
+        )
 
 
 def test_reach_is_the_radius_of_objects() -> None:

@@ -51,14 +51,18 @@ def encode(
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
         for t in range(count):
             image = make(t)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgba" if image.shape[-1] == 4 else "rgb24")
+            picture = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(image), "rgba" if image.shape[-1] == 4 else "rgb24"
+            )
             picture.pts, picture.time_base = start + t, Fraction(1, 10)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
 
 
-def streams(path: Path, sizes: list[tuple[int, int]], default: int | None, counts: list[int] | None = None) -> Path:
+def streams(
+    path: Path, sizes: list[tuple[int, int]], default: int | None, counts: list[int] | None = None
+) -> Path:
     with av.open(str(path), "w") as container:
         tracks = []
         for k, (width, height) in enumerate(sizes):
@@ -70,7 +74,9 @@ def streams(path: Path, sizes: list[tuple[int, int]], default: int | None, count
         for t in range(12):
             for k, (track, size) in enumerate(zip(tracks, sizes, strict=True)):
                 if counts is None or t < counts[k]:
-                    container.mux(track.encode(av.VideoFrame.from_ndarray(frame(t, *size), "rgb24")))
+                    container.mux(
+                        track.encode(av.VideoFrame.from_ndarray(frame(t, *size), "rgb24"))
+                    )
         for track in tracks:
             container.mux(track.encode(None))
     return path
@@ -79,7 +85,12 @@ def streams(path: Path, sizes: list[tuple[int, int]], default: int | None, count
 @pytest.mark.parametrize(
     ("sizes", "default", "counts", "shown"),
     [
-        ([(64, 48), (320, 240)], 0, None, 1),  # a thumbnail track that a muxer marked because it came first
+        (
+            [(64, 48), (320, 240)],
+            0,
+            None,
+            1,
+        ),  # a thumbnail track that a muxer marked because it came first
         ([(192, 128), (192, 128)], 1, None, 1),
         ([(320, 240), (240, 160)], 1, None, 1),  # the default, though it is smaller
         ([(640, 480), (192, 128)], 0, [1, 12], 1),  # a cover without a flag
@@ -100,7 +111,12 @@ def test_a_cover_picture_is_no_stream(tmp_path: Path):
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as container:
         cover, film = container.add_stream("mjpeg", 10), container.add_stream("libx264", 10)
-        cover.width, cover.height, cover.pix_fmt, cover.disposition = 640, 480, "yuvj420p", Disposition.attached_pic
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = (
+            640,
+            480,
+            "yuvj420p",
+            Disposition.attached_pic,
+        )
         film.width, film.height, film.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         container.mux(cover.encode(av.VideoFrame.from_ndarray(frame(0, 640, 480), "rgb24")))
         for t in range(4):
@@ -111,8 +127,12 @@ def test_a_cover_picture_is_no_stream(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("bframes", "first", "count"), [(0, 5, 11), (2, 10, 6)])
-def test_a_trimmed_clip_has_the_frames_that_are_shown(tmp_path: Path, bframes: int, first: int, count: int):
-    path = encode(tmp_path / "a.mp4", 20, options={"x264-params": f"bframes={bframes}:keyint=8:scenecut=0"})
+def test_a_trimmed_clip_has_the_frames_that_are_shown(
+    tmp_path: Path, bframes: int, first: int, count: int
+):
+    path = encode(
+        tmp_path / "a.mp4", 20, options={"x264-params": f"bframes={bframes}:keyint=8:scenecut=0"}
+    )
     data = bytearray(path.read_bytes())
     at, scale = data.index(b"elst") + 4, struct.unpack_from(">I", data, data.index(b"mdhd") + 16)[0]
     length, begin = struct.unpack_from(">Ii", data, at + 8)
@@ -143,7 +163,9 @@ def test_display_matrices_are_applied(tmp_path: Path, name: str):
     path = encode(tmp_path / "a.mp4", 2)
     data = path.read_bytes()
     at = data.index(struct.pack(">9i", ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30), data.index(b"tkhd"))
-    path.write_bytes(data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :])
+    path.write_bytes(
+        data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :]
+    )
     image, truth = next(iter(read_frames(path)))[..., :3], turn(frame(0))
     assert image.shape == truth.shape
     assert np.abs(image.astype(float) - truth).mean() < 8
@@ -173,7 +195,9 @@ def test_interlaced_video_is_made_whole_and_said(tmp_path: Path):
         ("a.webm", "libvpx", "yuva420p", {"auto-alt-ref": "0", "b": "2M"}),
     ],
 )
-def test_alpha_of_every_codec_is_read(tmp_path: Path, name: str, codec: str, pixels: str, options: dict[str, str]):
+def test_alpha_of_every_codec_is_read(
+    tmp_path: Path, name: str, codec: str, pixels: str, options: dict[str, str]
+):
     def see_through(t: int) -> np.ndarray:
         alpha = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
         alpha[40:52], alpha[52:] = 128, 0
@@ -187,7 +211,10 @@ def test_alpha_of_every_codec_is_read(tmp_path: Path, name: str, codec: str, pix
 
 def test_a_second_layer_of_hevc_is_noticed():
     def header(*layers: int) -> bytes:
-        units = [struct.pack(">BHH", 0x20, 1, 2) + bytes([0x40 | layer >> 5, (layer & 31) << 3 | 1]) for layer in layers]
+        units = [
+            struct.pack(">BHH", 0x20, 1, 2) + bytes([0x40 | layer >> 5, (layer & 31) << 3 | 1])
+            for layer in layers
+        ]
         return bytes([1]) + bytes(21) + bytes([len(units)]) + b"".join(units)
 
     assert has_layers(header(0, 0, 1))
@@ -217,7 +244,9 @@ def test_damage_inside_is_said(tmp_path: Path):
 def test_a_clip_cut_before_a_key_frame_begins_where_it_can_be_decoded(tmp_path: Path):
     path = encode(tmp_path / "a.ts", 18, options={"x264-params": "bframes=2:keyint=8:scenecut=0"})
     data = path.read_bytes()
-    path.write_bytes(data[188 * 8 :])  # the first picture is gone, and with it all up to the next key frame
+    path.write_bytes(
+        data[188 * 8 :]
+    )  # the first picture is gone, and with it all up to the next key frame
     info = video_info(path)
     places = [place(f) for f in read_frames(path)]
     assert info.complete
@@ -291,8 +320,13 @@ def test_animations_say_their_times_and_what_is_missing(tmp_path: Path, kind: st
 
 
 def test_the_still_picture_of_an_animated_png_is_no_frame(tmp_path: Path):
-    still, frames = Image.new("RGB", (WIDTH, HEIGHT), (250, 0, 0)), [Image.fromarray(frame(t)) for t in range(4)]
-    still.save(tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=100)
+    still, frames = (
+        Image.new("RGB", (WIDTH, HEIGHT), (250, 0, 0)),
+        [Image.fromarray(frame(t)) for t in range(4)],
+    )
+    still.save(
+        tmp_path / "a.png", save_all=True, default_image=True, append_images=frames, duration=100
+    )
     assert len(video_info(tmp_path / "a.png").times) == 4
     assert [place(f) for f in read_frames(tmp_path / "a.png")] == [0, 1, 2, 3]
 
@@ -306,7 +340,9 @@ def test_pages_of_a_tiff_are_frames(tmp_path: Path):
 
 def png(path: Path, depth: int, kind: int, rows: np.ndarray, transparent: bytes) -> Path:
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     width = rows.shape[1] if depth >= 8 else rows.shape[1] * 8 // depth
     width = width // ({0: 1, 2: 3}[kind] * (2 if depth == 16 else 1)) if depth >= 8 else width
@@ -323,7 +359,12 @@ def png(path: Path, depth: int, kind: int, rows: np.ndarray, transparent: bytes)
         (1, 0, np.array([[0b10101010]], np.uint8), struct.pack(">H", 1)),
         (4, 0, np.array([[0x5A, 0x5A]], np.uint8), struct.pack(">H", 5)),
         (16, 0, np.array([[0x12, 0x34, 0x56, 0x78]], np.uint8), struct.pack(">H", 0x1234)),
-        (16, 2, np.array([[0x12, 0x34, 0, 1, 2, 3, 9, 9, 9, 9, 9, 9]], np.uint8), struct.pack(">HHH", 0x1234, 1, 0x203)),
+        (
+            16,
+            2,
+            np.array([[0x12, 0x34, 0, 1, 2, 3, 9, 9, 9, 9, 9, 9]], np.uint8),
+            struct.pack(">HHH", 0x1234, 1, 0x203),
+        ),
     ],
 )
 def test_a_transparent_colour_is_found_at_every_depth(
@@ -335,7 +376,15 @@ def test_a_transparent_colour_is_found_at_every_depth(
 
 def tiff(path: Path, data: np.ndarray, extra: int | None, photometric: int = 2) -> Path:
     height, width, samples = data.shape
-    tags = {256: width, 257: height, 258: data.itemsize * 8, 259: 1, 262: photometric, 277: samples, 278: height}
+    tags = {
+        256: width,
+        257: height,
+        258: data.itemsize * 8,
+        259: 1,
+        262: photometric,
+        277: samples,
+        278: height,
+    }
     tags |= {273: 200, 279: data.nbytes, 284: 1} | ({} if extra is None else {338: extra})
     entries = []
     for tag, value in sorted(tags.items()):
@@ -343,8 +392,14 @@ def tiff(path: Path, data: np.ndarray, extra: int | None, photometric: int = 2) 
             entries.append(struct.pack("<HHII", tag, 3, samples, 180))
         else:
             count = samples if tag == 258 else 1
-            packed = struct.pack(f"<{count}H", *[value] * count) if tag == 258 else struct.pack("<I", value)
-            entries.append(struct.pack("<HHI", tag, 3 if tag == 258 else 4, count) + packed.ljust(4, b"\0"))
+            packed = (
+                struct.pack(f"<{count}H", *[value] * count)
+                if tag == 258
+                else struct.pack("<I", value)
+            )
+            entries.append(
+                struct.pack("<HHI", tag, 3 if tag == 258 else 4, count) + packed.ljust(4, b"\0")
+            )
     head = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(entries) + bytes(4)
     depth = struct.pack(f"<{samples}H", *[data.itemsize * 8] * samples)
     path.write_bytes((head.ljust(180, b"\0") + depth).ljust(200, b"\0") + data.tobytes())
@@ -355,21 +410,38 @@ def test_alpha_of_a_tiff_is_as_the_file_says(tmp_path: Path):
     straight = np.full((8, 8, 4), (200, 100, 40, 128), np.uint8)
     assert read_image(tiff(tmp_path / "a.tif", straight, 2))[0, 0].tolist() == [200, 100, 40, 128]
     dark = np.full((8, 8, 4), (100, 50, 20, 128), np.uint8)
-    assert read_image(tiff(tmp_path / "a.tif", dark, 1))[0, 0].tolist() == pytest.approx([200, 100, 40, 128], abs=2)
+    assert read_image(tiff(tmp_path / "a.tif", dark, 1))[0, 0].tolist() == pytest.approx(
+        [200, 100, 40, 128], abs=2
+    )
     grey = np.full((8, 8, 2), (100, 128), np.uint8)
-    assert read_image(tiff(tmp_path / "a.tif", grey, 1, 1))[0, 0].tolist() == pytest.approx([200] * 3 + [128], abs=2)
+    assert read_image(tiff(tmp_path / "a.tif", grey, 1, 1))[0, 0].tolist() == pytest.approx(
+        [200] * 3 + [128], abs=2
+    )
     with pytest.raises(UserError, match="does not say whether that is alpha"):
         read_image(tiff(tmp_path / "a.tif", straight, 0))
     white_is_zero = np.full((8, 8, 1), 65535 - 200 * 257, np.uint16)
-    assert read_image(tiff(tmp_path / "a.tif", white_is_zero, None, 0))[0, 0].tolist() == [200, 200, 200, 255]
+    assert read_image(tiff(tmp_path / "a.tif", white_is_zero, None, 0))[0, 0].tolist() == [
+        200,
+        200,
+        200,
+        255,
+    ]
 
 
 def test_numbers_whose_white_is_unknown_are_refused(tmp_path: Path):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
-    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [128, 128, 128, 255]  # and not stretched to white
+    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [
+        128,
+        128,
+        128,
+        255,
+    ]  # and not stretched to white
     for values in (np.full((8, 8), 90.0, np.float32), np.full((8, 8), 90, np.int32)):
         Image.fromarray(values).save(tmp_path / "a.tif")
-        with pytest.raises(UserError, match=r"a\.tif cannot be read as a picture: it holds .* nothing says which is white"):
+        with pytest.raises(
+            UserError,
+            match=r"a\.tif cannot be read as a picture: it holds .* nothing says which is white",
+        ):
             read_image(tmp_path / "a.tif")
 
 
@@ -388,12 +460,16 @@ def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientat
 
 
 def test_a_32_bit_targa_without_alpha_is_opaque(tmp_path: Path):
-    Image.fromarray(np.dstack([frame(0), np.zeros((HEIGHT, WIDTH), np.uint8)])).save(tmp_path / "a.tga")
+    Image.fromarray(np.dstack([frame(0), np.zeros((HEIGHT, WIDTH), np.uint8)])).save(
+        tmp_path / "a.tga"
+    )
     assert (read_image(tmp_path / "a.tga")[..., 3] == 255).all()
 
 
 def test_an_animation_is_not_taken_for_one_picture(tmp_path: Path):
-    Image.fromarray(frame(0)).save(tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(frame(1))])
+    Image.fromarray(frame(0)).save(
+        tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(frame(1))]
+    )
     with pytest.raises(UserError, match="is an animation where one picture is wanted"):
         read_image(tmp_path / "a.webp")
 

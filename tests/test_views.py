@@ -1,4 +1,7 @@
-"""Side views drawn by a prior: frame by frame, kept when a run is cut, and taken like any tool's output."""
+"""Side views drawn by a prior.
+
+Frame by frame, kept when a run is cut, and taken like any tool's output.
+"""
 
 import json
 import shutil
@@ -52,8 +55,12 @@ def test_inflated_views_become_a_clip(data: Path):
     record = json.loads((data / "toy_views" / "2" / "views.json").read_text())
     assert record["made"]["seed"] == 0
     assert record["made"]["prior"] == "inflate"
-    assert all(view["weight"] <= 64 / 255 + 0.01 for view in json.loads((data / "toy_rig.json").read_text())["views"])
-    # The red ball is on the left of the input (azimuth 0) and on the right of what lies behind it (azimuth 180).
+    assert all(
+        view["weight"] <= 64 / 255 + 0.01
+        for view in json.loads((data / "toy_rig.json").read_text())["views"]
+    )
+    # The red ball is on the left of the input (azimuth 0) and on the right of what lies behind it
+    # (azimuth 180).
     for view, side in ((0, 1), (8, -1)):
         seen = read_image(data / "toy_sync" / f"0_0_{view}_rgba.png")
         assert seen.shape == (64, 64, 4)
@@ -70,12 +77,20 @@ def test_calls(context: str, batch: int, missing: list[int]):
     assert [i for kept, _ in made for i in kept] == missing
     for kept, seen in made:
         assert seen == sorted(set(seen))
-        wanted = {"first": {0}, "neighbours": {i + d for i in kept for d in (-1, 1)} & set(range(6)), "none": set()}
+        wanted = {
+            "first": {0},
+            "neighbours": {i + d for i in kept for d in (-1, 1)} & set(range(6)),
+            "none": set(),
+        }
         assert set(seen) == (set(kept) | wanted[context] if context != "clip" else set(range(6)))
-        assert context == "clip" or (len(kept) <= batch and kept == list(range(kept[0], kept[-1] + 1)))
+        assert context == "clip" or (
+            len(kept) <= batch and kept == list(range(kept[0], kept[-1] + 1))
+        )
 
 
-def test_a_run_that_is_cut_goes_on_where_it_was(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_is_cut_goes_on_where_it_was(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shutil.copytree(data, tmp_path / "uncut")
     run(tmp_path / "uncut")
     write, count = views._write, 0
@@ -103,39 +118,60 @@ def test_what_changed_is_drawn_again(data: Path):
     run(data)
 
     def drawn() -> dict[str, int]:
-        return {p.parent.name: p.stat().st_mtime_ns for p in (data / "toy_views").rglob("views.json")}
+        return {
+            p.parent.name: p.stat().st_mtime_ns for p in (data / "toy_views").rglob("views.json")
+        }
 
     before = drawn()
     run(data)
     assert drawn() == before
-    Image.fromarray(np.roll(read_image(data / "toy_pose0" / "2.png"), 3, 0)).save(data / "toy_pose0" / "2.png")
+    Image.fromarray(np.roll(read_image(data / "toy_pose0" / "2.png"), 3, 0)).save(
+        data / "toy_pose0" / "2.png"
+    )
     run(data)
-    assert {t for t, time in drawn().items() if time != before[t]} == {"1", "2", "3"}  # the frame and its neighbours
+    assert {t for t, time in drawn().items() if time != before[t]} == {
+        "1",
+        "2",
+        "3",
+    }  # the frame and its neighbours
     before = drawn()
     run(data, seed=5)
     assert all(time != before[t] for t, time in drawn().items())
 
 
-def test_frames_that_were_drawn_need_no_weights_any_more(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_frames_that_were_drawn_need_no_weights_any_more(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     folder = write_zero123plus(tmp_path / "models" / "plus", zero123plus_networks())
     monkeypatch.setattr(zero123plus, "TILE", 8)
     options: dict[str, Any] = {"sampling": Sampling(steps=2, crop_size=-1), "seed": 3}
-    with pytest.raises(UserError, match=r"no background of one colour"):  # random networks draw noise
+    with pytest.raises(
+        UserError, match=r"no background of one colour"
+    ):  # random networks draw noise
         run(data, f"zero123plus:{folder}", batch=2, **options)
     record = json.loads((data / "toy_views" / "3" / "views.json").read_text())
     assert [camera["azimuth"] for camera in record["cameras"]] == [30, 90, 150, 210, 270, 330]
-    assert (record["layout"], record["trust"], record["made"]["sampling"]["steps"]) == ("zero123plus", [0.502] * 6, 2)
+    assert (record["layout"], record["trust"], record["made"]["sampling"]["steps"]) == (
+        "zero123plus",
+        [0.502] * 6,
+        2,
+    )
     assert "CC BY-NC" in record["weights"][0]["licence"]
     whole = open_prior(f"zero123plus:{folder}")
     whole.sampling = options["sampling"]
-    inputs = torch.stack([torch.from_numpy(read_image(data / "toy_pose0" / f"{t}.png").copy()) for t in range(4)])
+    inputs = torch.stack(
+        [torch.from_numpy(read_image(data / "toy_pose0" / f"{t}.png").copy()) for t in range(4)]
+    )
     wanted = whole.views(inputs, Orbit(), None, torch.Generator().manual_seed(3)).images.numpy()
     for t in range(4):
         for v in range(6):
             found = read_image(data / "toy_views" / str(t) / f"{v}.png").astype(int)
-            assert np.abs(found - wanted[v, t]).max() <= 2  # whatever the number of frames that are drawn together
+            assert (
+                np.abs(found - wanted[v, t]).max() <= 2
+            )  # whatever the number of frames that are drawn together
 
-    # Had the model drawn the object over its grey, the command would go on from here, without the model.
+    # Had the model drawn the object over its grey, the command would go on from here, without the
+    # model.
     shutil.rmtree(folder)
     for t in range(4):
         for v, picture in enumerate(shoot(t, rig_of("zero123plus", 1.2), GREY, 4)):
@@ -144,7 +180,9 @@ def test_frames_that_were_drawn_need_no_weights_any_more(data: Path, tmp_path: P
     clip = read_clip(data, "toy", resolution=64)
     assert len(clip.tracks) == 7
     assert [track.orbit.elevation for track in clip.tracks[1:]] == [30, -20] * 3
-    assert abs(clip.tracks[1].orbit.radius - 1.5 / 1.2) < 0.1  # the size that the generator gave the object is measured
+    assert (
+        abs(clip.tracks[1].orbit.radius - 1.5 / 1.2) < 0.1
+    )  # the size that the generator gave the object is measured
     seen = read_image(data / "toy_sync" / "0_0_1_rgba.png")
     assert (seen[0, 0, 3], seen[..., 3].max()) == (0, 255)
 
@@ -155,10 +193,17 @@ def test_frames_are_cropped_as_the_authors_do_and_views_placed_back(
     folder = write_zero123plus(tmp_path / "models" / "plus", zero123plus_networks())
     monkeypatch.setattr(zero123plus, "TILE", 8)
     name, sampling = f"zero123plus:{folder}", Sampling(steps=1)
-    with pytest.raises(UserError, match=r"no background of one colour"):  # random networks draw noise
+    with pytest.raises(
+        UserError, match=r"no background of one colour"
+    ):  # random networks draw noise
         run(data, name, batch=2, sampling=sampling)
-    assert "zero123plus sees the object at 0.75 of the frame, as its authors crop it" in capsys.readouterr().out
-    inputs = torch.stack([torch.from_numpy(read_image(data / "toy_pose0" / f"{t}.png").copy()) for t in range(4)])
+    assert (
+        "zero123plus sees the object at 0.75 of the frame, as its authors crop it"
+        in capsys.readouterr().out
+    )
+    inputs = torch.stack(
+        [torch.from_numpy(read_image(data / "toy_pose0" / f"{t}.png").copy()) for t in range(4)]
+    )
     framing = plan_framing(inputs[..., 3], Orbit(), 0.75)
     assert framing is not None
     record = json.loads((data / "toy_views" / "3" / "views.json").read_text())
@@ -216,7 +261,13 @@ def test_bad_wishes_get_one_sentence_and_leave_nothing(data: Path, case: str):
 
 def test_bad_clips_get_one_sentence(data: Path):
     rig = data / "toy_rig.json"
-    write_json(rig, {"views": [], "input": {"azimuth": [0, 1, 2, 3], "elevation": 0, "radius": 1.5, "fov": 49.13}})
+    write_json(
+        rig,
+        {
+            "views": [],
+            "input": {"azimuth": [0, 1, 2, 3], "elevation": 0, "radius": 1.5, "fov": 49.13},
+        },
+    )
     with pytest.raises(UserError, match="the input camera of toy moves"):
         run(data)
     rig.unlink()
@@ -247,7 +298,15 @@ def test_views_of_others_are_not_replaced_unasked(data: Path):
 def test_the_command_works_as_typed(tmp_path: Path):
     data = tmp_path / "meine Dätén"
     write_input(data)
-    command = [sys.executable, "preprocess/views.py", "--name", "toy", "--path", str(data / "toy_pose0"), "--prior"]
+    command = [
+        sys.executable,
+        "preprocess/views.py",
+        "--name",
+        "toy",
+        "--path",
+        str(data / "toy_pose0"),
+        "--prior",
+    ]
     done = subprocess.run([*command, "inflate"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "toy_sync_preview.png" in done.stdout

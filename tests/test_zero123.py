@@ -16,7 +16,10 @@ from typing import Any
 import ldm_layout
 import pytest
 import torch
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+)
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -83,10 +86,17 @@ def networks() -> Networks:
 
 
 def save(folder: Path, parts: Networks, layout: str) -> Path:
-    """Writes a model as ashawkey, bennyguo or kxic did: which files, what they are called, what is in them."""
+    """Writes a model as ashawkey, bennyguo or kxic did.
+
+    Which files, what they are called, what is in them.
+    """
     parts.scheduler.save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "Zero123Pipeline"}))
-    for name, part in (("unet", parts.unet), ("vae", parts.vae), ("image_encoder", parts.image_encoder)):
+    for name, part in (
+        ("unet", parts.unet),
+        ("vae", parts.vae),
+        ("image_encoder", parts.image_encoder),
+    ):
         part.save_pretrained(folder / name)
         stem = "model" if name == "image_encoder" else "diffusion_pytorch_model"
         path = folder / name / f"{stem}.safetensors"
@@ -94,23 +104,39 @@ def save(folder: Path, parts: Networks, layout: str) -> Path:
         if layout == "kxic":
             path.unlink()
             if name == "image_encoder":
-                weights["vision_model.embeddings.position_ids"] = torch.arange(5)[None]  # older versions kept it
+                weights["vision_model.embeddings.position_ids"] = torch.arange(5)[
+                    None
+                ]  # older versions kept it
                 stem = "pytorch_model"
             torch.save(weights, folder / name / f"{stem}.bin")
         elif layout == "bennyguo":
-            save_file({k: v.half() for k, v in weights.items()}, folder / name / f"{stem}.fp16.safetensors")
+            save_file(
+                {k: v.half() for k, v in weights.items()},
+                folder / name / f"{stem}.fp16.safetensors",
+            )
             save_file({k: torch.zeros_like(v) for k, v in weights.items()}, path)
             save_file(weights, folder / name / f"{stem}.fp16_ema.safetensors")
     place = folder / ("cc_projection" if layout == "kxic" else "clip_camera_projection")
     place.mkdir()
     state = parts.projection.state_dict()
     if layout == "kxic":
-        (place / "config.json").write_text(json.dumps({"_class_name": "CCProjection", "_diffusers_version": "0.18.2"}))
-        torch.save({f"projection.{k}": v for k, v in state.items()}, place / "diffusion_pytorch_model.bin")
+        (place / "config.json").write_text(
+            json.dumps({"_class_name": "CCProjection", "_diffusers_version": "0.18.2"})
+        )
+        torch.save(
+            {f"projection.{k}": v for k, v in state.items()}, place / "diffusion_pytorch_model.bin"
+        )
     else:
-        record = {"_class_name": "CLIPCameraProjection", "additional_embeddings": 4, "embedding_dim": TOKEN}
+        record = {
+            "_class_name": "CLIPCameraProjection",
+            "additional_embeddings": 4,
+            "embedding_dim": TOKEN,
+        }
         (place / "config.json").write_text(json.dumps(record))
-        save_file({f"proj.{k}": v for k, v in state.items()}, place / "diffusion_pytorch_model.safetensors")
+        save_file(
+            {f"proj.{k}": v for k, v in state.items()},
+            place / "diffusion_pytorch_model.safetensors",
+        )
         (place / "zero123.py").write_text("raise SystemExit('remote code was run')")
     return folder
 
@@ -127,7 +153,14 @@ def trial(count: int = 2, size: int = 16) -> Trial:
     condition[..., :3] *= condition[..., 3:]
     orbits = [Orbit(50.0 * i - 20, 10.0 * i, 1.5 + 0.1 * i) for i in range(count)]
     sources = cameras_of([Orbit()] * count, width=20, height=20)
-    return Trial(images, torch.ones(count, size, size), cameras_of(orbits, width=size, height=size), condition, sources, count)
+    return Trial(
+        images,
+        torch.ones(count, size, size),
+        cameras_of(orbits, width=size, height=size),
+        condition,
+        sources,
+        count,
+    )
 
 
 def verdict(prior: Zero123, options: SdsOptions | None = None) -> tuple[Tensor, Tensor]:
@@ -169,11 +202,22 @@ def with_lightning(weights: dict[str, Tensor], path: Path) -> Path:
     module = types.ModuleType("pytorch_lightning.callbacks.model_checkpoint")
     callback = type("ModelCheckpoint", (), {"__module__": module.__name__})
     module.ModelCheckpoint = callback  # type: ignore[attr-defined]
-    packages = {name: types.ModuleType(name) for name in ("pytorch_lightning", "pytorch_lightning.callbacks")}
+    packages = {
+        name: types.ModuleType(name)
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks")
+    }
     sys.modules |= {**packages, module.__name__: module}
     try:
-        state = {callback: {"best_model_score": torch.tensor(0.1), "monitor": "val/loss", "seen": callback()}}
-        torch.save({"state_dict": weights, "callbacks": state, "epoch": 3, "global_step": 105000}, path)
+        state = {
+            callback: {
+                "best_model_score": torch.tensor(0.1),
+                "monitor": "val/loss",
+                "seen": callback(),
+            }
+        }
+        torch.save(
+            {"state_dict": weights, "callbacks": state, "epoch": 3, "global_step": 105000}, path
+        )
     finally:
         for name in (*packages, module.__name__):
             del sys.modules[name]
@@ -184,24 +228,37 @@ def with_lightning(weights: dict[str, Tensor], path: Path) -> Path:
 def test_the_original_checkpoint_is_what_diffusers_makes_of_it(tmp_path: Path, averages: bool):
     weights = tiny_checkpoint()
     if not averages:
-        weights = {name: value for name, value in weights.items() if not name.startswith("model_ema")}
+        weights = {
+            name: value for name, value in weights.items() if not name.startswith("model_ema")
+        }
     prior = open_prior(f"zero123:{with_lightning(weights, tmp_path / 'zero123-xl.ckpt')}")
     assert {name for name in sys.modules if name.startswith("pytorch_lightning")} == set()
     found = prior.networks
     if averages:  # diffusers itself wants a hundred of them before it believes in averages
         start = "model.diffusion_model."
         averaged = {
-            k: weights["model_ema." + k.removeprefix("model.").replace(".", "")] for k in weights if k.startswith(start)
+            k: weights["model_ema." + k.removeprefix("model.").replace(".", "")]
+            for k in weights
+            if k.startswith(start)
         }
         weights = {**weights, **averaged}
     pieces = [
-        (found.unet, convert_ldm_unet_checkpoint(dict(weights), {**UNET, "num_class_embeds": None, "class_embed_type": None})),
+        (
+            found.unet,
+            convert_ldm_unet_checkpoint(
+                dict(weights), {**UNET, "num_class_embeds": None, "class_embed_type": None}
+            ),
+        ),
         (found.vae, convert_ldm_vae_checkpoint(dict(weights), VAE)),
     ]
     for network, expected in pieces:
         state = network.state_dict()
         assert state.keys() == expected.keys()
-        assert [name for name in state if not torch.equal(state[name], expected[name].view_as(state[name]))] == []
+        assert [
+            name
+            for name in state
+            if not torch.equal(state[name], expected[name].view_as(state[name]))
+        ] == []
     assert torch.equal(found.projection.weight, weights["cc_projection.weight"])
     assert (prior.side, found.vae.config.scaling_factor) == (64, 0.18215)
 
@@ -216,11 +273,16 @@ def test_openais_clip_is_converted_to_a_network_that_computes_the_same(tmp_path:
     pictures = torch.randn(2, 3, 14, 14)
 
     def norm(x: Tensor, name: str) -> Tensor:
-        return nn.functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
+        return nn.functional.layer_norm(
+            x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"]
+        )
 
     # The forward pass of OpenAI's VisionTransformer, from its tensors alone.
     x = nn.functional.conv2d(pictures, weights["conv1.weight"], stride=7).flatten(2).transpose(1, 2)
-    x = torch.cat([weights["class_embedding"].expand(2, 1, -1), x], 1) + weights["positional_embedding"]
+    x = (
+        torch.cat([weights["class_embedding"].expand(2, 1, -1), x], 1)
+        + weights["positional_embedding"]
+    )
     x = norm(x, "ln_pre")
     for i in range(2):
         at = f"transformer.resblocks.{i}"
@@ -230,31 +292,56 @@ def test_openais_clip_is_converted_to_a_network_that_computes_the_same(tmp_path:
             weights[f"{at}.attn.out_proj.weight"], weights[f"{at}.attn.out_proj.bias"], training=False,
         )  # fmt: skip
         x = x + y.transpose(0, 1)
-        y = nn.functional.linear(norm(x, f"{at}.ln_2"), weights[f"{at}.mlp.c_fc.weight"], weights[f"{at}.mlp.c_fc.bias"])
+        y = nn.functional.linear(
+            norm(x, f"{at}.ln_2"), weights[f"{at}.mlp.c_fc.weight"], weights[f"{at}.mlp.c_fc.bias"]
+        )
         y = y * torch.sigmoid(1.702 * y)
-        x = x + nn.functional.linear(y, weights[f"{at}.mlp.c_proj.weight"], weights[f"{at}.mlp.c_proj.bias"])
+        x = x + nn.functional.linear(
+            y, weights[f"{at}.mlp.c_proj.weight"], weights[f"{at}.mlp.c_proj.bias"]
+        )
     expected = norm(x[:, 0], "ln_post") @ weights["proj"]
-    torch.testing.assert_close(network(pixel_values=pictures).image_embeds, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        network(pixel_values=pictures).image_embeds, expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_the_published_checkpoint_fills_the_full_size_networks():
-    """Every tensor of the networks in zero123-xl.ckpt is used once, and none is missing; nothing is allocated."""
-    expected = {"unet": 859_532_484, "vae": 83_653_863, "clip": 303_966_208}  # parameters, as counted by their publishers
+    """Every tensor of the networks in zero123-xl.ckpt is used once, and none is missing.
+
+    Nothing is allocated.
+    """
+    expected = {
+        "unet": 859_532_484,
+        "vae": 83_653_863,
+        "clip": 303_966_208,
+    }  # parameters, as counted by their publishers
     pieces: list[tuple[str, ldm_layout.Shapes, Callable[..., Any], str, str]] = [
         ("unet", ldm_layout.unet(), ldm.unet, "diffusers", "UNet2DConditionModel"),
         ("vae", ldm_layout.vae(), ldm.vae, "diffusers", "AutoencoderKL"),
-        ("clip", ldm_layout.clip_visual(), ldm.clip_vision, "transformers", "CLIPVisionModelWithProjection"),
+        (
+            "clip",
+            ldm_layout.clip_visual(),
+            ldm.clip_vision,
+            "transformers",
+            "CLIPVisionModelWithProjection",
+        ),
     ]
     for name, shapes, convert, library, kind in pieces:
-        config, renamed = convert({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+        config, renamed = convert(
+            {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        )
         network = build(library, kind, config, name)
         state = network.state_dict()
-        assert {key: value.shape for key, value in renamed.items()} == {key: value.shape for key, value in state.items()}
+        assert {key: value.shape for key, value in renamed.items()} == {
+            key: value.shape for key, value in state.items()
+        }
         split = sum(".attn.in_proj_" in key for key in shapes)
         assert len(renamed) == len(shapes) + 2 * split
         assert sum(math.prod(shape) for shape in shapes.values()) == expected[name]
     text_to_image = ldm_layout.unet(channels=(4, 4))
-    assert sum(math.prod(shape) for shape in text_to_image.values()) == 859_520_964  # Stable Diffusion 1
+    assert (
+        sum(math.prod(shape) for shape in text_to_image.values()) == 859_520_964
+    )  # Stable Diffusion 1
 
 
 def test_published_descriptions_are_the_full_size_networks():
@@ -263,9 +350,21 @@ def test_published_descriptions_are_the_full_size_networks():
     assert unet["block_out_channels"] == [320, 640, 1280, 1280]
     assert unet["down_block_types"] == ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
     assert unet["up_block_types"] == ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
-    assert [unet[k] for k in ("layers_per_block", "cross_attention_dim", "attention_head_dim", "in_channels")] == [2, 768, 8, 8]
-    clip, _ = ldm.clip_vision({k: torch.empty(s, device="meta") for k, s in ldm_layout.clip_visual().items()})
-    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "projection_dim")
+    assert [
+        unet[k]
+        for k in ("layers_per_block", "cross_attention_dim", "attention_head_dim", "in_channels")
+    ] == [2, 768, 8, 8]
+    clip, _ = ldm.clip_vision(
+        {k: torch.empty(s, device="meta") for k, s in ldm_layout.clip_visual().items()}
+    )
+    sizes = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "image_size",
+        "projection_dim",
+    )
     assert [clip[k] for k in sizes] == [1024, 4096, 24, 16, 224, 768]
 
 
@@ -274,7 +373,10 @@ def test_old_names_of_the_autoencoders_attention_are_understood():
         names = AutoencoderKL.from_config(VAE).state_dict()
     new = {name: torch.zeros(1) for name in names}
     old = {
-        name.replace("to_q", "query").replace("to_k", "key").replace("to_v", "value").replace("to_out.0", "proj_attn"): value
+        name.replace("to_q", "query")
+        .replace("to_k", "key")
+        .replace("to_v", "value")
+        .replace("to_out.0", "proj_attn"): value
         for name, value in new.items()
     }
     assert old.keys() != new.keys()
@@ -288,7 +390,10 @@ def test_the_camera_is_told_as_the_model_was_trained(networks: Networks):
     turn = torch.deg2rad(torch.tensor([30.0, -90.0]))
     plain = Zero123(networks, Place(), stable=False).turns(source, target)
     torch.testing.assert_close(
-        plain, torch.stack([first, turn.sin(), turn.cos(), torch.tensor([0.3, 0.0])], 1), atol=2e-6, rtol=0
+        plain,
+        torch.stack([first, turn.sin(), turn.cos(), torch.tensor([0.3, 0.0])], 1),
+        atol=2e-6,
+        rtol=0,
     )
     stable = Zero123(networks, Place(), stable=True).turns(source, target)
     torch.testing.assert_close(stable[:, :3], plain[:, :3])
@@ -296,14 +401,24 @@ def test_the_camera_is_told_as_the_model_was_trained(networks: Networks):
 
 
 def test_azimuths_run_as_in_the_data_of_zero123(networks: Networks):
-    """Its azimuth is atan2(y, x) with z up. Our world turned so that z is up: (x, y, z) -> (z, x, y)."""
+    """Its azimuth is atan2(y, x) with z up.
+
+    Our world turned so that z is up: (x, y, z) -> (z, x, y).
+    """
     orbits = [Orbit(a, e) for a, e in ((0.0, 0.0), (35.0, 20.0), (130.0, -40.0), (-100.0, 60.0))]
     cameras = cameras_of(orbits, width=8, height=8)
     y, z, x = cameras.centers.unbind(1)
     polar, azimuth = torch.atan2(torch.hypot(x, y), z), torch.atan2(y, x)
-    assert torch.linalg.det(torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])) == 1  # a rotation, no mirror
-    turns = Zero123(networks, Place(), stable=False).turns(cameras.select([0, 0, 0]), cameras.select([1, 2, 3]))
-    expected = torch.stack([polar[1:] - polar[0], (azimuth[1:] - azimuth[0]).sin(), (azimuth[1:] - azimuth[0]).cos()], 1)
+    assert (
+        torch.linalg.det(torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])) == 1
+    )  # a rotation, no mirror
+    turns = Zero123(networks, Place(), stable=False).turns(
+        cameras.select([0, 0, 0]), cameras.select([1, 2, 3])
+    )
+    expected = torch.stack(
+        [polar[1:] - polar[0], (azimuth[1:] - azimuth[0]).sin(), (azimuth[1:] - azimuth[0]).cos()],
+        1,
+    )
     torch.testing.assert_close(turns[:, :3], expected, atol=1e-5, rtol=0)
 
 
@@ -313,13 +428,22 @@ def test_the_unet_is_told_the_input_and_nothing_by_zeros(networks: Networks):
     turns = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
     told = prior.conditions(pictures, turns)
     x = pictures.movedim(-1, 1)
-    torch.testing.assert_close(told.wanted["latents"], networks.vae.encode(2 * x - 1).latent_dist.mean)
+    torch.testing.assert_close(
+        told.wanted["latents"], networks.vae.encode(2 * x - 1).latent_dist.mean
+    )
     small = nn.functional.interpolate(x, (28, 28), mode="bicubic", align_corners=True)
-    mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-    embedding = networks.image_encoder((small - mean[:, None, None]) / std[:, None, None]).image_embeds
+    mean, std = (
+        torch.tensor([0.48145466, 0.4578275, 0.40821073]),
+        torch.tensor([0.26862954, 0.26130258, 0.27577711]),
+    )
+    embedding = networks.image_encoder(
+        (small - mean[:, None, None]) / std[:, None, None]
+    ).image_embeds
     token = networks.projection(torch.cat([embedding, turns], 1))[:, None]
     torch.testing.assert_close(told.wanted["token"], token)
-    assert {name: value.shape for name, value in told.empty.items()} == {name: v.shape for name, v in told.wanted.items()}
+    assert {name: value.shape for name, value in told.empty.items()} == {
+        name: v.shape for name, v in told.wanted.items()
+    }
     assert all(value.abs().max() == 0 for value in told.empty.values())
 
 
@@ -334,7 +458,10 @@ def test_the_score_pulls_through_the_autoencoder(networks: Networks):
     found = torch.autograd.grad(score, asked.images)[0]
     generator = torch.Generator().manual_seed(6)
     torch.randint(0, 1, (2,), generator=generator)
-    latents = networks.vae.encode(2 * asked.images.movedim(-1, 1) - 1).latent_dist.mean * networks.vae.config.scaling_factor
+    latents = (
+        networks.vae.encode(2 * asked.images.movedim(-1, 1) - 1).latent_dist.mean
+        * networks.vae.config.scaling_factor
+    )
     noise = torch.randn(latents.shape, generator=generator)
     over_white = asked.condition[..., :3] + 1 - asked.condition[..., 3:]
     told = prior.conditions(over_white, prior.turns(asked.sources, asked.cameras))
@@ -342,7 +469,8 @@ def test_the_score_pulls_through_the_autoencoder(networks: Networks):
     with torch.no_grad():
         noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
         empty, wanted = (
-            networks.unet(torch.cat([noisy, c["latents"]], 1), t, c["token"]).sample for c in (told.empty, told.wanted)
+            networks.unet(torch.cat([noisy, c["latents"]], 1), t, c["token"]).sample
+            for c in (told.empty, told.wanted)
         )
         weighted = (1 - abar) * (empty + 2 * (wanted - empty) - noise)
     expected = torch.autograd.grad((latents * weighted).sum() / len(latents), asked.images)[0]
@@ -366,7 +494,9 @@ def test_the_latents_are_a_sample_of_the_posterior_as_the_authors_take_it(networ
 @pytest.mark.parametrize("size", [16, 24, 32, 40])
 def test_renders_are_reduced_as_threestudio_does_it(size: int):
     renders = torch.rand(2, size, size, 3, generator=torch.Generator().manual_seed(0))
-    wanted = nn.functional.interpolate(renders.movedim(-1, 1), (16, 16), mode="bilinear", align_corners=False)
+    wanted = nn.functional.interpolate(
+        renders.movedim(-1, 1), (16, 16), mode="bilinear", align_corners=False
+    )
     torch.testing.assert_close(as_judged(renders, 16), wanted, atol=0, rtol=0)
 
 
@@ -376,7 +506,9 @@ def test_pictures_with_their_channels_last_keep_their_digits():
     vae = AutoencoderKL.from_config(VAE).eval()
     for layer in vae.modules():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.normal_(layer.bias, std=2.0)  # means that are large beside deviations, as published weights have
+            nn.init.normal_(
+                layer.bias, std=2.0
+            )  # means that are large beside deviations, as published weights have
     pictures = 1 - 0.01 * torch.rand(1, 64, 64, 3).movedim(-1, 1)
     assert not pictures.is_contiguous()
     with torch.no_grad():
@@ -397,7 +529,10 @@ def test_pictures_with_their_channels_last_keep_their_digits():
     ],
 )
 def test_ways_to_save_memory_change_little(folder: Path, place: Place, slack: float):
-    (score, pull), (_, other) = verdict(open_zero123(str(folder))), verdict(open_zero123(str(folder), place))
+    (score, pull), (_, other) = (
+        verdict(open_zero123(str(folder))),
+        verdict(open_zero123(str(folder), place)),
+    )
     assert score > 0
     assert (other - pull).norm() < slack * pull.norm()
 
@@ -421,7 +556,9 @@ def test_places_that_are_not_there_are_refused():
         Place(device="cuda:9").torch_device()
 
 
-def test_stable_is_known_by_name_or_by_wish(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_stable_is_known_by_name_or_by_wish(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     shutil.copytree(folder, tmp_path / "stable-zero123-diffusers")
     assert not open_zero123(str(folder)).stable
     assert "MIT" in capsys.readouterr().out
@@ -441,12 +578,15 @@ def test_views_are_drawn_where_they_are_wanted(folder: Path, monkeypatch: pytest
     assert views.images.shape == (2, 5, prior.side, prior.side, 4)
     assert views.orbits == rig
     assert views.trust.shape == views.images.shape[:-1]
-    # Frames of the same picture get the same views, also in different batches; other frames, views and seeds do not.
+    # Frames of the same picture get the same views, also in different batches; other frames, views
+    # and seeds do not.
     assert torch.equal(views.images[:, 0], views.images[:, 2])
     assert not torch.equal(views.images[:, 0], views.images[:, 1])
     assert not torch.equal(views.images[0], views.images[1])
     again = prior.views(frames[:1], Orbit(), rig, torch.Generator().manual_seed(3))
-    assert (again.images[:, 0].int() - views.images[:, 0].int()).abs().max() <= 1  # batches of another size round differently
+    assert (
+        again.images[:, 0].int() - views.images[:, 0].int()
+    ).abs().max() <= 1  # batches of another size round differently
     monkeypatch.setattr("gs4d.prior.zero123.STEPS", 1)
     assert len(prior.views(frames[:1], Orbit(), None, torch.Generator()).orbits) == 16
     with pytest.raises(UserError, match="square pictures, not 32x16"):
@@ -502,10 +642,16 @@ def break_folder(folder: Path, how: str, bomb: Path) -> None:
         torch.save({**weights, "x": Bomb(bomb)}, folder / "unet" / "diffusion_pytorch_model.bin")
     elif how == "projection":
         path = folder / "clip_camera_projection" / "diffusion_pytorch_model.safetensors"
-        save_file({"proj.weight": torch.zeros(TOKEN, TOKEN + 3), "proj.bias": torch.zeros(TOKEN)}, path)
+        save_file(
+            {"proj.weight": torch.zeros(TOKEN, TOKEN + 3), "proj.bias": torch.zeros(TOKEN)}, path
+        )
     elif how in ("v", "schedule"):
-        change = {"prediction_type": "v_prediction"} if how == "v" else {"beta_schedule": "nonsense"}
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({**NOISES, **change}))
+        change = (
+            {"prediction_type": "v_prediction"} if how == "v" else {"beta_schedule": "nonsense"}
+        )
+        (folder / "scheduler" / "scheduler_config.json").write_text(
+            json.dumps({**NOISES, **change})
+        )
     else:
         change = {
             "blocks": {"down_block_types": ["Nonsense"] * 2},
@@ -513,7 +659,9 @@ def break_folder(folder: Path, how: str, bomb: Path) -> None:
             "endless": {"layers_per_block": 10**9},
         }
         path = folder / "unet" / "config.json"
-        path.write_text("{" if how == "json" else json.dumps({**json.loads(path.read_text()), **change[how]}))
+        path.write_text(
+            "{" if how == "json" else json.dumps({**json.loads(path.read_text()), **change[how]})
+        )
 
 
 @pytest.mark.parametrize(
@@ -535,7 +683,9 @@ def break_folder(folder: Path, how: str, bomb: Path) -> None:
         ("huge", r"of shape \(32, 8, 3, 3\), wanted \(32000000, 8, 3, 3\)"),
     ],
 )
-def test_damaged_folders_are_refused_in_a_sentence(folder: Path, tmp_path: Path, how: str, sentence: str):
+def test_damaged_folders_are_refused_in_a_sentence(
+    folder: Path, tmp_path: Path, how: str, sentence: str
+):
     shutil.copytree(folder, tmp_path / "model")
     break_folder(tmp_path / "model", how, tmp_path / "exploded")
     with pytest.raises(UserError, match=sentence) as caught:
@@ -547,7 +697,9 @@ def test_damaged_folders_are_refused_in_a_sentence(folder: Path, tmp_path: Path,
 def test_a_text_to_image_model_is_not_taken_for_zero123(networks: Networks, tmp_path: Path):
     plain = UNet2DConditionModel.from_config({**UNET, "in_channels": 4})
     save(tmp_path / "model", replace(networks, unet=plain), "ashawkey")
-    with pytest.raises(UserError, match="has 4 input channels; Zero123's has 8, so this is another model"):
+    with pytest.raises(
+        UserError, match="has 4 input channels; Zero123's has 8, so this is another model"
+    ):
         open_zero123(str(tmp_path / "model"))
 
 
@@ -556,7 +708,10 @@ def test_a_text_to_image_model_is_not_taken_for_zero123(networks: Networks, tmp_
     [
         ("cut", "cannot be read"),
         ("text", "cannot be read"),
-        ("bomb", "wants to call [a-z]*.mkdir, which is code and was not run; do not trust this file"),
+        (
+            "bomb",
+            "wants to call [a-z]*.mkdir, which is code and was not run; do not trust this file",
+        ),
         ("other", r"has no tensors named first_stage_model"),
         ("foreign", "has other tensors below model.diffusion_model. than a Zero123 has"),
         ("shape", r"wanted \(64,"),
@@ -569,7 +724,11 @@ def test_damaged_checkpoints_are_refused_in_a_sentence(tmp_path: Path, how: str,
     if how == "bomb":
         beside = {"callbacks": Bomb(bomb)}
     elif how == "other":
-        weights = {name: value for name, value in weights.items() if not name.startswith("first_stage_model")}
+        weights = {
+            name: value
+            for name, value in weights.items()
+            if not name.startswith("first_stage_model")
+        }
     elif how == "foreign":
         weights["model.diffusion_model.input_blocks.1.0.surprise.weight"] = torch.zeros(1)
     elif how == "shape":
@@ -593,7 +752,9 @@ def test_what_nobody_has_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
         open_prior("zero123")
     with pytest.raises(UserError, match="did you mean 'zero123'"):
         open_score_prior("zero132:here", Place())
-    with pytest.raises(UserError, match="'inflate' cannot judge pictures; those that can: mini, zero123"):
+    with pytest.raises(
+        UserError, match="'inflate' cannot judge pictures; those that can: mini, zero123"
+    ):
         open_score_prior("inflate", Place())
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match="is no checkpoint of Zero123; give a .ckpt file"):
@@ -601,22 +762,37 @@ def test_what_nobody_has_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_tensors_of_a_checkpoint_stay_in_the_file(tmp_path: Path):
-    weights = read_training_checkpoint(with_lightning({"a": torch.arange(6.0)}, tmp_path / "x.ckpt"))
+    weights = read_training_checkpoint(
+        with_lightning({"a": torch.arange(6.0)}, tmp_path / "x.ckpt")
+    )
     assert torch.equal(weights["a"], torch.arange(6.0))
     torch.save({"b": torch.ones(2)}, tmp_path / "plain.ckpt")
     assert torch.equal(read_training_checkpoint(tmp_path / "plain.ckpt")["b"], torch.ones(2))
 
 
 def test_a_whole_run_is_guided_by_the_model(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     write_clip(tmp_path / "data", toy_clip(views=2, size=24))
     arguments = (
-        "--configs arguments/quick.py -e toy --fit.steps 10 --fit.fine 0.5 --fit.gaussians 120 --fit.motion.resolution 8 "
-        "--fit.motion.multires 1 --fit.score.views 2 --fit.score.resolution 16 16 16 --fit.score.anchors 0.4 "
-        "--fit.losses.distillation 1 --export.width 16 --export.height 16 --export.turntable_frames 2"
+        "--configs arguments/quick.py -e toy --fit.steps 10 --fit.fine 0.5 --fit.gaussians 120 "
+        "--fit.motion.resolution 8 "
+        "--fit.motion.multires 1 --fit.score.views 2 --fit.score.resolution 16 16 16 "
+        "--fit.score.anchors 0.4 "
+        "--fit.losses.distillation 1 --export.width 16 --export.height 16 "
+        "--export.turntable_frames 2"
     ).split()
-    where = ["--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out"), "--prior", f"zero123:{folder}"]
+    where = [
+        "--data_dir",
+        str(tmp_path / "data"),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--prior",
+        f"zero123:{folder}",
+    ]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *where])
     with pytest.raises(SystemExit) as stop:

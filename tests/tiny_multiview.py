@@ -1,4 +1,7 @@
-"""Tiny checkpoints of the multi-view models: their true classes, random weights, the layouts in which people publish them."""
+"""Tiny checkpoints of the multi-view models.
+
+Their true classes, random weights, the layouts in which people publish them.
+"""
 
 import json
 import math
@@ -13,13 +16,32 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from gs4d.clip import Orbit
 from gs4d.prior import ViewPrior, Views, mvdream, open_prior, zero123plus
 from gs4d.prior.sampling import Sampling
 
-WORDS = ["<|startoftext|>", "<|endoftext|>", "a</w>", "rose</w>", "r", "o", "s", "e", "e</w>", "a", "ro", "se</w>", ",</w>"]
+WORDS = [
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "a</w>",
+    "rose</w>",
+    "r",
+    "o",
+    "s",
+    "e",
+    "e</w>",
+    "a",
+    "ro",
+    "se</w>",
+    ",</w>",
+]
 TEXT: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 32,
@@ -77,18 +99,32 @@ def syncdreamer_shapes() -> ldm_layout.Shapes:
 
 
 def camera_tensors(side: int) -> dict[str, Tensor]:
-    """SyncDreamer's cameras as its checkpoint has them: z up, the first at +x, focal length 280 pixels of 256."""
+    """SyncDreamer's cameras as its checkpoint has them.
+
+    Z up, the first at +x, focal length 280 pixels of 256.
+    """
     azimuth, el = torch.arange(16) * math.pi / 8, math.pi / 6
     centers = 1.5 * torch.stack(
-        [math.cos(el) * azimuth.cos(), math.cos(el) * azimuth.sin(), torch.full((16,), math.sin(el))], 1
+        [
+            math.cos(el) * azimuth.cos(),
+            math.cos(el) * azimuth.sin(),
+            torch.full((16,), math.sin(el)),
+        ],
+        1,
     )
     z = -centers / 1.5
-    x = nn.functional.normalize(torch.linalg.cross(z, torch.tensor([0.0, 0.0, 1.0]).expand(16, 3)), dim=1)
+    x = nn.functional.normalize(
+        torch.linalg.cross(z, torch.tensor([0.0, 0.0, 1.0]).expand(16, 3)), dim=1
+    )
     R = torch.stack([x, torch.linalg.cross(z, x), z], 1)
     f = 280 * side / 256
     K = torch.tensor([[f, 0, side / 2], [0, f, side / 2], [0, 0, 1]])
     wrapped = (azimuth + math.pi) % (2 * math.pi) - math.pi
-    return {"poses": torch.cat([R, -R @ centers[:, :, None]], 2), "Ks": K.expand(16, 3, 3).clone(), "azimuth": wrapped}
+    return {
+        "poses": torch.cat([R, -R @ centers[:, :, None]], 2),
+        "Ks": K.expand(16, 3, 3).clone(),
+        "azimuth": wrapped,
+    }
 
 
 def syncdreamer_weights() -> dict[str, Tensor]:
@@ -106,26 +142,48 @@ def write_tokenizer(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(WORDS)}))
     (folder / "merges.txt").write_text("#version: 0.2\nr o\ns e</w>\nro se</w>\n")
-    special = {"bos_token": WORDS[0], "eos_token": WORDS[1], "unk_token": WORDS[1], "pad_token": "a"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**special, "tokenizer_class": "CLIPTokenizer"}))
+    special = {
+        "bos_token": WORDS[0],
+        "eos_token": WORDS[1],
+        "unk_token": WORDS[1],
+        "pad_token": "a",
+    }
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**special, "tokenizer_class": "CLIPTokenizer"})
+    )
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
 
 
 def save_model(folder: Path, model: Any, prefix: str = "") -> None:
-    """Writes a network as its library did when the published folders were made: CLIP's names began with its half."""
+    """Writes a network as its library did when the published folders were made.
+
+    CLIP's names began with its half.
+    """
     model.save_pretrained(folder)
     path = next(folder.glob("*.safetensors"))
     weights = load_file(path)
-    save_file({k if not prefix or k.startswith((prefix, "visual_")) else prefix + k: v for k, v in weights.items()}, path)
+    save_file(
+        {
+            k if not prefix or k.startswith((prefix, "visual_")) else prefix + k: v
+            for k, v in weights.items()
+        },
+        path,
+    )
 
 
 def write_mvdream(folder: Path, weights: dict[str, Tensor], *, pictures: bool) -> Path:
     """A checkpoint in the layout of ashawkey/mvdream-sd2.1-diffusers or imagedream-ipmv-diffusers."""
     parts = mvdream.from_checkpoint(weights, "here")
     (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "config.json").write_text(json.dumps({"_class_name": "MultiViewUNetModel", "camera_dim": 16}))
+    (folder / "unet" / "config.json").write_text(
+        json.dumps({"_class_name": "MultiViewUNetModel", "camera_dim": 16})
+    )
     (folder / "unet" / "mv_unet.py").write_text("raise SystemExit('remote code was run')")
-    unet = {k.removeprefix("model.diffusion_model."): v for k, v in weights.items() if k.startswith("model.")}
+    unet = {
+        k.removeprefix("model.diffusion_model."): v
+        for k, v in weights.items()
+        if k.startswith("model.")
+    }
     save_file(unet, folder / "unet" / "diffusion_pytorch_model.safetensors")
     save_model(folder / "vae", parts.vae)
     save_model(folder / "text_encoder", parts.text_encoder, "text_model.")
@@ -139,18 +197,36 @@ def write_mvdream(folder: Path, weights: dict[str, Tensor], *, pictures: bool) -
 
 def zero123plus_networks() -> zero123plus.Networks:
     torch.manual_seed(0)
-    unet = {**STABLE_DIFFUSION_2, "block_out_channels": [32, 64], "layers_per_block": 1, "cross_attention_dim": 32}
-    unet |= {"attention_head_dim": [2, 4], "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"]}
+    unet = {
+        **STABLE_DIFFUSION_2,
+        "block_out_channels": [32, 64],
+        "layers_per_block": 1,
+        "cross_attention_dim": 32,
+    }
+    unet |= {
+        "attention_head_dim": [2, 4],
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    }
     unet |= {"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}
     vae = {"block_out_channels": [32, 32], "layers_per_block": 1, "latent_channels": 4}
-    vae |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
-    noises = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
+    vae |= {
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "up_block_types": ["UpDecoderBlock2D"] * 2,
+    }
+    noises = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+    }
     prepare = zero123plus.Preparation
     parts: dict[str, Any] = {
         "unet": UNet2DConditionModel(**unet),
         "vae": AutoencoderKL(**vae),
         "text_encoder": CLIPTextModel(
-            CLIPTextConfig(**{**TEXT, "vocab_size": len(WORDS), "bos_token_id": 0, "eos_token_id": 1})
+            CLIPTextConfig(
+                **{**TEXT, "vocab_size": len(WORDS), "bos_token_id": 0, "eos_token_id": 1}
+            )
         ),
         "vision_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)),
     }
@@ -160,7 +236,9 @@ def zero123plus_networks() -> zero123plus.Networks:
         **parts,
         tokenizer=Path(),
         scheduler=EulerAncestralDiscreteScheduler(**noises, timestep_spacing="trailing"),
-        for_clip=prepare(28, 28, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        for_clip=prepare(
+            28, 28, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+        ),
         for_vae=prepare(16, 0, (0.5, 0.5, 0.5), (0.8, 0.8, 0.8)),
         ramp=torch.linspace(0, 1, 77),
     )
@@ -177,10 +255,20 @@ def write_zero123plus(folder: Path, parts: zero123plus.Networks) -> Path:
     config.write_text(json.dumps({**json.loads(config.read_text()), "timestep_spacing": "leading"}))
     write_tokenizer(folder / "tokenizer")
     for name, prepared in (("clip", parts.for_clip), ("vae", parts.for_vae)):
-        record = {"do_resize": True, "size": {"shortest_edge": prepared.side}, "do_center_crop": prepared.crop > 0}
-        record |= {"crop_size": {"height": 28, "width": 28}, "image_mean": prepared.mean, "image_std": prepared.spread}
+        record = {
+            "do_resize": True,
+            "size": {"shortest_edge": prepared.side},
+            "do_center_crop": prepared.crop > 0,
+        }
+        record |= {
+            "crop_size": {"height": 28, "width": 28},
+            "image_mean": prepared.mean,
+            "image_std": prepared.spread,
+        }
         (folder / f"feature_extractor_{name}").mkdir()
-        (folder / f"feature_extractor_{name}" / "preprocessor_config.json").write_text(json.dumps(record))
+        (folder / f"feature_extractor_{name}" / "preprocessor_config.json").write_text(
+            json.dumps(record)
+        )
     index = {"_class_name": "Zero123PlusPipeline", "ramping_coefficients": parts.ramp.tolist()}
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
@@ -200,5 +288,8 @@ def open_dream(folder: Path, **options: Any) -> mvdream.ImageDream:
 
 def write_syncdreamer(path: Path) -> Path:
     """A checkpoint as PyTorch Lightning saves it."""
-    torch.save({"state_dict": syncdreamer_weights(), "epoch": 8, "global_step": 80000, "callbacks": {}}, path)
+    torch.save(
+        {"state_dict": syncdreamer_weights(), "epoch": 8, "global_step": 80000, "callbacks": {}},
+        path,
+    )
     return path

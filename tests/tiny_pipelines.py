@@ -1,4 +1,7 @@
-"""Tiny pipelines that draw pictures and videos: the true classes, random weights, saved in the layout that is published."""
+"""Tiny pipelines that draw pictures and videos.
+
+The true classes, random weights, saved in the layout that is published.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,22 +12,32 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders.autoencoder_kl_ltx import AutoencoderKLLTXVideo
-from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import (
+    AutoencoderKLTemporalDecoder,
+)
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.models.transformers.transformer_ltx import LTXVideoTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
-from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import CogVideoXImageToVideoPipeline
+from diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video import (
+    CogVideoXImageToVideoPipeline,
+)
 from diffusers.pipelines.ltx.pipeline_ltx_image2video import LTXImageToVideoPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import StableVideoDiffusionPipeline
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
+    StableVideoDiffusionPipeline,
+)
 from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from tiny_multiview import WORDS, write_tokenizer
 from transformers import (
@@ -88,7 +101,14 @@ def t5_tokenizer() -> T5Tokenizer:
 
 
 def t5(kind: Any = T5EncoderModel, config: Any = T5Config) -> Any:
-    sizes = {"d_model": 32, "d_ff": 37, "d_kv": 8, "num_layers": 2, "num_heads": 4, "vocab_size": len(PIECES)}
+    sizes = {
+        "d_model": 32,
+        "d_ff": 37,
+        "d_kv": 8,
+        "num_layers": 2,
+        "num_heads": 4,
+        "vocab_size": len(PIECES),
+    }
     return kind(config(**sizes))
 
 
@@ -135,7 +155,11 @@ def svd(scratch: Path) -> Any:
 
 def _wan(*, transformer: dict[str, Any], **parts: Any) -> Any:
     vae = AutoencoderKLWan(
-        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+        base_dim=3,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
     )
     network = {
         "patch_size": (1, 2, 2),
@@ -150,12 +174,17 @@ def _wan(*, transformer: dict[str, Any], **parts: Any) -> Any:
         "qk_norm": "rms_norm_across_heads",
         "rope_max_seq_len": 32,
     }
-    made = {name: WanTransformer3DModel(**network, **transformer) for name in ("transformer", *parts.pop("more", ()))}
+    made = {
+        name: WanTransformer3DModel(**network, **transformer)
+        for name in ("transformer", *parts.pop("more", ()))
+    }
     return WanImageToVideoPipeline(
         tokenizer=t5_tokenizer(),
         text_encoder=t5(UMT5EncoderModel, UMT5Config),
         vae=vae,
-        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
         **made,
         **parts,
     )
@@ -172,7 +201,11 @@ def wan(scratch: Path) -> Any:
 
 def wan_22(scratch: Path) -> Any:
     """Wan 2.2 A14B: two transformers, and no CLIP."""
-    return _wan(transformer={"in_channels": 36, "image_dim": None}, more=("transformer_2",), boundary_ratio=0.9)
+    return _wan(
+        transformer={"in_channels": 36, "image_dim": None},
+        more=("transformer_2",),
+        boundary_ratio=0.9,
+    )
 
 
 def wan_ti2v(scratch: Path) -> Any:
@@ -251,7 +284,11 @@ def cogvideox(scratch: Path) -> Any:
         sample_width=16,
     )
     return CogVideoXImageToVideoPipeline(
-        tokenizer=t5_tokenizer(), text_encoder=t5(), vae=vae, transformer=transformer, scheduler=CogVideoXDDIMScheduler()
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(),
+        vae=vae,
+        transformer=transformer,
+        scheduler=CogVideoXDDIMScheduler(),
     )
 
 
@@ -295,7 +332,9 @@ def sdxl(scratch: Path) -> Any:
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=unet,
-        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
     )
 
 
@@ -305,7 +344,9 @@ def stable_diffusion(scratch: Path) -> Any:
         text_encoder=clip_text(),
         tokenizer=clip_tokenizer(scratch),
         unet=_unet(cross_attention_dim=32),
-        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
         safety_checker=None,
         feature_extractor=None,  # type: ignore[arg-type]
         requires_safety_checker=False,

@@ -1,4 +1,7 @@
-"""A tiny clip with a known answer: two coloured blobs, one of which moves, seen from a ring of cameras."""
+"""A tiny clip with a known answer.
+
+Two coloured blobs, one of which moves, seen from a ring of cameras.
+"""
 
 from pathlib import Path
 
@@ -20,8 +23,12 @@ def blobs(t: float) -> Gaussians:
     n = 400
     ball = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=1) * 0.16
     lift = torch.tensor([0.0, 0.15 * t, 0.0])
-    means = torch.cat([ball + torch.tensor([-0.2, 0.0, 0.0]) + lift, ball + torch.tensor([0.22, 0.0, 0.05])])
-    colors = torch.cat([torch.tensor([0.9, 0.2, 0.1]).repeat(n, 1), torch.tensor([0.1, 0.3, 0.8]).repeat(n, 1)])
+    means = torch.cat(
+        [ball + torch.tensor([-0.2, 0.0, 0.0]) + lift, ball + torch.tensor([0.22, 0.0, 0.05])]
+    )
+    colors = torch.cat(
+        [torch.tensor([0.9, 0.2, 0.1]).repeat(n, 1), torch.tensor([0.1, 0.3, 0.8]).repeat(n, 1)]
+    )
     return Gaussians(
         means=means,
         quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(2 * n, 1),
@@ -91,6 +98,9 @@ def write_clip(folder: Path, clip: Clip) -> None:
     if side:
         write_json(folder / f"{clip.name}_rig.json", rig)
     entries = {
-        f"eval_{k}": {"azimuth_deg": t.orbit.azimuth, "elevation_deg": t.orbit.elevation} for k, t in enumerate(clip.truth)
+        f"eval_{k}": {"azimuth_deg": t.orbit.azimuth, "elevation_deg": t.orbit.elevation}
+        for k, t in enumerate(clip.truth)
     }
-    write_json(folder / f"{clip.name}_cameras.json", {"radius": 1.5, "fovy_deg": 49.13, "eval": entries})
+    write_json(
+        folder / f"{clip.name}_cameras.json", {"radius": 1.5, "fovy_deg": 49.13, "eval": entries}
+    )

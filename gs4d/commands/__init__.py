@@ -1,1 +1,4 @@
-"""Commands of ``gs4d`` that a checkout also has as scripts; what takes seconds to import is imported in ``main``."""
+"""Commands of ``gs4d`` that a checkout also has as scripts.
+
+What takes seconds to import is imported in ``main``.
+"""

@@ -13,6 +13,8 @@ def main(arguments: list[str], program: str = "gs4d dataset") -> None:
     from ..intake.dataset import read_dataset
     from ..options import parse  # seconds, in which Ctrl-C is already heard
 
-    options = parse(DatasetOptions, arguments, default=DatasetOptions(), program=program, description=ABOUT)
+    options = parse(
+        DatasetOptions, arguments, default=DatasetOptions(), program=program, description=ABOUT
+    )
     preview = make_dataset(options)
     print(f"\n{len(read_dataset(options.out))} assets in {options.out}. Look at:\n  {preview}")

@@ -10,6 +10,11 @@ def main(arguments: list[str], program: str = "gs4d frames") -> None:
     from ..intake.frames import FramesOptions, make_frames
     from ..options import parse  # seconds, in which Ctrl-C is already heard
 
-    options = parse(FramesOptions, arguments, default=FramesOptions(), program=program, description=ABOUT)
+    options = parse(
+        FramesOptions, arguments, default=FramesOptions(), program=program, description=ABOUT
+    )
     folder = make_frames(options)
-    print(f"\nFinished. Look at:\n  {folder}_preview.png\n  {folder}_preview.mp4\n  {folder}/0.png ...")
+    print(
+        f"\nFinished. Look at:\n  {folder}_preview.png\n  {folder}_preview.mp4\n  {folder}/0.png "
+        "..."
+    )

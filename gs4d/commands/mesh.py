@@ -10,7 +10,9 @@ def main(arguments: list[str], program: str = "gs4d mesh") -> None:
     from ..intake.mesh import MeshOptions, make_clip
     from ..options import parse  # seconds, in which Ctrl-C is already heard
 
-    options = parse(MeshOptions, arguments, default=MeshOptions(), program=program, description=ABOUT)
+    options = parse(
+        MeshOptions, arguments, default=MeshOptions(), program=program, description=ABOUT
+    )
     previews = make_clip(options)
     print("\nFinished. Look at:")
     for path in previews:

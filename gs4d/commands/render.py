@@ -9,6 +9,12 @@ def main(arguments: list[str], program: str = "gs4d render") -> None:
     from ..pipeline import RenderOptions, rerender
 
     _, rest = split_config_flag(arguments)  # 4DGen's users pass one; a run remembers its own
-    options = parse(RenderOptions, rest, default=RenderOptions(), program=program, description="Renders a fitted run.")
+    options = parse(
+        RenderOptions,
+        rest,
+        default=RenderOptions(),
+        program=program,
+        description="Renders a fitted run.",
+    )
     for path in rerender(options):
         print(path)

@@ -10,7 +10,9 @@ def main(arguments: list[str], program: str = "gs4d sync") -> None:
     from ..intake.sync import SyncOptions, make_sync
     from ..options import parse  # seconds, in which Ctrl-C is already heard
 
-    options = parse(SyncOptions, arguments, default=SyncOptions(), program=program, description=ABOUT)
+    options = parse(
+        SyncOptions, arguments, default=SyncOptions(), program=program, description=ABOUT
+    )
     folder = make_sync(options)
     rig = options.data_dir / f"{options.name}_rig.json"
     print(f"\nFinished. Look at:\n  {folder}_preview.png\n  {rig}\n  {folder}/0_0_0_rgba.png ...")

@@ -15,7 +15,13 @@ def main(arguments: list[str], program: str = "gs4d train") -> None:
 
     path, rest = split_config_flag(arguments)
     default = load_config(path) if path else Config()
-    config = parse(Config, rest, default=default, program=program, description=f"{ABOUT} {about_presets(Config)}")
+    config = parse(
+        Config,
+        rest,
+        default=default,
+        program=program,
+        description=f"{ABOUT} {about_presets(Config)}",
+    )
     with ExitStack() as stack:
         window = None
         if config.view:

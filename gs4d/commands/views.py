@@ -10,6 +10,8 @@ def main(arguments: list[str], program: str = "gs4d views") -> None:
     from ..intake.views import ViewsOptions, make_views
     from ..options import parse  # seconds, in which Ctrl-C is already heard
 
-    options = parse(ViewsOptions, arguments, default=ViewsOptions(), program=program, description=ABOUT)
+    options = parse(
+        ViewsOptions, arguments, default=ViewsOptions(), program=program, description=ABOUT
+    )
     folder = make_views(options)
     print(f"\nFinished. Look at:\n  {folder}_preview.png\n  {folder}/0_0_0_rgba.png ...")

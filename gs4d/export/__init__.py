@@ -30,7 +30,8 @@ def export(asset: Asset, folder: Path, name: str, options: ExportOptions) -> lis
     Each file or folder appears whole or not at all. Memory does not grow with the number of frames.
 
     Raises:
-        UserError: a format needs a package that is not installed (before anything is written), or cannot be written.
+        UserError: a format needs a package that is not installed (before anything is written), or
+            cannot be written.
     """
     chosen = [FORMATS[key] for key in dict.fromkeys(options.to)]
     writers = [getattr(import_module(f.module, __package__), f.function) for f in chosen]

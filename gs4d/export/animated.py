@@ -28,7 +28,13 @@ def export_html(path: Path, asset: Asset, options: ExportOptions) -> None:
 
 
 def export_splatv(path: Path, asset: Asset, options: ExportOptions) -> None:
-    """splaTV's format; says how well its polynomials follow the motion. Its viewers go forth and back, whatever the options."""
+    """splaTV's format; says how well its polynomials follow the motion.
+
+    Its viewers go forth and back, whatever the options.
+    """
     asset, frames = whole(asset, replace(options, loop=False))
     error = write_splatv(path, asset, frames=frames)
-    tqdm.write(f"{path.name}: 99 % of the Gaussians stray by at most {100 * error:.2g} % of the object's size")
+    tqdm.write(
+        f"{path.name}: 99 % of the Gaussians stray by at most {100 * error:.2g} % of the object's "
+        "size"
+    )

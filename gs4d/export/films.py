@@ -72,13 +72,25 @@ def film(
 
 
 def draw_frames(
-    asset: Asset, times: list[float], orbits: list[Orbit], options: ExportOptions, *, label: str, alpha: bool = False
+    asset: Asset,
+    times: list[float],
+    orbits: list[Orbit],
+    options: ExportOptions,
+    *,
+    label: str,
+    alpha: bool = False,
 ) -> Generator[UInt8[np.ndarray, "h w c"], None, None]:
-    """Pictures of the asset, one per (time, orbit), a few at a time: RGB, or RGBA with straight alpha and no background.
+    """Pictures of the asset, one per (time, orbit), a few at a time.
 
-    Close it when the pictures are not taken to the end, so that its progress bar is gone before an error is printed.
+    RGB, or RGBA with straight alpha and no background.
+
+    Close it when the pictures are not taken to the end, so that its progress bar is gone before an
+    error is printed.
     """
-    with tqdm(total=len(times), desc=label, unit="frame", dynamic_ncols=True, leave=False) as bar, torch.no_grad():
+    with (
+        tqdm(total=len(times), desc=label, unit="frame", dynamic_ncols=True, leave=False) as bar,
+        torch.no_grad(),
+    ):
         for begin in range(0, len(times), VIEWS_PER_CALL):
             some = slice(begin, begin + VIEWS_PER_CALL)
             cameras = cameras_of(orbits[some], width=options.width, height=options.height)
@@ -86,7 +98,9 @@ def draw_frames(
             drawn = render(moved, cameras, background=BLACK if alpha else options.background)
             colour = drawn.rgb
             if alpha:
-                colour = torch.cat([colour / drawn.alpha[..., None].clamp_min(1e-6), drawn.alpha[..., None]], -1)
+                colour = torch.cat(
+                    [colour / drawn.alpha[..., None].clamp_min(1e-6), drawn.alpha[..., None]], -1
+                )
             pictures = to_bytes(colour)
             bar.update(len(pictures))
             yield from pictures
@@ -100,7 +114,9 @@ def write_views(
     *,
     alpha: bool = False,
 ) -> None:
-    """``{view}/{t}.png`` for every view and frame, over the background or with alpha; replaces ``folder`` as a whole.
+    """``{view}/{t}.png`` for every view and frame, over the background or with alpha.
+
+    Replaces ``folder`` as a whole.
 
     A camera stays, or has one orbit per frame of the clip.
     """
@@ -108,6 +124,8 @@ def write_views(
     with atomic_folder(folder) as part:
         for view, camera in orbits.items():
             along = [orbit_along(camera, t) for t in times]
-            pictures = draw_frames(asset, times, along, options.with_aspect(along[0].aspect), label=view, alpha=alpha)
+            pictures = draw_frames(
+                asset, times, along, options.with_aspect(along[0].aspect), label=view, alpha=alpha
+            )
             for t, picture in enumerate(pictures):
                 write_png(part / view / f"{t}.png", torch.from_numpy(picture) / 255)

@@ -1,4 +1,7 @@
-"""The table of what a run can leave as: who writes it, and under which name. No writer is imported before it is asked for."""
+"""The table of what a run can leave as: who writes it, and under which name.
+
+No writer is imported before it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,39 @@ class Format:
 
 FORMATS = {
     "ply": Format(".sequence", "write_ply_sequence", "ply", "3DGS PLY, one file per frame"),
-    "compressed-ply": Format(".sequence", "write_compressed_ply_sequence", "compressed-ply", "SuperSplat's PLY, one per frame"),
-    "splat": Format(".sequence", "write_splat_sequence", "splat", "antimatter15's .splat, one per frame"),
-    "spz": Format(".sequence", "write_spz_sequence", "spz", "Niantic's .spz, one per frame"),
-    "glb": Format(".animated", "export_glb", "{name}.glb", "animated glTF with splats, in one file"),
-    "splatv": Format(
-        ".animated", "export_splatv", "{name}.splatv", "splaTV's animated splat, polynomials fitted to the motion"
+    "compressed-ply": Format(
+        ".sequence",
+        "write_compressed_ply_sequence",
+        "compressed-ply",
+        "SuperSplat's PLY, one per frame",
     ),
-    "html": Format(".animated", "export_html", "{name}.html", "a page that plays it, with everything inside"),
+    "splat": Format(
+        ".sequence", "write_splat_sequence", "splat", "antimatter15's .splat, one per frame"
+    ),
+    "spz": Format(".sequence", "write_spz_sequence", "spz", "Niantic's .spz, one per frame"),
+    "glb": Format(
+        ".animated", "export_glb", "{name}.glb", "animated glTF with splats, in one file"
+    ),
+    "splatv": Format(
+        ".animated",
+        "export_splatv",
+        "{name}.splatv",
+        "splaTV's animated splat, polynomials fitted to the motion",
+    ),
+    "html": Format(
+        ".animated", "export_html", "{name}.html", "a page that plays it, with everything inside"
+    ),
     "mp4": Format(".films", "write_mp4", "{name}.mp4", "H.264 video over the background"),
-    "gif": Format(".films", "write_gif", "{name}.gif", "animated GIF, over the background or --transparent"),
+    "gif": Format(
+        ".films", "write_gif", "{name}.gif", "animated GIF, over the background or --transparent"
+    ),
     "webm": Format(".films", "write_webm", "{name}.webm", "VP9 video with alpha"),
-    "mesh": Format(".mesh", "write_mesh", "mesh", "triangles that move: glTF with morph targets, and an OBJ per frame"),
+    "mesh": Format(
+        ".mesh",
+        "write_mesh",
+        "mesh",
+        "triangles that move: glTF with morph targets, and an OBJ per frame",
+    ),
 }
 
 
@@ -50,4 +74,7 @@ def require_known(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in FORMATS:
-            raise UserError(f"no export format named '{name}'{nearest(name, FORMATS)}; there are: {', '.join(FORMATS)}")
+            raise UserError(
+                f"no export format named '{name}'{nearest(name, FORMATS)}; there are: "
+                f"{', '.join(FORMATS)}"
+            )

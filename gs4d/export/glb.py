@@ -1,4 +1,6 @@
-"""One animated file for every program that knows glTF: canonical splats, modes of motion as morph targets, and their weights.
+"""One animated file for every program that knows glTF.
+
+Canonical splats, modes of motion as morph targets, and their weights.
 
 docs/format.md describes the layout with an example; ``gs4d.io.glb`` reads it.
 """
@@ -27,12 +29,18 @@ from ..motion import Bounds, LowRank, factor
 from ..motion.lowrank import MAX_KEYFRAMES
 from .rounding import BYTE, Part, round_modes
 
-TOLERANCE = 0.001  # of the object's size: how far a centre may be from where it should be at a frame
+TOLERANCE = (
+    0.001  # of the object's size: how far a centre may be from where it should be at a frame
+)
 BETWEEN = 4.0  # times that, between the frames, where nothing was seen that could be followed
-OUTLINES = 10.0  # times that, for turning and stretching, which move no more than the outline of a Gaussian
-FACTORED = 0.05  # of what is allowed, for modes that are left out; the rest is for rounding the others
+# times that, for turning and stretching, which move no more than the outline of a Gaussian
+OUTLINES = 10.0
+FACTORED = (
+    0.05  # of what is allowed, for modes that are left out; the rest is for rounding the others
+)
 KEYS = 4  # keyframes per frame: between two frames a fitted motion may bend
-ROOM = 1.0001  # so that nothing lies on the border of a normalized integer's range, where rounding could pass it
+# so that nothing lies on the border of a normalized integer's range, where rounding could pass it
+ROOM = 1.0001
 
 
 def write_glb(
@@ -48,11 +56,13 @@ def write_glb(
 
     Args:
         path: the file.
-        asset: what is written; positions may lie anywhere, they are quantised to 1/32767 of the object's extent.
+        asset: what is written; positions may lie anywhere, they are quantised to 1/32767 of the
+            object's extent.
         frames: at how many even times the motion is best kept; None: at the frames of the clip.
         fps: of these frames when played.
-        tolerance: of the motion, as a part of the object's size: no centre is further from its path at a frame. Between the
-            frames four times that is the aim; outlines may be off by ten times that (99 %, root mean square over the frames).
+        tolerance: of the motion, as a part of the object's size: no centre is further from its path
+            at a frame. Between the frames four times that is the aim; outlines may be off by ten
+            times that (99 %, root mean square over the frames).
         copyright: whose it is, and under which licence; None leaves that open.
 
     Raises:
@@ -62,10 +72,14 @@ def write_glb(
     bound = tolerance * size_of(asset.at(0.0).means)
     keys = max(min(KEYS, (MAX_KEYFRAMES - 1) // max(len(times) - 1, 1)), 1) if len(times) > 1 else 1
     centers = Bounds(FACTORED * bound, FACTORED * BETWEEN * bound)
-    base, motion = factor(asset.at_times, times, tolerance=OUTLINES * bound, keys=keys, centers=centers)
+    base, motion = factor(
+        asset.at_times, times, tolerance=OUTLINES * bound, keys=keys, centers=centers
+    )
     rest = (1 - FACTORED) * bound
     parts = _parts(motion, round_modes(motion, keys, rest, BETWEEN * rest)) if motion.deltas else []
-    writer = GlbWriter({"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0})
+    writer = GlbWriter(
+        {"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0}
+    )
     if copyright is not None:
         writer.document["asset"]["copyright"] = copyright
     center, scale = _box(base.means, motion, parts)
@@ -74,13 +88,23 @@ def write_glb(
         "attributes": _attributes(writer, base, motion, center, scale),
         "extensions": {SPLATS: _extension()},
     }
-    node: dict[str, Any] = {"name": "gaussians", "mesh": 0, "translation": center.tolist(), "scale": [scale] * 3}
+    node: dict[str, Any] = {
+        "name": "gaussians",
+        "mesh": 0,
+        "translation": center.tolist(),
+        "scale": [scale] * 3,
+    }
     mesh: dict[str, Any] = {"name": "gaussians", "primitives": [primitive]}
     if k := len(parts):
         targets, units = _targets(writer, motion, parts, scale)
-        weights = motion.weights.numpy()[:, [part.mode for part in parts]] * [part.unit * part.limit / scale for part in parts]
+        weights = motion.weights.numpy()[:, [part.mode for part in parts]] * [
+            part.unit * part.limit / scale for part in parts
+        ]
         primitive["targets"] = targets
-        mesh |= {"weights": [0.0] * k, "extras": {"targetNames": _names(parts), "gs4d": {"units": units}}}
+        mesh |= {
+            "weights": [0.0] * k,
+            "extras": {"targetNames": _names(parts), "gs4d": {"units": units}},
+        }
         seconds = motion.times.numpy() * (len(times) - 1) / fps
         sampler = {
             "input": writer.array(seconds, "f4", vertices=False, bounds=True),
@@ -88,7 +112,9 @@ def write_glb(
             "interpolation": "LINEAR",
         }
         channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
-        writer.document["animations"] = [{"name": "motion", "samplers": [sampler], "channels": [channel]}]
+        writer.document["animations"] = [
+            {"name": "motion", "samplers": [sampler], "channels": [channel]}
+        ]
     nodes = [node]
     if "input" in asset.orbits:
         nodes.append(_camera_node(asset.orbits["input"]))
@@ -127,35 +153,54 @@ def _extension() -> dict[str, str]:
 
 
 def _parts(motion: LowRank, rounded: list[Part]) -> list[Part]:
-    """The targets, in the order of their modes: one that moves no centre for a mode that has something else to move."""
+    """The targets, in the order of their modes.
+
+    One that moves no centre for a mode that has something else to move.
+    """
     still = set(range(max(map(len, motion.deltas.values())))) - {part.mode for part in rounded}
     others = [len(deltas) for field, deltas in motion.deltas.items() if field != "means"]
     zeros = torch.zeros_like(motion.deltas["means"][0], dtype=torch.int32)
-    rounded = rounded + [Part(k, zeros, BYTE, 1 / BYTE) for k in still if k < max(others, default=0)]
+    rounded = rounded + [
+        Part(k, zeros, BYTE, 1 / BYTE) for k in still if k < max(others, default=0)
+    ]
     return sorted(rounded, key=lambda part: part.mode)
 
 
 def _names(parts: list[Part]) -> list[str]:
     """Of targets: that of their mode, and a word for the second of a mode."""
     modes = [part.mode for part in parts]
-    return [f"mode {k}" if modes.index(k) == i else f"mode {k}, coarse" for i, k in enumerate(modes)]
+    return [
+        f"mode {k}" if modes.index(k) == i else f"mode {k}, coarse" for i, k in enumerate(modes)
+    ]
 
 
-def _box(means: Float[Tensor, "n 3"], motion: LowRank, parts: list[Part]) -> tuple[np.ndarray, float]:
+def _box(
+    means: Float[Tensor, "n 3"], motion: LowRank, parts: list[Part]
+) -> tuple[np.ndarray, float]:
     """Translation and even scale of the node, between whose -1 and 1 all positions lie, and all modes at their largest."""
     low, high = means.amin(0).double(), means.amax(0).double()
     center = ((low + high) / 2).float()
     reach = [float((high - low).max() / 2)]
-    reach += [part.unit * part.limit * float(motion.weights[:, part.mode].abs().max()) for part in parts if part.values.any()]
+    reach += [
+        part.unit * part.limit * float(motion.weights[:, part.mode].abs().max())
+        for part in parts
+        if part.values.any()
+    ]
     return center.numpy(), ROOM * max(reach) or 1.0
 
 
-def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.ndarray, scale: float) -> dict[str, int]:
+def _attributes(
+    writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.ndarray, scale: float
+) -> dict[str, int]:
     """The accessors of the Gaussians at the first frame, in the space of the node."""
     sh = base.sh.numpy()
     color = (0.5 + SH_C0 * sh[:, 0]).clip(0, 1)
     opacity = torch.sigmoid(base.logit_opacities).numpy()
-    names = [f"{SPLATS}:SH_DEGREE_{degree}_COEF_{n}" for degree in range(base.sh_degree + 1) for n in range(2 * degree + 1)]
+    names = [
+        f"{SPLATS}:SH_DEGREE_{degree}_COEF_{n}"
+        for degree in range(base.sh_degree + 1)
+        for n in range(2 * degree + 1)
+    ]
     attributes = {
         "POSITION": writer.array((base.means.numpy() - center) / scale, "i2", bounds=True),
         "COLOR_0": writer.array(np.concatenate([linear(color), opacity[:, None]], 1), "u1"),
@@ -168,7 +213,11 @@ def _attributes(writer: GlbWriter, base: Gaussians, motion: LowRank, center: np.
     for name, (field, kind) in MOVES.items():
         if field in motion.deltas and name not in attributes:
             is_turn = field == "quats"
-            attributes[name] = attributes[f"{SPLATS}:ROTATION"] if is_turn else writer.zeros(base.count, WIDTHS[kind], "i1")
+            attributes[name] = (
+                attributes[f"{SPLATS}:ROTATION"]
+                if is_turn
+                else writer.zeros(base.count, WIDTHS[kind], "i1")
+            )
     return attributes
 
 
@@ -180,7 +229,11 @@ def _targets(
     units: dict[str, list[float]] = {}
     for i, part in enumerate(parts):
         component = "i1" if part.limit == BYTE else "i2"
-        target = {"POSITION": writer.array(part.values.numpy() / part.limit, component, bounds=True, sparse=True)}
+        target = {
+            "POSITION": writer.array(
+                part.values.numpy() / part.limit, component, bounds=True, sparse=True
+            )
+        }
         for name, (field, _) in MOVES.items():
             # Where a mode has several targets, the first of them moves what is not a position.
             again = i > 0 and parts[i - 1].mode == part.mode
@@ -189,7 +242,9 @@ def _targets(
             deltas = motion.deltas[field][part.mode]
             peak = float(deltas.abs().max()) or 1.0
             values = (deltas / peak).numpy()
-            target[name] = writer.array(values[:, XYZW] if field == "quats" else values, "i1", sparse=True)
+            target[name] = writer.array(
+                values[:, XYZW] if field == "quats" else values, "i1", sparse=True
+            )
             own = units.setdefault(name, [])
             own += [0.0] * (i - len(own)) + [peak * scale / (part.unit * part.limit)]
         targets.append(target)
@@ -212,4 +267,9 @@ def _camera_node(orbit: Orbit) -> dict[str, Any]:
     turn = pose[:3, :3].T * torch.tensor([1.0, -1.0, -1.0], dtype=pose.dtype)
     quat = rotations_to_quats(turn)[XYZW]
     position = -pose[:3, :3].T @ pose[:3, 3]
-    return {"name": "input camera", "camera": 0, "rotation": quat.tolist(), "translation": position.tolist()}
+    return {
+        "name": "input camera",
+        "camera": 0,
+        "rotation": quat.tolist(),
+        "translation": position.tolist(),
+    }

@@ -34,18 +34,27 @@ def write_mesh(folder: Path, asset: Asset, options: ExportOptions) -> None:
     """``mesh.glb`` with morph targets, and ``0000.obj``, ... with vertex colours at the moments of ``options``.
 
     Raises:
-        UserError: the asset has no surface, or is a sequence of files, which says nothing about what moves where.
+        UserError: the asset has no surface, or is a sequence of files, which says nothing about
+            what moves where.
     """
     if isinstance(asset.motion, FrameSequence) and asset.frames > 1:
         raise UserError(
-            "a mesh cannot follow a folder of files, which do not say what moves where; export one of them, or a run"
+            "a mesh cannot follow a folder of files, which do not say what moves where; export one "
+            "of them, or a run"
         )
     skin = Skin.of(asset, options.faces)
     with atomic_folder(folder) as part:
         _write_glb(part / "mesh.glb", skin, *whole(asset, options), options.fps)
-        for i, t in enumerate(tqdm(moments(asset, options), desc="obj", unit="frame", dynamic_ncols=True, leave=False)):
+        for i, t in enumerate(
+            tqdm(moments(asset, options), desc="obj", unit="frame", dynamic_ncols=True, leave=False)
+        ):
             vertices = skin.at_times(asset, torch.tensor([t]))[0]
-            _write_obj(part / f"{i:04d}.obj", vertices, vertex_normals(vertices, skin.surface.faces), skin.surface)
+            _write_obj(
+                part / f"{i:04d}.obj",
+                vertices,
+                vertex_normals(vertices, skin.surface.faces),
+                skin.surface,
+            )
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,10 @@ class Skin:
 
 
 def most_open(asset: Asset) -> Gaussians:
-    """The Gaussians at the frame where they are spread widest: what is folded there has no surface anywhere."""
+    """The Gaussians at the frame where they are spread widest.
+
+    What is folded there has no surface anywhere.
+    """
     spread = []
     for t in asset.times().tolist():
         g = asset.at(t)
@@ -114,12 +126,22 @@ def _write_glb(path: Path, skin: Skin, asset: Asset, frames: int, fps: float) ->
     def move(some: Tensor) -> Gaussians:
         # The vertices as Gaussians that only move: what `factor` takes.
         still = torch.zeros(len(surface.vertices), 3)
-        return Gaussians(skin.at_times(asset, some), torch.ones(len(still), 4), still, still[:, 0], still[:, None])
+        return Gaussians(
+            skin.at_times(asset, some),
+            torch.ones(len(still), 4),
+            still,
+            still[:, 0],
+            still[:, None],
+        )
 
     base, motion = factor(move, times, tolerance=TOLERANCE * size, keys=KEYS if frames > 1 else 1)
-    writer = GlbWriter({"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0})
+    writer = GlbWriter(
+        {"asset": {"version": "2.0", "generator": f"gs4d {__version__}"}, "scene": 0}
+    )
     normals = vertex_normals(base.means, surface.faces)
-    colors = np.concatenate([linear(surface.colors.numpy()), np.ones((len(base.means), 1), np.float32)], 1)
+    colors = np.concatenate(
+        [linear(surface.colors.numpy()), np.ones((len(base.means), 1), np.float32)], 1
+    )
     primitive: dict[str, Any] = {
         "attributes": {
             "POSITION": writer.array(base.means.numpy(), "f4", bounds=True),
@@ -134,22 +156,36 @@ def _write_glb(path: Path, skin: Skin, asset: Asset, frames: int, fps: float) ->
     if k:
         turns = _normal_targets(skin, asset, motion, times, normals)
         primitive["targets"] = [
-            {"POSITION": writer.array(p.numpy(), "f4", bounds=True), "NORMAL": writer.array(n.numpy(), "f4")}
+            {
+                "POSITION": writer.array(p.numpy(), "f4", bounds=True),
+                "NORMAL": writer.array(n.numpy(), "f4"),
+            }
             for p, n in zip(motion.deltas["means"], turns, strict=True)
         ]
         mesh |= {"weights": [0.0] * k, "extras": {"targetNames": [f"mode {i}" for i in range(k)]}}
         sampler = {
-            "input": writer.array(motion.times.numpy() * (frames - 1) / fps, "f4", vertices=False, bounds=True),
+            "input": writer.array(
+                motion.times.numpy() * (frames - 1) / fps, "f4", vertices=False, bounds=True
+            ),
             "output": writer.array(motion.weights.flatten().numpy(), "f4", vertices=False),
             "interpolation": "LINEAR",
         }
         channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
-        writer.document["animations"] = [{"name": "motion", "samplers": [sampler], "channels": [channel]}]
-    # The light is in the colours; a program that is to light the mesh itself takes the extension out.
+        writer.document["animations"] = [
+            {"name": "motion", "samplers": [sampler], "channels": [channel]}
+        ]
+    # The light is in the colours; a program that is to light the mesh itself takes the extension
+    # out.
     matte = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
     writer.document |= {
         "extensionsUsed": ["KHR_materials_unlit"],
-        "materials": [{"name": "baked", "pbrMetallicRoughness": matte, "extensions": {"KHR_materials_unlit": {}}}],
+        "materials": [
+            {
+                "name": "baked",
+                "pbrMetallicRoughness": matte,
+                "extensions": {"KHR_materials_unlit": {}},
+            }
+        ],
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "mesh", "mesh": 0}],
         "meshes": [mesh],
@@ -158,7 +194,11 @@ def _write_glb(path: Path, skin: Skin, asset: Asset, frames: int, fps: float) ->
 
 
 def _normal_targets(
-    skin: Skin, asset: Asset, motion: LowRank, times: Float[Tensor, " t"], normals: Float[Tensor, "v 3"]
+    skin: Skin,
+    asset: Asset,
+    motion: LowRank,
+    times: Float[Tensor, " t"],
+    normals: Float[Tensor, "v 3"],
 ) -> Float[Tensor, "k v 3"]:
     """What the modes' weights best make of the normals' change over the frames, in the sense of least squares."""
     weights = motion.weights_at(times)
@@ -174,5 +214,7 @@ def _write_obj(path: Path, vertices: Tensor, normals: Tensor, surface: Surface) 
     points = torch.cat([vertices, surface.colors], 1).tolist()
     lines = ["v %.5f %.5f %.5f %.4f %.4f %.4f" % tuple(p) for p in points]  # noqa: UP031 - thrice as fast
     lines += ["vn %.4f %.4f %.4f" % tuple(n) for n in normals.tolist()]  # noqa: UP031
-    lines += ["f %d//%d %d//%d %d//%d" % (a, a, b, b, c, c) for a, b, c in (surface.faces + 1).tolist()]  # noqa: UP031
+    lines += [
+        "f %d//%d %d//%d %d//%d" % (a, a, b, b, c, c) for a, b, c in (surface.faces + 1).tolist()
+    ]  # noqa: UP031
     path.write_text("\n".join(lines) + "\n")

@@ -1,4 +1,7 @@
-"""Modes of motion as whole numbers, and as few of them as a bound on the error allows: what files of few bytes are made of."""
+"""Modes of motion as whole numbers, and as few of them as a bound on the error allows.
+
+What files of few bytes are made of.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ from torch import Tensor
 
 from ..motion import LowRank
 
-STEP = 0.5  # of the bound: at the rarest, when all roundings go one way, six standard deviations of the error reach it
+# of the bound: at the rarest, when all roundings go one way, six standard deviations of the error
+# reach it
+STEP = 0.5
 NUMBERS = 8 << 20  # floats held at once
 BYTE, SHORT = 127, 32767
-DIGIT = 2 * BYTE + 1  # a mode of two bytes is cut into a coarse one, of which little is not zero, and a fine one
+DIGIT = (
+    2 * BYTE + 1
+)  # a mode of two bytes is cut into a coarse one, of which little is not zero, and a fine one
 
 
 @dataclass(frozen=True)
@@ -37,27 +44,38 @@ def round_modes(motion: LowRank, keys: int, frames: float, between: float) -> li
     """Rounds the modes of the centres, and leaves out of each the Gaussians that do not need it.
 
     Args:
-        motion: with centres that move; its modes are orthonormal at the frames, or nothing there and orthonormal otherwise,
-            as :func:`gs4d.motion.factor` makes them.
+        motion: with centres that move; its modes are orthonormal at the frames, or nothing there
+            and orthonormal otherwise, as :func:`gs4d.motion.factor` makes them.
         keys: keyframes from each frame to the next.
-        frames: how far every centre may then stray at the frames from where the motion has it, world units.
+        frames: how far every centre may then stray at the frames from where the motion has it,
+            world units.
         between: likewise at the other keyframes; held as far as there are modes for it.
     """
     deltas = motion.deltas["means"]
     later = (motion.weights[::keys] == 0).all(0)
     later[0] = False
     first = int((~later).sum())
-    values = _thinned(motion.weights[::keys, :first], deltas[:first], deltas[:first], STEP * frames, frames)
+    values = _thinned(
+        motion.weights[::keys, :first], deltas[:first], deltas[:first], STEP * frames, frames
+    )
     parts = [part for k in range(first) for part in _parts(k, values[k], STEP * frames)]
     if first < len(deltas):
         lost = torch.cat([deltas[:first] - values * (STEP * frames), deltas[first:]])
         small = _thinned(motion.weights, lost, deltas[first:], STEP * between, between)
-        parts += [part for k in range(first, len(deltas)) for part in _parts(k, small[k - first], STEP * between)]
+        parts += [
+            part
+            for k in range(first, len(deltas))
+            for part in _parts(k, small[k - first], STEP * between)
+        ]
     return parts
 
 
 def _thinned(
-    weights: Float[Tensor, "t k"], wanted: Float[Tensor, "k n 3"], deltas: Float[Tensor, "m n 3"], step: float, bound: float
+    weights: Float[Tensor, "t k"],
+    wanted: Float[Tensor, "k n 3"],
+    deltas: Float[Tensor, "m n 3"],
+    step: float,
+    bound: float,
 ) -> Int[Tensor, "m n 3"]:
     """The last modes, ``deltas``, in steps: of every Gaussian the smallest are zero, as many as its bound allows when all
     modes together should move it as ``wanted``."""
@@ -87,7 +105,8 @@ def _parts(mode: int, values: Int[Tensor, "n 3"], step: float) -> list[Part]:
     if peak <= BYTE:
         return [_stretched(mode, values, BYTE, step)]
     coarse = (values / DIGIT).round().int()
-    # Bytes of three take four where all are written, five with their place where few are; shorts always eight.
+    # Bytes of three take four where all are written, five with their place where few are; shorts
+    # always eight.
     if int(coarse.abs().max()) <= BYTE and 5 * int(coarse.any(1).sum()) < 4 * len(values):
         fine = _stretched(mode, values - DIGIT * coarse, BYTE, step)
         return [fine, _stretched(mode, coarse, BYTE, DIGIT * step)]

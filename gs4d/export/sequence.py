@@ -1,7 +1,8 @@
 """One static splat per frame, in the formats that viewers read.
 
-All formats get the same numbers: gs4d's world, y up, or with ``y_down`` half a turn about x from it, as viewers that take y as
-pointing down want them. PLY files say which in a comment; beside the frames of the other formats stands a small JSON file.
+All formats get the same numbers: gs4d's world, y up, or with ``y_down`` half a turn about x from
+it, as viewers that take y as pointing down want them. PLY files say which in a comment; beside the
+frames of the other formats stands a small JSON file.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ def write_ply_sequence(folder: Path, asset: Asset, options: ExportOptions) -> No
 
 def write_compressed_ply_sequence(folder: Path, asset: Asset, options: ExportOptions) -> None:
     """``0000.compressed.ply``, ...: SuperSplat's layout."""
-    _write(folder, asset, options, partial(write_compressed_ply, comment=SIDES[options.y_down]), ".compressed.ply")
+    _write(
+        folder,
+        asset,
+        options,
+        partial(write_compressed_ply, comment=SIDES[options.y_down]),
+        ".compressed.ply",
+    )
 
 
 def write_splat_sequence(folder: Path, asset: Asset, options: ExportOptions) -> None:
@@ -47,12 +54,22 @@ def write_spz_sequence(folder: Path, asset: Asset, options: ExportOptions) -> No
     _write(folder, asset, options, write_spz, ".spz")
 
 
-def _write(folder: Path, asset: Asset, options: ExportOptions, write: Callable[[Path, Gaussians], None], suffix: str) -> None:
+def _write(
+    folder: Path,
+    asset: Asset,
+    options: ExportOptions,
+    write: Callable[[Path, Gaussians], None],
+    suffix: str,
+) -> None:
     """Replaces ``folder`` as a whole; holds one frame at a time."""
     with atomic_folder(folder) as part:
         if not suffix.endswith(".ply"):
-            write_json(part / SEQUENCE, {"fps": options.fps, "y": "down" if options.y_down else "up"})
-        bar = tqdm(moments(asset, options), desc=suffix[1:], unit="frame", dynamic_ncols=True, leave=False)
+            write_json(
+                part / SEQUENCE, {"fps": options.fps, "y": "down" if options.y_down else "up"}
+            )
+        bar = tqdm(
+            moments(asset, options), desc=suffix[1:], unit="frame", dynamic_ncols=True, leave=False
+        )
         for i, t in enumerate(bar):
             moved = asset.at(t)
             write(part / f"{i:04d}{suffix}", moved.half_turn() if options.y_down else moved)

@@ -1,8 +1,11 @@
-"""``.splatv``, the format of splaTV (github.com/antimatter15/splaTV), which gsplat.js plays too: one polynomial per Gaussian.
+"""``.splatv``, the format of splaTV (github.com/antimatter15/splaTV), which gsplat.js plays too.
 
-A Gaussian is 64 bytes, four texels of a texture that the viewers' shaders read: a position that is cubic in time, a rotation
-that is linear, a constant scale and colour, and an opacity times exp(-((t - center) / width)^2). What no cubic follows is cut
-into pieces with Gaussians of their own, each of which fades into the next.
+One polynomial per Gaussian.
+
+A Gaussian is 64 bytes, four texels of a texture that the viewers' shaders read: a position that is
+cubic in time, a rotation that is linear, a constant scale and colour, and an opacity times exp(-((t
+- center) / width)^2). What no cubic follows is cut into pieces with Gaussians of their own, each of
+  which fades into the next.
 """
 
 from __future__ import annotations
@@ -31,20 +34,25 @@ from .glb import KEYS, size_of
 MAGIC = 0x674B
 ROW = 1024  # Gaussians per row of the texture
 ALWAYS = 1000.0  # width of a piece that does not fade
-OVERLAP = 1.05  # width of the other pieces, over half the distance to the next: more blurs the motion, less dims the seams
+# width of the other pieces, over half the distance to the next: more blurs the motion, less dims
+# the seams
+OVERLAP = 1.05
 MAX_PIECES = 16
 SOURCE_ERROR = 0.25  # of the tolerance, for the modes that the polynomials are fitted to
 
 
-def write_splatv(path: Path, asset: Asset, *, frames: int | None = None, tolerance: float = 0.01) -> float:
+def write_splatv(
+    path: Path, asset: Asset, *, frames: int | None = None, tolerance: float = 0.01
+) -> float:
     """Writes ``rose.splatv``, with y pointing down, as its viewers expect.
 
     Args:
         path: the file.
         asset: what is written; of its colours, degree 0.
         frames: at how many even times the motion is best kept; None: at the frames of the clip.
-        tolerance: a part of the object's size. A Gaussian whose cubic strays more from its path, as the root mean square over
-            time, is cut into pieces: as many as bring 99 % of all below, at most 16.
+        tolerance: a part of the object's size. A Gaussian whose cubic strays more from its path, as
+            the root mean square over time, is cut into pieces: as many as bring 99 % of all below,
+                at most 16.
 
     Returns:
         By how much 99 % of the Gaussians stray at most, as a part of the object's size.
@@ -55,7 +63,9 @@ def write_splatv(path: Path, asset: Asset, *, frames: int | None = None, toleran
     size = size_of(asset.at(0.0).means)
     times = asset.times(frames)
     keys = KEYS if len(times) > 1 else 1
-    base, motion = factor(asset.at_times, times, tolerance=SOURCE_ERROR * tolerance * size, keys=keys)
+    base, motion = factor(
+        asset.at_times, times, tolerance=SOURCE_ERROR * tolerance * size, keys=keys
+    )
     whole = _errors(motion, base.count, 1) / size
     cut = whole > tolerance
     pieces, errors = 1, whole
@@ -82,11 +92,16 @@ def _fitted(motion: LowRank, center: float, width: float, degree: int) -> Float[
     dt = motion.times.double() - center
     seen = torch.exp(-((dt / width) ** 2))[:, None]
     powers = torch.stack([dt**d for d in range(degree + 1)], 1)
-    return torch.linalg.lstsq(powers * seen, motion.weights.double() * seen, driver="gelsd").solution
+    return torch.linalg.lstsq(
+        powers * seen, motion.weights.double() * seen, driver="gelsd"
+    ).solution
 
 
 def _errors(motion: LowRank, count: int, pieces: int) -> Float[Tensor, " n"]:
-    """By how much every center strays from its path when all are cut into ``pieces``: root mean square over time."""
+    """By how much every center strays from its path when all are cut into ``pieces``.
+
+    Root mean square over time.
+    """
     if "means" not in motion.deltas:
         return torch.zeros(count)
     centers, width = _centers(pieces)
@@ -96,7 +111,9 @@ def _errors(motion: LowRank, count: int, pieces: int) -> Float[Tensor, " n"]:
         dt = motion.times.double() - center
         curve = torch.stack([dt**d for d in range(4)], 1) @ _fitted(motion, center, width, 3)
         lacking = torch.where((nearest == i)[:, None], motion.weights - curve.float(), lacking)
-    root = torch.linalg.qr(lacking, mode="r").R / math.sqrt(len(lacking))  # as many rows as modes, the same lengths
+    root = torch.linalg.qr(lacking, mode="r").R / math.sqrt(
+        len(lacking)
+    )  # as many rows as modes, the same lengths
     deltas = motion.deltas["means"]
     return (root @ deltas.flatten(1)).view(deltas.shape).square().sum((0, 2)).sqrt()
 
@@ -112,7 +129,11 @@ def _texels(base: Gaussians, motion: LowRank, piece: int, pieces: int, which: Te
         terms = torch.zeros(degree + 1, *value.shape)
         if field in motion.deltas:
             deltas = motion.deltas[field][:, which]
-            terms += torch.einsum("dk,knc->dnc", _fitted(motion, center, width, degree)[:, : len(deltas)].float(), deltas)
+            terms += torch.einsum(
+                "dk,knc->dnc",
+                _fitted(motion, center, width, degree)[:, : len(deltas)].float(),
+                deltas,
+            )
         terms[0] += value
         return terms
 
@@ -127,7 +148,9 @@ def _texels(base: Gaussians, motion: LowRank, piece: int, pieces: int, which: Te
     table[:, :3] = means[0].numpy().astype("<f4").view("<u4")
     halves[:, 6:10] = quats[0]
     halves[:, 10:13] = scales
-    table[:, 7] = np.ascontiguousarray((rgba.clamp(0, 1) * 255).round().numpy().astype(np.uint8)).view("<u4")[:, 0]
+    table[:, 7] = np.ascontiguousarray(
+        (rgba.clamp(0, 1) * 255).round().numpy().astype(np.uint8)
+    ).view("<u4")[:, 0]
     halves[:, 16:25] = means[1:].transpose(0, 1).reshape(-1, 9)
     halves[:, 26:30] = quats[1]
     halves[:, 30:32] = np.array([center, width])
@@ -136,11 +159,18 @@ def _texels(base: Gaussians, motion: LowRank, piece: int, pieces: int, which: Te
 
 def _write(path: Path, table: np.ndarray, orbit: Orbit) -> None:
     rows = -(-len(table) // ROW)
-    # Viewers draw the rest of the last row too; a width of almost nothing, far from all times, keeps it unseen.
+    # Viewers draw the rest of the last row too; a width of almost nothing, far from all times,
+    # keeps it unseen.
     padded = np.zeros((rows * ROW, 16), "<u4")
     padded.view("<f2")[:, 30:32] = np.array([-1.0, 0.01])
     padded[: len(table)] = table
-    chunk = {"type": "splat", "size": padded.nbytes, "texwidth": 4 * ROW, "texheight": rows, "cameras": [_camera(orbit)]}
+    chunk = {
+        "type": "splat",
+        "size": padded.nbytes,
+        "texwidth": 4 * ROW,
+        "texheight": rows,
+        "cameras": [_camera(orbit)],
+    }
     text = json.dumps([chunk], separators=(",", ":")).encode()
     with atomic_path(path) as part, part.open("wb") as file:
         file.write(struct.pack("<II", MAGIC, len(text)) + text)

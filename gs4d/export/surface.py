@@ -1,6 +1,9 @@
-"""The surface of a set of Gaussians as triangles: where their summed opacity falls below a level. open3d is imported only here.
+"""The surface of a set of Gaussians as triangles.
 
-Poisson reconstruction from fused depth pictures was tried beside it: it tears thin leaves, whose two sides are close together.
+Where their summed opacity falls below a level. open3d is imported only here.
+
+Poisson reconstruction from fused depth pictures was tried beside it: it tears thin leaves, whose
+two sides are close together.
 """
 
 from __future__ import annotations
@@ -26,10 +29,17 @@ from ..render import render
 try:
     open3d: Any = import_module("open3d")
 except ImportError as error:
-    raise UserError(f"the mesh needs open3d ({error}); install it with: pip install 'gs4d[mesh]'") from error
+    raise UserError(
+        f"the mesh needs open3d ({error}); install it with: pip install 'gs4d[mesh]'"
+    ) from error
 
-RESOLUTION = (64, 320)  # voxels along the longest side, least and most; between them 160 for 20000 triangles
-LEVEL = 0.4  # of the summed opacity, at which the silhouettes of the rose's mesh and splat overlap best (IoU 0.97)
+RESOLUTION = (
+    64,
+    320,
+)  # voxels along the longest side, least and most; between them 160 for 20000 triangles
+# of the summed opacity, at which the silhouettes of the rose's mesh and splat overlap best (IoU
+# 0.97)
+LEVEL = 0.4
 VISIBLE = 0.05  # opacity of the least that counts
 CUT = 2.5  # standard deviations after which a Gaussian ends
 LARGEST = 20  # voxels from the centre after which it ends too: larger ones are haze
@@ -56,9 +66,13 @@ def surface_of(g: Gaussians, faces: int) -> Surface:
     """
     g = g.select(g.logit_opacities.sigmoid() > VISIBLE)
     if not g.count:
-        raise UserError("no Gaussian is opaque enough for a mesh; train longer, or export another format")
+        raise UserError(
+            "no Gaussian is opaque enough for a mesh; train longer, or export another format"
+        )
     tails = torch.tensor([0.002, 0.998])
-    low, high = g.means.quantile(tails, dim=0) if g.count < 1 << 24 else (g.means.amin(0), g.means.amax(0))
+    low, high = (
+        g.means.quantile(tails, dim=0) if g.count < 1 << 24 else (g.means.amin(0), g.means.amax(0))
+    )
     margin = 0.1 * float((high - low).max()) + 1e-6
     low, high = low - margin, high + margin
     resolution = min(max(round(math.sqrt(1.28 * faces)), RESOLUTION[0]), RESOLUTION[1])
@@ -66,7 +80,10 @@ def surface_of(g: Gaussians, faces: int) -> Surface:
     density = _density(g, low, voxel, ((high - low) / voxel).ceil().int().tolist())
     mesh = _isosurface(density.numpy(), low.double().numpy(), voxel)
     if not len(mesh.triangles):
-        raise UserError("the Gaussians are nowhere dense enough for a mesh; train longer, or export another format")
+        raise UserError(
+            "the Gaussians are nowhere dense enough for a mesh; train longer, or export another "
+            "format"
+        )
     mesh = mesh.filter_smooth_taubin(5).simplify_quadric_decimation(faces)
     mesh.remove_degenerate_triangles()
     mesh.remove_unreferenced_vertices()
@@ -75,7 +92,9 @@ def surface_of(g: Gaussians, faces: int) -> Surface:
     return Surface(vertices, triangles, _colors(g, vertices, triangles))
 
 
-def vertex_normals(vertices: Float[Tensor, "*b v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "*b v 3"]:
+def vertex_normals(
+    vertices: Float[Tensor, "*b v 3"], faces: Int[Tensor, "f 3"]
+) -> Float[Tensor, "*b v 3"]:
     """Unit normals: means of the triangles' around each vertex, weighted by area."""
     a, b, c = (vertices.index_select(-2, faces[:, i]) for i in range(3))
     normals = torch.linalg.cross(b - a, c - a)
@@ -83,11 +102,16 @@ def vertex_normals(vertices: Float[Tensor, "*b v 3"], faces: Int[Tensor, "f 3"])
     for i in range(3):
         total.index_add_(-2, faces[:, i], normals)
     flat = total.norm(dim=-1, keepdim=True) < 1e-20
-    return torch.nn.functional.normalize(torch.where(flat, total.new_tensor([0.0, 1.0, 0.0]), total), dim=-1, eps=1e-30)
+    return torch.nn.functional.normalize(
+        torch.where(flat, total.new_tensor([0.0, 1.0, 0.0]), total), dim=-1, eps=1e-30
+    )
 
 
 def _density(g: Gaussians, low: Tensor, voxel: float, shape: list[int]) -> Float[Tensor, "x y z"]:
-    """Sum of the opacities of the Gaussians at grid points; none is taken to be thinner than the grid can hold."""
+    """Sum of the opacities of the Gaussians at grid points.
+
+    None is taken to be thinner than the grid can hold.
+    """
     log_scales = g.log_scales.clamp_min(math.log(0.6 * voxel))
     inverse = torch.linalg.inv(covariances(g.quats, log_scales))
     opacities = g.logit_opacities.sigmoid()
@@ -95,7 +119,9 @@ def _density(g: Gaussians, low: Tensor, voxel: float, shape: list[int]) -> Float
     grid, size = torch.zeros(math.prod(shape)), torch.tensor(shape)
     for radius in reach.unique().tolist():
         around = torch.cartesian_prod(*[torch.arange(-radius, radius + 1)] * 3)
-        for some in (reach == radius).nonzero().squeeze(1).split(max(1, POINTS_PER_CALL // len(around))):
+        for some in (
+            (reach == radius).nonzero().squeeze(1).split(max(1, POINTS_PER_CALL // len(around)))
+        ):
             points = ((g.means[some] - low) / voxel).round().long()[:, None] + around
             away = points * voxel + low - g.means[some, None]
             power = ((away @ inverse[some]) * away).sum(-1)
@@ -124,8 +150,13 @@ def _isosurface(density: np.ndarray, low: np.ndarray, voxel: float) -> Any:
     return mesh
 
 
-def _colors(g: Gaussians, vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
-    """What cameras all around see at each vertex, the more the straighter they look at it; at hidden ones, the nearest's."""
+def _colors(
+    g: Gaussians, vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]
+) -> Float[Tensor, "v 3"]:
+    """What cameras all around see at each vertex, the more the straighter they look at it.
+
+    At hidden ones, the nearest's.
+    """
     scene = open3d.t.geometry.RaycastingScene()
     scene.add_triangles(vertices.numpy(), faces.numpy().astype(np.uint32))
     normals = vertex_normals(vertices, faces)
@@ -144,7 +175,9 @@ def _colors(g: Gaussians, vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 
         rays = torch.cat([start, eye - start], 1).numpy()
         seen = torch.from_numpy(~scene.test_occlusions(open3d.core.Tensor(rays), 0.0, 1.0).numpy())
         straight = (normals * view).sum(1).clamp_min(0).square()
-        at = (vertices - center) @ camera.T_camera_world[0, :3, :3].T + camera.T_camera_world[0, :3, 3]
+        at = (vertices - center) @ camera.T_camera_world[0, :3, :3].T + camera.T_camera_world[
+            0, :3, 3
+        ]
         pixels = (at @ camera.K[0].T)[:, :2] / at[:, 2:]
         picture = torch.cat([drawn.rgb[0], drawn.alpha[0][..., None]], -1).permute(2, 0, 1)[None]
         where = (2 * pixels / COLOR_SIZE - 1)[None, None]

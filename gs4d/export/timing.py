@@ -1,4 +1,7 @@
-"""Which moments of an asset are written: its time is continuous, so any rate and number of frames will do."""
+"""Which moments of an asset are written.
+
+Its time is continuous, so any rate and number of frames will do.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,18 @@ from ..gaussians import Gaussians
 from ..motion import Motion
 from .options import ExportOptions
 
-CLOSED = 0.01  # of the object's size: a motion that ends this close to where it began is a loop already
+CLOSED = (
+    0.01  # of the object's size: a motion that ends this close to where it began is a loop already
+)
 
 
 def moments(asset: Asset, options: ExportOptions) -> list[float]:
     """Times in [0, 1] of the frames of a clip.
 
-    Frame i of the input is time i / (frames - 1), so from first to last pass (frames - 1) / input_fps seconds, and at
-    ``options.fps`` that takes round((frames - 1) fps / input_fps) + 1 frames; ``options.frames`` asks for another number.
-    With ``options.loop`` the way back is added, without its ends; a motion that ends where it began loses its last frame.
+    Frame i of the input is time i / (frames - 1), so from first to last pass (frames - 1) /
+    input_fps seconds, and at ``options.fps`` that takes round((frames - 1) fps / input_fps) + 1
+    frames; ``options.frames`` asks for another number. With ``options.loop`` the way back is added,
+    without its ends; a motion that ends where it began loses its last frame.
     """
     count = options.frames or round((asset.frames - 1) * options.fps / options.input_fps) + 1
     times = asset.times(count).tolist()
@@ -31,7 +37,9 @@ def moments(asset: Asset, options: ExportOptions) -> list[float]:
 
 def around(asset: Asset, options: ExportOptions) -> list[float]:
     """Times of the frames of one turntable, at the rate ``options.fps``."""
-    count = options.frames or max(1, round(options.turntable_frames * options.fps / options.input_fps))
+    count = options.frames or max(
+        1, round(options.turntable_frames * options.fps / options.input_fps)
+    )
     if options.freeze is not None:
         return [options.freeze] * count
     if not options.loop:
@@ -61,11 +69,15 @@ class ThereAndBack:
 
 
 def whole(asset: Asset, options: ExportOptions) -> tuple[Asset, int]:
-    """What formats of one file are made of, that hold a motion and not frames: the asset, and its frame count.
+    """What formats of one file are made of, that hold a motion and not frames.
+
+    The asset, and its frame count.
 
     With ``options.loop`` the asset goes there and back, so that its last frame is its first.
     """
     frames = len(moments(asset, replace(options, loop=False)))
     if not options.loop or frames < 2 or is_closed(asset):
         return asset, frames
-    return replace(asset, motion=ThereAndBack(asset.motion), frames=2 * asset.frames - 1), 2 * frames - 1
+    return replace(
+        asset, motion=ThereAndBack(asset.motion), frames=2 * asset.frames - 1
+    ), 2 * frames - 1

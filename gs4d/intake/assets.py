@@ -63,9 +63,11 @@ class DatasetOptions:
     """How a dataset is made."""
 
     source: str = "synth"
-    """A folder of animated .glb and .gltf files, every animation of which becomes an asset, or "synth": procedural objects."""
+    """A folder of animated .glb and .gltf files, every animation of which becomes an asset, or
+    "synth": procedural objects."""
     exclude: tuple[str, ...] = ()
-    """Of a folder: files left out, as patterns for their path inside it, such as "test/*" "*Fox*"."""
+    """Of a folder: files left out, as patterns for their path inside it, such as "test/*"
+    "*Fox*"."""
     out: Path = Path("data/4d")
     """The dataset's folder; a dataset that is there goes on."""
     count: int = 1000
@@ -85,10 +87,14 @@ class DatasetOptions:
     curation: CurationOptions = field(default_factory=CurationOptions)
 
     def __post_init__(self) -> None:
-        require_ranges("dataset", self, count=(0, 10**9), seed=(0, 2**53), size=(8, 1024), frames=(2, 120))
+        require_ranges(
+            "dataset", self, count=(0, 10**9), seed=(0, 2**53), size=(8, 1024), frames=(2, 120)
+        )
         require_ranges("dataset", self, elevation=(-89, 89), workers=(0, 1024))
         if self.family is not None and self.family not in FAMILIES:
-            raise UserError(f"no family of objects is named '{self.family}'; there are: {', '.join(FAMILIES)}")
+            raise UserError(
+                f"no family of objects is named '{self.family}'; there are: {', '.join(FAMILIES)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,9 @@ class Source(Protocol):
         """How many there are, where that is known."""
         ...
 
-    def views(self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int) -> UInt8[ndarray, "b h w 4"]:
+    def views(
+        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+    ) -> UInt8[ndarray, "b h w 4"]:
         """Pictures of a candidate, each at its own time in [0, 1] and from its own camera.
 
         Raises:
@@ -144,9 +152,13 @@ class SynthSource:
         """All of them."""
         return self.count
 
-    def views(self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int) -> UInt8[ndarray, "b h w 4"]:
+    def views(
+        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+    ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn at the density that the size wants."""
-        subject = make_object(entry.origin["seed"], options_for(size, family=entry.origin["family"]))
+        subject = make_object(
+            entry.origin["seed"], options_for(size, family=entry.origin["family"])
+        )
         return draw_views(subject, times, orbits, size)
 
 
@@ -158,7 +170,10 @@ class MeshSource:
     exclude: tuple[str, ...] = ()
 
     def entries(self) -> Iterator[Entry]:
-        """Files by name, their animations in the file's order; an unreadable file is one candidate with a problem."""
+        """Files by name, their animations in the file's order.
+
+        An unreadable file is one candidate with a problem.
+        """
         for path in self._files():
             place = path.relative_to(self.folder).as_posix()
             try:
@@ -167,27 +182,47 @@ class MeshSource:
             except UserError as error:
                 clips, problem = [], f"unreadable: {error}".replace(f"{self.folder}{os.sep}", "")
             for clip in clips or [None]:
-                words = re.sub(r"[^A-Za-z0-9]+", "_", f"{path.stem}-{clip or ''}")[:80].strip("_") or "asset"
-                # Two files of one name, or two clips whose letters are not kept, still have names of their own.
+                words = (
+                    re.sub(r"[^A-Za-z0-9]+", "_", f"{path.stem}-{clip or ''}")[:80].strip("_")
+                    or "asset"
+                )
+                # Two files of one name, or two clips whose letters are not kept, still have names
+                # of their own.
                 digest = hashlib.sha256(f"{place}\n{clip}".encode()).hexdigest()[:8]
                 yield Entry(f"{words}-{digest}", {"file": place, "clip": clip}, problem)
 
     def total(self) -> None:
         """Known only when every file has been opened."""
 
-    def views(self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int) -> UInt8[ndarray, "b h w 4"]:
+    def views(
+        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+    ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn by the mesh renderer."""
         mesh = _mesh(self.folder / entry.origin["file"], entry.origin["clip"])
         return np.asarray(mesh.views(times.tolist(), orbits, size, size))
 
     def _files(self) -> list[Path]:
         if not os.path.isdir(self.folder):
-            raise UserError(f"--source is {self.folder}, which is no folder; give a folder of .glb and .gltf files, or synth")
-        found = [p for p in self.folder.rglob("*") if p.suffix.lower() in (".glb", ".gltf") and os.path.isfile(p)]
+            raise UserError(
+                f"--source is {self.folder}, which is no folder; give a folder of .glb and .gltf "
+                "files, or synth"
+            )
+        found = [
+            p
+            for p in self.folder.rglob("*")
+            if p.suffix.lower() in (".glb", ".gltf") and os.path.isfile(p)
+        ]
         if not found:
-            raise UserError(f"{self.folder} holds no .glb or .gltf file, at any depth; put animated models there")
+            raise UserError(
+                f"{self.folder} holds no .glb or .gltf file, at any depth; put animated models "
+                "there"
+            )
         places = {p.relative_to(self.folder).as_posix(): p for p in found}
-        return [places[k] for k in sorted(places) if not any(fnmatchcase(k, pattern) for pattern in self.exclude)]
+        return [
+            places[k]
+            for k in sorted(places)
+            if not any(fnmatchcase(k, pattern) for pattern in self.exclude)
+        ]
 
 
 @lru_cache(maxsize=1)
@@ -199,7 +234,8 @@ def make_dataset(options: DatasetOptions) -> Path:
     """Makes a dataset, or goes on with one, and returns its contact sheet.
 
     Raises:
-        UserError: the source is unusable, or the folder holds a dataset that was made otherwise or is being made now.
+        UserError: the source is unusable, or the folder holds a dataset that was made otherwise or
+            is being made now.
     """
     if options.source == "synth":
         return build(SynthSource(options.seed, options.count, options.family), options)
@@ -213,7 +249,8 @@ def build(source: Source, options: DatasetOptions) -> Path:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise UserError(
-            f"cannot write the dataset {options.out}: {error.strerror or error}{where}; free the disk or choose another "
+            f"cannot write the dataset {options.out}: {error.strerror or error}{where}; free the "
+            "disk or choose another "
             "--out, and run the same command again to go on"
         ) from error
 
@@ -226,7 +263,10 @@ def _build(source: Source, options: DatasetOptions) -> Path:
     with _locked(options.out):
         _describe(options, layout)
         repair_manifest(options.out)
-        for leftover in [*(options.out / "assets").glob(".*"), *(options.out / "rejected").glob(".*")]:
+        for leftover in [
+            *(options.out / "assets").glob(".*"),
+            *(options.out / "rejected").glob(".*"),
+        ]:
             shutil.rmtree(leftover, ignore_errors=True)
         done, twins, accepted = set(), {}, 0
         for record in read_manifest(options.out):
@@ -236,9 +276,14 @@ def _build(source: Source, options: DatasetOptions) -> Path:
                 twins[record.get("digest")] = record["id"]
         candidates = (e for e in _from_first(first, entries) if e.name not in done)
         total = source.total()
-        with tqdm(desc="assets", total=total, initial=len(done), unit="asset", mininterval=0.5) as bar:
+        with tqdm(
+            desc="assets", total=total, initial=len(done), unit="asset", mininterval=0.5
+        ) as bar:
             for record in _in_order(candidates, source, options, layout):
-                if record["accepted"] and (twin := twins.setdefault(record["digest"], record["id"])) != record["id"]:
+                if (
+                    record["accepted"]
+                    and (twin := twins.setdefault(record["digest"], record["id"])) != record["id"]
+                ):
                     _turn_away(options.out / "assets" / record["id"], options.out / "rejected")
                     record = {**record, "accepted": False, "reason": f"duplicate of {twin}"}
                 append_line(options.out, record)
@@ -266,7 +311,9 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"another run is making the dataset {folder}; wait for it, or choose another --out") from None
+            raise UserError(
+                f"another run is making the dataset {folder}; wait for it, or choose another --out"
+            ) from None
         yield
 
 
@@ -277,7 +324,12 @@ def _describe(options: DatasetOptions, layout: Layout) -> None:
         if options.source == "synth"
         else {"kind": "files", "exclude": list(options.exclude)}
     )
-    record = {"format": FORMAT, **asdict(layout), "curation": asdict(options.curation), "source": source}
+    record = {
+        "format": FORMAT,
+        **asdict(layout),
+        "curation": asdict(options.curation),
+        "source": source,
+    }
     path = options.out / "dataset.json"
     if not path.exists():
         write_json(path, record)
@@ -287,23 +339,38 @@ def _describe(options: DatasetOptions, layout: Layout) -> None:
         if not isinstance(there, dict) or there.get(key) != value:
             was = there.get(key) if isinstance(there, dict) else there
             raise UserError(
-                f"{options.out} holds a dataset made with {key} {json.dumps(was)}, not {json.dumps(value)}; "
+                f"{options.out} holds a dataset made with {key} {json.dumps(was)}, not "
+                f"{json.dumps(value)}; "
                 "give the same options, or another --out"
             )
 
 
-# --- one asset -------------------------------------------------------------------------------------------------------
+# --- one asset ------------------------------------------------------------------------------------
 
 
-def make_asset(entry: Entry, source: Source, options: DatasetOptions, layout: Layout) -> dict[str, Any]:
+def make_asset(
+    entry: Entry, source: Source, options: DatasetOptions, layout: Layout
+) -> dict[str, Any]:
     """Draws a candidate, judges it, writes what it leaves, and returns its line of the manifest."""
-    record: dict[str, Any] = {"id": entry.name, "origin": entry.origin, "accepted": False, "reason": entry.problem}
+    record: dict[str, Any] = {
+        "id": entry.name,
+        "origin": entry.origin,
+        "accepted": False,
+        "reason": entry.problem,
+    }
     folder = options.out / "assets" / entry.name
     if folder.is_dir():  # made by a run that was killed before it could add the line
         with foreign(folder / "asset.json", "asset record", f"delete {folder}"):
             made = parse_line((folder / "asset.json").read_bytes()[:MAX_LINE])
-        if made is None or made["id"] != entry.name or (made["accepted"] and not isinstance(made.get("digest"), str)):
-            raise UserError(f"{folder / 'asset.json'} is no record of this asset; delete {folder} to have it made again")
+        if (
+            made is None
+            or made["id"] != entry.name
+            or (made["accepted"] and not isinstance(made.get("digest"), str))
+        ):
+            raise UserError(
+                f"{folder / 'asset.json'} is no record of this asset; delete {folder} to have it "
+                "made again"
+            )
         return made
     if entry.problem is not None:
         return record
@@ -332,7 +399,9 @@ def _strip(sequences: dict[str, ndarray]) -> list[ndarray]:
     """Some pictures of each sequence, small, to be looked at."""
     count = len(sequences["static"])
     moments = [("static", 0), ("static", count // 4), ("static", count // 2)]
-    moments += [("dynamic", k * count // 6) for k in (1, 3, 5)] + [("front", k * count // 3) for k in (1, 2)]
+    moments += [("dynamic", k * count // 6) for k in (1, 3, 5)] + [
+        ("front", k * count // 3) for k in (1, 2)
+    ]
     return [resize_rgba(sequences[name][k], THUMB, THUMB) for name, k in moments]
 
 
@@ -344,7 +413,9 @@ def _save_strip(path: Path, sequences: dict[str, ndarray]) -> None:
 def _turn_away(folder: Path, rejected: Path) -> None:
     """Moves an asset that was accepted by itself to the rejected."""
     layout_size = read_image(folder / "static.png").shape[1] // COLUMNS
-    sequences = {name: from_sheet(read_image(folder / f"{name}.png"), layout_size) for name in SEQUENCES}
+    sequences = {
+        name: from_sheet(read_image(folder / f"{name}.png"), layout_size) for name in SEQUENCES
+    }
     _save_strip(rejected / f"{folder.name}.png", sequences)
     # Out of the way by one rename: what a kill leaves of it is a leftover, not an asset.
     gone = folder.with_name(f".{folder.name}")
@@ -352,18 +423,24 @@ def _turn_away(folder: Path, rejected: Path) -> None:
     shutil.rmtree(gone)
 
 
-# --- many processes --------------------------------------------------------------------------------------------------
+# --- many processes -------------------------------------------------------------------------------
 
 
-def _in_order(entries: Iterator[Entry], source: Source, options: DatasetOptions, layout: Layout) -> Iterator[dict[str, Any]]:
+def _in_order(
+    entries: Iterator[Entry], source: Source, options: DatasetOptions, layout: Layout
+) -> Iterator[dict[str, Any]]:
     """The lines of all candidates, in their order, made by as many processes as asked for."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     workers = options.workers or available
     if workers == 1:
         for entry in entries:
             yield make_asset(entry, source, options, layout)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks in whatever state they are
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy the threads' locks in whatever state they are
     with ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start_worker))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
@@ -377,7 +454,8 @@ def _in_order(entries: Iterator[Entry], source: Source, options: DatasetOptions,
                 yield ahead.popleft().result()
         except BrokenProcessPool:
             raise UserError(
-                "a worker process died, as when memory runs out; run the same command again to go on, with fewer --workers"
+                "a worker process died, as when memory runs out; run the same command again to go "
+                "on, with fewer --workers"
             ) from None
 
 
@@ -396,7 +474,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-# --- the contact sheet -----------------------------------------------------------------------------------------------
+# --- the contact sheet ----------------------------------------------------------------------------
 
 
 def _preview(folder: Path, layout: Layout) -> Path:
@@ -404,22 +482,34 @@ def _preview(folder: Path, layout: Layout) -> Path:
     shown: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     reasons: dict[str, int] = {}
     for record in read_manifest(folder):
-        key = "accepted" if record["accepted"] else str(record["reason"]).split(":")[0].split(" of ")[0]
+        key = (
+            "accepted"
+            if record["accepted"]
+            else str(record["reason"]).split(":")[0].split(" of ")[0]
+        )
         reasons[key] = reasons.get(key, 0) + 1
         if len(shown[record["accepted"]]) < PREVIEW_ROWS:
             shown[record["accepted"]].append(record)
     rows, labels = [], []
     for record in (*shown[True], *shown[False]):
         if record["accepted"]:
-            sheets = {n: read_image(folder / "assets" / record["id"] / f"{n}.png") for n in SEQUENCES}
-            rows.append(_strip({n: from_sheet(s, layout.size)[: layout.frames] for n, s in sheets.items()}))
+            sheets = {
+                n: read_image(folder / "assets" / record["id"] / f"{n}.png") for n in SEQUENCES
+            }
+            rows.append(
+                _strip({n: from_sheet(s, layout.size)[: layout.frames] for n, s in sheets.items()})
+            )
         else:
             path = folder / "rejected" / f"{record['id']}.png"
             rows.append(list(from_sheet(read_image(path), THUMB)) if path.exists() else [])
         labels.append(f"{record['id'][:34]}: {(record['reason'] or 'accepted')[:40]}")
     columns = ["still", "90", "180", "moving", "", "", "front", ""]
     notes = [
-        "; ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])) or "no assets"
+        "; ".join(
+            f"{count} {reason}"
+            for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+        )
+        or "no assets"
     ]
     path = folder / "preview.png"
     write_sheet(path, rows, row_labels=labels, column_labels=columns, notes=notes, cell=THUMB)

@@ -1,8 +1,9 @@
 """Keying: an object before one flat colour (white, black, green, ...) gets soft edges and its own colour at them.
 
-What is background is first decided by colour and connection to the border, so that a white shirt before white stays whole;
-enclosed patches of the background's colour are seen through only if they look like holes: flat as the background is, and with a
-sharp edge. Alpha at the edge is the projection of the pixel on the line from the background's colour to the object's.
+What is background is first decided by colour and connection to the border, so that a white shirt
+before white stays whole; enclosed patches of the background's colour are seen through only if they
+look like holes: flat as the background is, and with a sharp edge. Alpha at the edge is the
+projection of the pixel on the line from the background's colour to the object's.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Backdrop:
 
     @property
     def spill(self) -> int | None:
-        """The channel in which a coloured screen shines on the object; None for white, grey and black."""
+        """The channel in which a coloured screen shines on the object.
+
+        None for white, grey and black.
+        """
         color = self.coefficients[0]
         channel = int(color.argmax())
         return channel if color[channel] - np.delete(color, channel).max() > 60 else None
@@ -85,7 +89,11 @@ def find_backdrop(image: UInt8[np.ndarray, "h w 3"]) -> Backdrop | None:
             error = np.abs(pixels - powers @ coefficients).max(1)
             near = error < max(8.0, 4 * float(np.median(error[near])))
     noise = float(np.percentile(error[near], 99.5))
-    return Backdrop(coefficients, noise, float(near.mean())) if near.mean() >= MIN_SHARE and noise <= MAX_NOISE else None
+    return (
+        Backdrop(coefficients, noise, float(near.mean()))
+        if near.mean() >= MIN_SHARE and noise <= MAX_NOISE
+        else None
+    )
 
 
 def key(image: UInt8[np.ndarray, "h w 3"], backdrop: Backdrop) -> Float[np.ndarray, "h w"]:
@@ -103,13 +111,19 @@ def key(image: UInt8[np.ndarray, "h w 3"], backdrop: Backdrop) -> Float[np.ndarr
 
 
 def _soften(
-    offset: Float[np.ndarray, "h w 3"], distance: Float[np.ndarray, "h w"], background: shapes.Mask, threshold: float
+    offset: Float[np.ndarray, "h w 3"],
+    distance: Float[np.ndarray, "h w"],
+    background: shapes.Mask,
+    threshold: float,
 ) -> Float[np.ndarray, "h w"]:
     """Alpha from each pixel's offset from the background, beside the offset of the nearest pixel that is the object's alone."""
     inward = shapes.depth(~background)
     edge = _edge_width(distance, inward)
-    # A line thinner than two edges has no inside; its ridge, where it stands out most, is taken for it.
-    ridge = (inward == ndimage.maximum_filter(inward, 3)) & (distance > 0.7 * ndimage.maximum_filter(distance, 2 * edge + 3))
+    # A line thinner than two edges has no inside; its ridge, where it stands out most, is taken for
+    # it.
+    ridge = (inward == ndimage.maximum_filter(inward, 3)) & (
+        distance > 0.7 * ndimage.maximum_filter(distance, 2 * edge + 3)
+    )
     solid = (inward > edge) | (ridge & ~background)
     front = offset[tuple(shapes.nearest(solid))]
     length = (front * front).sum(-1)
@@ -122,7 +136,10 @@ def _soften(
 
 
 def _edge_width(distance: Float[np.ndarray, "h w"], inward: Float[np.ndarray, "h w"]) -> int:
-    """Pixels over which the object fades into the background: 1 for a render, more for video and for motion blur."""
+    """Pixels over which the object fades into the background.
+
+    1 for a render, more for video and for motion blur.
+    """
     deep = distance[(inward > 7) & (inward <= 9)]
     if deep.size < 20:
         return 1
@@ -132,11 +149,18 @@ def _edge_width(distance: Float[np.ndarray, "h w"], inward: Float[np.ndarray, "h
     return 5
 
 
-def _background(distance: Float[np.ndarray, "h w"], threshold: float, *, cut_holes: bool) -> shapes.Mask:
-    """Where the background is seen: what has its colour and hangs together with the border, and holes."""
-    # Compression leaves faint specks around the object: what differs little is the object's only where it is not thin.
+def _background(
+    distance: Float[np.ndarray, "h w"], threshold: float, *, cut_holes: bool
+) -> shapes.Mask:
+    """Where the background is seen.
+
+    What has its colour and hangs together with the border, and holes.
+    """
+    # Compression leaves faint specks around the object: what differs little is the object's only
+    # where it is not thin.
     alike = (distance <= 3 * threshold) & ~shapes.opened(distance > threshold, BLOCK)
-    # The shrinking keeps the background from creeping into a white object through a crack of one pixel in its outline.
+    # The shrinking keeps the background from creeping into a white object through a crack of one
+    # pixel in its outline.
     labels, _ = shapes.parts(np.pad(shapes.shrunk(alike), 1, constant_values=True), diagonal=False)
     outside = shapes.grown(labels[1:-1, 1:-1] == labels[0, 0], 3, within=alike)
     inside, area = shapes.parts(alike & ~outside, diagonal=False)
@@ -150,7 +174,10 @@ def _background(distance: Float[np.ndarray, "h w"], threshold: float, *, cut_hol
         if (
             (cut_holes and area[number] >= smallest)
             or _is_bay(region, outside[window])
-            or (area[number] >= smallest and _is_hole(region, beyond, alike[window], threshold, reach))
+            or (
+                area[number] >= smallest
+                and _is_hole(region, beyond, alike[window], threshold, reach)
+            )
         ):
             outside[window] |= region
     return outside
@@ -158,14 +185,22 @@ def _background(distance: Float[np.ndarray, "h w"], threshold: float, *, cut_hol
 
 def _is_bay(region: shapes.Mask, outside: shapes.Mask) -> bool:
     """Whether a patch of the background's colour is the narrow end of a bay, as between fingers."""
-    return bool(shapes.depth(np.pad(region, 1)).max() <= 3 and (shapes.grown(region) & outside).any())
+    return bool(
+        shapes.depth(np.pad(region, 1)).max() <= 3 and (shapes.grown(region) & outside).any()
+    )
 
 
-def _is_hole(region: shapes.Mask, distance: Float[np.ndarray, "h w"], alike: shapes.Mask, threshold: float, reach: int) -> bool:
+def _is_hole(
+    region: shapes.Mask,
+    distance: Float[np.ndarray, "h w"],
+    alike: shapes.Mask,
+    threshold: float,
+    reach: int,
+) -> bool:
     """Whether a patch of the background's colour is seen through.
 
-    It is flat, its edge is sharp, no island (a pupil) lies in it, and solid parts of the object surround it: a white shape that
-    is drawn with an outline has no more than a line around it.
+    It is flat, its edge is sharp, no island (a pupil) lies in it, and solid parts of the object
+    surround it: a white shape that is drawn with an outline has no more than a line around it.
     """
     core = shapes.shrunk(region)
     if not core.any() or distance[core].mean() > 0.35 * threshold:

@@ -12,8 +12,8 @@ from scipy import ndimage
 from .masks import MaskFacts
 
 FILL = 200 / 256  # SyncDreamer lays out an object so that its longer side takes 200 of 256 pixels
-# Radius of the silhouette of the sphere that holds the object (0.6, seen from 1.5 at a field of view of 49.13 degrees) in half
-# pictures: tan(asin(0.6 / 1.5)) / tan(49.13 / 2).
+# Radius of the silhouette of the sphere that holds the object (0.6, seen from 1.5 at a field of
+# view of 49.13 degrees) in half pictures: tan(asin(0.6 / 1.5)) / tan(49.13 / 2).
 SPHERE = 0.9547
 
 
@@ -23,7 +23,8 @@ class Crop:
 
     Attributes:
         side: its side in pixels of the source.
-        centers: its centre x, y in every frame, in pixels of the source; all equal unless the object is followed.
+        centers: its centre x, y in every frame, in pixels of the source; all equal unless the
+            object is followed.
     """
 
     side: float
@@ -36,14 +37,21 @@ class Crop:
         return float(x - half), float(y - half), float(x + half), float(y + half)
 
 
-def plan_crop(facts: Sequence[MaskFacts], reach: Sequence[Float[np.ndarray, "_ 2"]], *, follow: bool, fill: float) -> Crop:
+def plan_crop(
+    facts: Sequence[MaskFacts],
+    reach: Sequence[Float[np.ndarray, "_ 2"]],
+    *,
+    follow: bool,
+    fill: float,
+) -> Crop:
     """The crop that holds the object in all frames.
 
     Args:
         facts: of the masks; at least one must cover something.
         reach: the outermost points (x, y) of each mask, as :func:`outermost` gives them.
         follow: let the crop follow the object's smoothed path.
-        fill: how much of the square the longer side of everything the object covers may take, in (0, 1].
+        fill: how much of the square the longer side of everything the object covers may take, in
+            (0, 1].
     """
     boxes = np.array([f.box if f.box else (np.nan,) * 4 for f in facts], float)
     if follow:
@@ -58,21 +66,31 @@ def plan_crop(facts: Sequence[MaskFacts], reach: Sequence[Float[np.ndarray, "_ 2
         relative = relative - np.tile(offset, 2)
     extent = float(2 * np.nanmax(np.abs(relative)))
     radius = max(
-        float(np.hypot(*(points - center).T).max()) for points, center in zip(reach, centers, strict=True) if len(points)
+        float(np.hypot(*(points - center).T).max())
+        for points, center in zip(reach, centers, strict=True)
+        if len(points)
     )
     return Crop(max(extent / fill, 2 * radius / SPHERE, 1.0), centers)
 
 
 def _smooth_path(path: Float[np.ndarray, "t 2"]) -> Float[np.ndarray, "t 2"]:
-    """The path without the jitter of the outline; frames that show nothing lie between their neighbours."""
+    """The path without the jitter of the outline.
+
+    Frames that show nothing lie between their neighbours.
+    """
     frames = np.arange(len(path))
     seen = ~np.isnan(path[:, 0])
     filled = np.stack([np.interp(frames, frames[seen], path[seen, axis]) for axis in range(2)], -1)
-    return np.asarray(ndimage.gaussian_filter1d(filled, sigma=max(1.0, len(path) / 16), axis=0, mode="nearest"))
+    return np.asarray(
+        ndimage.gaussian_filter1d(filled, sigma=max(1.0, len(path) / 16), axis=0, mode="nearest")
+    )
 
 
 def outermost(alpha: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "n 2"]:
-    """Corners x, y of the first and last covered pixel of every row: enough to find what lies farthest from any point."""
+    """Corners x, y of the first and last covered pixel of every row.
+
+    Enough to find what lies farthest from any point.
+    """
     covered = alpha > 25
     rows = np.nonzero(covered.any(1))[0]
     first = covered[rows].argmax(1)

@@ -1,4 +1,7 @@
-"""Which animated assets are worth training on: figures of their pictures, and limits on the figures."""
+"""Which animated assets are worth training on.
+
+Figures of their pictures, and limits on the figures.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,26 @@ class CurationOptions:
     """Limits on the figures; an asset beyond one is rejected, and the manifest says why."""
 
     min_motion: float = 0.02
-    """Least mean change of the object against its first moment, 0-1 of the colour range: below it an asset is static."""
+    """Least mean change of the object against its first moment, 0-1 of the colour range: below it
+    an asset is static."""
     max_border: float = 0.002
-    """Largest share of a picture's outermost pixels that the object may cover: above it, it overflows."""
+    """Largest share of a picture's outermost pixels that the object may cover: above it, it
+    overflows."""
     min_size: float = 0.012
     """Least share of the picture that the object covers on average: below it, it is too small."""
     max_flicker: float = 0.3
-    """Largest sudden change of the covered area or the mean colour between neighbouring frames, as a share of their mean."""
+    """Largest sudden change of the covered area or the mean colour between neighbouring frames, as
+    a share of their mean."""
 
     def __post_init__(self) -> None:
-        require_ranges("curation", self, min_motion=(0, 1), max_border=(0, 1), min_size=(0, 1), max_flicker=(0, 100))
+        require_ranges(
+            "curation",
+            self,
+            min_motion=(0, 1),
+            max_border=(0, 1),
+            min_size=(0, 1),
+            max_flicker=(0, 100),
+        )
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,17 @@ class Figures:
     flicker: float
 
 
-def measure(static: UInt8[ndarray, "f h w 4"], dynamic: UInt8[ndarray, "f h w 4"], front: UInt8[ndarray, "f h w 4"]) -> Figures:
+def measure(
+    static: UInt8[ndarray, "f h w 4"],
+    dynamic: UInt8[ndarray, "f h w 4"],
+    front: UInt8[ndarray, "f h w 4"],
+) -> Figures:
     """Figures of an asset: ``static`` and ``dynamic`` from the same cameras, the latter and ``front`` with time advancing.
 
-    motion compares the two orbits, so that it sees what moves on any side; border takes the worst picture, size the mean of
-    all; flicker is the largest second difference over time of the covered area and of the mean colour in ``front``: 1 where
-    an object vanishes for one frame, 0.1 for one that doubles its size and halves it again in eight frames.
+    motion compares the two orbits, so that it sees what moves on any side; border takes the worst
+    picture, size the mean of all; flicker is the largest second difference over time of the covered
+    area and of the mean colour in ``front``: 1 where an object vanishes for one frame, 0.1 for one
+    that doubles its size and halves it again in eight frames.
     """
     changes, sizes, border = [], [], 0.0
     for before, after in zip(static, dynamic, strict=True):
@@ -65,13 +83,22 @@ def measure(static: UInt8[ndarray, "f h w 4"], dynamic: UInt8[ndarray, "f h w 4"
     # Colour is compared with the whole object's brightness, or a dark channel's noise would count.
     signal = np.array(signals)
     level = np.array([signal[:, 0].mean(), *[signal[:, 1:].mean()] * 3]) + 1e-6
-    jumps = np.abs(signal[1:-1] - (signal[2:] + signal[:-2]) / 2) if len(signal) > 2 else np.zeros((1, 4))
+    jumps = (
+        np.abs(signal[1:-1] - (signal[2:] + signal[:-2]) / 2)
+        if len(signal) > 2
+        else np.zeros((1, 4))
+    )
     flicker = float((jumps / level).max())
-    return Figures(*(round(v, 6) for v in (float(np.mean(changes)), border, float(np.mean(sizes)), flicker)))
+    return Figures(
+        *(round(v, 6) for v in (float(np.mean(changes)), border, float(np.mean(sizes)), flicker))
+    )
 
 
 def verdict(figures: Figures, limits: CurationOptions) -> str | None:
-    """Why an asset is rejected, or None; the reason that makes the others meaningless comes first."""
+    """Why an asset is rejected, or None.
+
+    The reason that makes the others meaningless comes first.
+    """
     if figures.size == 0:
         return "empty"
     if figures.border > limits.max_border:

@@ -23,7 +23,10 @@ CLEAR = 0.002  # share of transparent pixels from which a source is taken to be 
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """What the user says about masks; with nothing said, the source's alpha is used, or its background keyed."""
+    """What the user says about masks.
+
+    With nothing said, the source's alpha is used, or its background keyed.
+    """
 
     given: Path | None = None
     label: str = ""
@@ -39,7 +42,8 @@ class CutOut:
         masks: one file per frame.
         behind: what the edge of each is mixed with; see :func:`gs4d.intake.masks.true_colors`.
         said: how they were made, in words.
-        guessed: whether a guess was made for every frame by itself, which may flicker; not so where the source has alpha.
+        guessed: whether a guess was made for every frame by itself, which may flicker; not so where
+            the source has alpha.
     """
 
     masks: list[Path]
@@ -54,10 +58,13 @@ class CutOut:
 
 
 def cut_out(shots: Shots, choice: MaskChoice, scratch: Path, source: str) -> CutOut:
-    """Makes the masks: those given, those of a matting model, the source's alpha, or by keying; the first that applies.
+    """Makes the masks: those given, those of a matting model, the source's alpha, or by keying.
+
+    The first that applies.
 
     Raises:
-        UserError: none applies, or the masks or the model do not fit; the sentence says what to get.
+        UserError: none applies, or the masks or the model do not fit; the sentence says what to
+            get.
     """
     files = [scratch / f"mask_{i}.png" for i in range(len(shots.files))]
 
@@ -99,9 +106,12 @@ def _all_backdrops(backdrops: list[Backdrop | None], source: str) -> list[Backdr
     found = [backdrop for backdrop in backdrops if backdrop is not None]
     if len(found) < 0.7 * len(backdrops):
         raise UserError(
-            f"{source} has no alpha and no background of one colour (only {len(found)} of {len(backdrops)} frames show one "
-            f"along {MIN_SHARE:.0%} of their border): give --matting MODEL.onnx (as rembg downloads them, such as u2net.onnx "
-            "or isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask of masks made elsewhere"
+            f"{source} has no alpha and no background of one colour (only {len(found)} of "
+            f"{len(backdrops)} frames show one "
+            f"along {MIN_SHARE:.0%} of their border): give --matting MODEL.onnx (as rembg "
+            "downloads them, such as u2net.onnx "
+            "or isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask of "
+            "masks made elsewhere"
         )
     last, out = found[0], []
     for backdrop in backdrops:
@@ -110,8 +120,13 @@ def _all_backdrops(backdrops: list[Backdrop | None], source: str) -> list[Backdr
     return out
 
 
-def steady_masks(cut: CutOut, *, largest_only: bool) -> tuple[list[MaskFacts], list[Float[np.ndarray, "_ 2"]]]:
-    """Replaces every mask by its steady version; returns the facts and the outermost points of each."""
+def steady_masks(
+    cut: CutOut, *, largest_only: bool
+) -> tuple[list[MaskFacts], list[Float[np.ndarray, "_ 2"]]]:
+    """Replaces every mask by its steady version.
+
+    Returns the facts and the outermost points of each.
+    """
     facts, points = [], []
     before: UInt8[np.ndarray, "h w"] | None = None
     current = cut.mask(0)

@@ -1,12 +1,16 @@
-"""A 4D dataset on disk, as Diffusion4D describes it: per asset a still orbit, an orbit while time advances, and the front view.
+"""A 4D dataset on disk, as Diffusion4D describes it.
 
-``assets/{id}/static.png``, ``dynamic.png`` and ``front.png`` are sheets of ``frames`` square RGBA pictures, six in a row:
-lossless, an eighth of the raw size at 64 pixels and a sixteenth at 256, decoded as fast as a compressed array, and open to the
-eye. ``asset.json`` beside them is the asset's line of ``manifest.jsonl``, which also tells what was rejected and why;
+Per asset a still orbit, an orbit while time advances, and the front view.
+
+``assets/{id}/static.png``, ``dynamic.png`` and ``front.png`` are sheets of ``frames`` square RGBA
+pictures, six in a row: lossless, an eighth of the raw size at 64 pixels and a sixteenth at 256,
+decoded as fast as a compressed array, and open to the eye. ``asset.json`` beside them is the
+asset's line of ``manifest.jsonl``, which also tells what was rejected and why;
 ``rejected/{id}.png`` shows it. ``dataset.json`` holds the options that all assets share.
 
-An asset's folder appears by one rename and its line is appended after it, in the order of the source, by one process; a run
-that was killed goes on where it was, and what it leaves is what an undisturbed run leaves, for any number of workers.
+An asset's folder appears by one rename and its line is appended after it, in the order of the
+source, by one process; a run that was killed goes on where it was, and what it leaves is what an
+undisturbed run leaves, for any number of workers.
 """
 
 from __future__ import annotations
@@ -35,7 +39,9 @@ from ..io.images import read_image
 FORMAT = 1
 COLUMNS = 6
 SEQUENCES = ("static", "dynamic", "front")
-NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,150}", re.ASCII)  # of an asset: safe as the name of a folder
+NAME = re.compile(
+    r"[A-Za-z0-9][\w.+-]{0,150}", re.ASCII
+)  # of an asset: safe as the name of a folder
 MAX_LINE = 1 << 16
 
 
@@ -114,14 +120,18 @@ class Example:
         rows, size = -(-self.layout.frames // COLUMNS), self.layout.size
         if sheet.shape != (rows * size, COLUMNS * size, 4):
             raise UserError(
-                f"{path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, wanted {COLUMNS * size}x{rows * size}; delete "
+                f"{path} is {sheet.shape[1]}x{sheet.shape[0]} pixels, wanted "
+                f"{COLUMNS * size}x{rows * size}; delete "
                 "this asset's folder and its line in manifest.jsonl, and make the dataset again"
             )
         return torch.from_numpy(from_sheet(sheet, size)[: self.layout.frames])
 
 
 class Dataset(Sequence[Example]):
-    """The accepted assets of a dataset, in order; holds their names and nothing else. Safe to hand to loader processes."""
+    """The accepted assets of a dataset, in order; holds their names and nothing else.
+
+    Safe to hand to loader processes.
+    """
 
     def __init__(self, folder: Path, layout: Layout, names: list[str]) -> None:
         self.folder, self.layout, self.names = folder, layout, names
@@ -135,7 +145,9 @@ class Dataset(Sequence[Example]):
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Opens a dataset that preprocess/dataset.py wrote, or is still writing: the assets that are accepted so far.
+    """Opens a dataset that preprocess/dataset.py wrote, or is still writing.
+
+    The assets that are accepted so far.
 
     Raises:
         UserError: the folder holds no dataset, or its manifest is damaged.
@@ -153,7 +165,10 @@ def read_layout(folder: Path) -> Layout:
     """
     path = folder / "dataset.json"
     if not os.path.isfile(path):
-        raise UserError(f"{folder} holds no dataset.json; make a dataset there: python preprocess/dataset.py --out {folder}")
+        raise UserError(
+            f"{folder} holds no dataset.json; make a dataset there: python preprocess/dataset.py "
+            f"--out {folder}"
+        )
     record = read_json(path, "dataset description", MAX_LINE)
     try:
         layout = Layout(int(record["size"]), int(record["frames"]), float(record["elevation"]))
@@ -161,7 +176,9 @@ def read_layout(folder: Path) -> Layout:
             return layout
     except (KeyError, TypeError, ValueError, OverflowError):
         pass
-    raise UserError(f"{path} describes no dataset of format {FORMAT}; make the dataset again in another folder")
+    raise UserError(
+        f"{path} describes no dataset of format {FORMAT}; make the dataset again in another folder"
+    )
 
 
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
@@ -181,7 +198,10 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
                 return
             record = parse_line(line)
             if record is None:
-                raise UserError(f"line {number} of {path} is no asset; delete the line, and make the dataset again to go on")
+                raise UserError(
+                    f"line {number} of {path} is no asset; delete the line, and make the dataset "
+                    "again to go on"
+                )
             yield record
 
 
@@ -189,7 +209,11 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     """The record of an asset as JSON; None where it is none."""
     try:
         record = json.loads(line)
-        return record if isinstance(record["accepted"], bool) and NAME.fullmatch(record["id"]) else None
+        return (
+            record
+            if isinstance(record["accepted"], bool) and NAME.fullmatch(record["id"])
+            else None
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -228,15 +252,24 @@ def to_sheet(pictures: UInt8[ndarray, "f h w 4"]) -> UInt8[ndarray, "H W 4"]:
     rows = -(-count // COLUMNS)
     grid = np.zeros((rows * COLUMNS, height, width, 4), np.uint8)
     grid[:count] = np.where(pictures[..., 3:] == 0, 0, pictures)
-    return grid.reshape(rows, COLUMNS, height, width, 4).swapaxes(1, 2).reshape(rows * height, COLUMNS * width, 4)
+    return (
+        grid.reshape(rows, COLUMNS, height, width, 4)
+        .swapaxes(1, 2)
+        .reshape(rows * height, COLUMNS * width, 4)
+    )
 
 
 def from_sheet(sheet: UInt8[ndarray, "H W 4"], size: int) -> UInt8[ndarray, "f h w 4"]:
     """All cells of a sheet, those of the last row that were never filled too."""
     rows, columns = sheet.shape[0] // size, sheet.shape[1] // size
-    return np.ascontiguousarray(sheet.reshape(rows, size, columns, size, 4).swapaxes(1, 2)).reshape(-1, size, size, 4)
+    return np.ascontiguousarray(sheet.reshape(rows, size, columns, size, 4).swapaxes(1, 2)).reshape(
+        -1, size, size, 4
+    )
 
 
 def save_sheet(path: Path, pictures: UInt8[ndarray, "f h w 4"]) -> None:
-    """Writes a sheet; not atomic by itself. The fast level is a tenth larger than the default and takes half the time."""
+    """Writes a sheet; not atomic by itself.
+
+    The fast level is a tenth larger than the default and takes half the time.
+    """
     Image.fromarray(to_sheet(pictures)).save(path, compress_level=1)

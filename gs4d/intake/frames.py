@@ -1,4 +1,7 @@
-"""The recipe that makes the input view of a clip: source -> frames -> masks -> one crop -> ``{name}_pose0`` and a preview."""
+"""The recipe that makes the input view of a clip.
+
+Source -> frames -> masks -> one crop -> ``{name}_pose0`` and a preview.
+"""
 
 from __future__ import annotations
 
@@ -47,25 +50,31 @@ class FramesOptions:
     start: float = 0.0
     """Seconds into the video to start at (in a folder: position of the first picture)."""
     end: float | None = None
-    """Seconds into the video to end at (in a folder: position of the last picture); None: its end."""
+    """Seconds into the video to end at (in a folder: position of the last picture); None: its
+    end."""
     mask: Path | None = None
-    """Masks made elsewhere, one per frame of the source or per frame taken: a folder, a video, or a .npy or .npz file; labels,
-    black and white, or soft."""
+    """Masks made elsewhere, one per frame of the source or per frame taken: a folder, a video, or a
+    .npy or .npz file; labels, black and white, or soft."""
     mask_label: str = ""
-    """What of --mask is the object: the number of a label (or several, 1,3), the name of an object's folder, or matte or
-    inverted, which take brightness as it is or turned round; empty: decided by content, and said."""
+    """What of --mask is the object: the number of a label (or several, 1,3), the name of an
+    object's folder, or matte or inverted, which take brightness as it is or turned round; empty:
+    decided by content, and said."""
     matting: Path | None = None
-    """Local matting model: an .onnx file as rembg uses them, or the folder of a SAM 2 checkpoint."""
+    """Local matting model: an .onnx file as rembg uses them, or the folder of a SAM 2
+    checkpoint."""
     point: tuple[float, float] | None = None
-    """Where the object is in the first frame, as fractions of width and height, for SAM 2; None: guessed."""
+    """Where the object is in the first frame, as fractions of width and height, for SAM 2; None:
+    guessed."""
     objects: Literal["all", "largest"] = "all"
     """Keep everything before the background but specks, or the largest part alone."""
     stabilise: Annotated[bool, tyro.conf.arg(aliases=["--stabilize"])] = False
     """Let the crop follow an object that walks across the frame; its path is recorded."""
     size: int = 512
-    """Side of the frames in pixels, at most; an object that is smaller in the source is not enlarged."""
+    """Side of the frames in pixels, at most; an object that is smaller in the source is not
+    enlarged."""
     fill: float = FILL
-    """How much of a frame the longer side of everything the object covers takes; SyncDreamer wants 200 of 256 pixels."""
+    """How much of a frame the longer side of everything the object covers takes; SyncDreamer wants
+    200 of 256 pixels."""
     overwrite: bool = False
     """Replace a folder even if its frames were not made by this command, or were changed since."""
 
@@ -75,11 +84,20 @@ class FramesOptions:
         for option in ("frames", "fps", "end"):
             if getattr(self, option) is not None:
                 require_ranges(
-                    "frames", self, **{option: {"frames": (1, MAX_FRAMES), "fps": (0.01, 1000.0), "end": (0.0, 1e6)}[option]}
+                    "frames",
+                    self,
+                    **{
+                        option: {
+                            "frames": (1, MAX_FRAMES),
+                            "fps": (0.01, 1000.0),
+                            "end": (0.0, 1e6),
+                        }[option]
+                    },
                 )
         if self.mask_label and self.mask is None:
             raise UserError(
-                f"--mask_label {self.mask_label} says what of --mask is the object, and there is no --mask; give it"
+                f"--mask_label {self.mask_label} says what of --mask is the object, and there is "
+                "no --mask; give it"
             )
         if self.point is not None:
             require_ranges("frames", self, point=(0.0, 1.0))
@@ -93,7 +111,8 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
         still: one picture is what is wanted, and nobody needs to be warned that it does not move.
 
     Raises:
-        UserError: the source, the masks or the options are wrong, or what is there already is not ours to replace.
+        UserError: the source, the masks or the options are wrong, or what is there already is not
+            ours to replace.
     """
     options.check()
     if options.path is None:
@@ -101,7 +120,10 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
     if options.name:
         require_folder_name("--name", options.name)
     name = options.name or name_of(options.path).removesuffix("_pose0") or "clip"
-    folder, record_path = options.data_dir / f"{name}_pose0", options.data_dir / f"{name}_frames.json"
+    folder, record_path = (
+        options.data_dir / f"{name}_pose0",
+        options.data_dir / f"{name}_frames.json",
+    )
     _check_replaceable(folder, record_path, options)
     new_home = not os.path.exists(options.data_dir)
     try:
@@ -116,11 +138,14 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
     return folder
 
 
-def _make(options: FramesOptions, name: str, folder: Path, record_path: Path, *, still: bool) -> list[str]:
+def _make(
+    options: FramesOptions, name: str, folder: Path, record_path: Path, *, still: bool
+) -> list[str]:
     """The steps of :func:`make_frames`; returns its warnings."""
     assert options.path is not None
     with ExitStack() as stack:
-        # What is entered first is renamed last: the folder, so that frames are never there without all that belongs to them.
+        # What is entered first is renamed last: the folder, so that frames are never there without
+        # all that belongs to them.
         part = stack.enter_context(atomic_path(folder))
         part.mkdir()
         scratch = part.parent / "scratch"
@@ -140,7 +165,8 @@ def _make(options: FramesOptions, name: str, folder: Path, record_path: Path, *,
         # 3. One crop for all.
         if not any(f.box for f in facts):
             raise UserError(
-                f"{options.path} shows no object: cut out by {cut.said}, every frame is empty; give --mask or --matting"
+                f"{options.path} shows no object: cut out by {cut.said}, every frame is empty; "
+                "give --mask or --matting"
             )
         crop = plan_crop(facts, points, follow=options.stabilise, fill=options.fill)
         size = min(options.size, max(64, 8 * math.ceil(crop.side / 8)))
@@ -152,20 +178,36 @@ def _make(options: FramesOptions, name: str, folder: Path, record_path: Path, *,
             *judge_clip(facts, finished, crop, size, followed=options.stabilise),
         ]
         if (options.data_dir / f"{name}_sync").exists():
-            warnings.append(f"{name}_sync holds side views of the frames that were here before: make them again or remove it")
-        previews = (folder.with_name(f"{folder.name}_preview.mp4"), folder.with_name(f"{folder.name}_preview.png"))
-        record_part, video, sheet = (stack.enter_context(atomic_path(p)) for p in (record_path, *previews))
+            warnings.append(
+                f"{name}_sync holds side views of the frames that were here before: make them "
+                "again or remove it"
+            )
+        previews = (
+            folder.with_name(f"{folder.name}_preview.mp4"),
+            folder.with_name(f"{folder.name}_preview.png"),
+        )
+        record_part, video, sheet = (
+            stack.enter_context(atomic_path(p)) for p in (record_path, *previews)
+        )
         _preview(sheet, video, part, shots, crop, [shots.said, f"cut out by {cut.said}", *warnings])
         record = {
             "source": str(options.path),
-            "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
+            "options": {
+                k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()
+            },
             "source_frames": list(shots.numbers),
             "times": list(shots.times),
             "mask": cut.said,
-            "crop": {"side": crop.side, "path": crop.centers.round(3).tolist(), "scale": size / crop.side, "size": size},
+            "crop": {
+                "side": crop.side,
+                "path": crop.centers.round(3).tolist(),
+                "scale": size / crop.side,
+                "size": size,
+            },
             "warnings": warnings,
             "files": _sizes(part),
-            # A kill between the last two renames leaves this record beside the folder that was here before.
+            # A kill between the last two renames leaves this record beside the folder that was here
+            # before.
             "replaced": _sizes(folder) if folder.is_dir() else {},
         }
         write_json(record_part, record)
@@ -173,7 +215,9 @@ def _make(options: FramesOptions, name: str, folder: Path, record_path: Path, *,
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if not p.name.startswith(".")}
+    return {
+        p.name: p.stat().st_size for p in sorted(folder.iterdir()) if not p.name.startswith(".")
+    }
 
 
 def _check_replaceable(folder: Path, record_path: Path, options: FramesOptions) -> None:
@@ -185,14 +229,23 @@ def _check_replaceable(folder: Path, record_path: Path, options: FramesOptions) 
     record = read_json(record_path, "record") if os.path.exists(record_path) else None
     if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
         raise UserError(
-            f"{folder} exists and was not made by this command; choose another --name, or replace it with --overwrite"
+            f"{folder} exists and was not made by this command; choose another --name, or replace "
+            "it with --overwrite"
         )
     if _sizes(folder) not in (record["files"], record.get("replaced")):
-        raise UserError(f"{folder} was changed after it was made; choose another --name, or replace it with --overwrite")
-    source = Path(str(record.get("source")))
-    if not options.name and options.path is not None and source.absolute() != options.path.absolute():
         raise UserError(
-            f"{folder} was made of {source}; give this one another name with --name, or replace it with --overwrite"
+            f"{folder} was changed after it was made; choose another --name, or replace it with "
+            "--overwrite"
+        )
+    source = Path(str(record.get("source")))
+    if (
+        not options.name
+        and options.path is not None
+        and source.absolute() != options.path.absolute()
+    ):
+        raise UserError(
+            f"{folder} was made of {source}; give this one another name with --name, or replace it "
+            "with --overwrite"
         )
 
 
@@ -205,7 +258,9 @@ def _write(folder: Path, shots: Shots, cut: CutOut, crop: Crop, size: int) -> li
     return files
 
 
-def _preview(sheet: Path, video: Path, folder: Path, shots: Shots, crop: Crop, notes: list[str]) -> None:
+def _preview(
+    sheet: Path, video: Path, folder: Path, shots: Shots, crop: Crop, notes: list[str]
+) -> None:
     count = len(shots.files)
     shown = np.unique(np.linspace(0, count - 1, 32).round().astype(int)).tolist()
     sources = np.unique(np.linspace(0, count - 1, 8).round().astype(int)).tolist()
@@ -220,9 +275,17 @@ def _preview(sheet: Path, video: Path, folder: Path, shots: Shots, crop: Crop, n
     write_preview_video(video, (read_image(folder / f"{i}.png") for i in range(count)), fps)
 
 
-def _with_crop(image: UInt8[np.ndarray, "h w 4"], crop: Crop, frame: int) -> UInt8[np.ndarray, "H W 4"]:
+def _with_crop(
+    image: UInt8[np.ndarray, "h w 4"], crop: Crop, frame: int
+) -> UInt8[np.ndarray, "H W 4"]:
     """A source frame, small, with its crop drawn in."""
     scale = 320 / max(image.shape[:2])
-    small = Image.fromarray(resize_rgba(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))))
-    ImageDraw.Draw(small).rectangle([value * scale for value in crop.box(frame)], outline=(255, 0, 0, 255), width=3)
+    small = Image.fromarray(
+        resize_rgba(
+            image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+        )
+    )
+    ImageDraw.Draw(small).rectangle(
+        [value * scale for value in crop.box(frame)], outline=(255, 0, 0, 255), width=3
+    )
     return np.asarray(small)

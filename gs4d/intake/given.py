@@ -1,7 +1,10 @@
-"""Masks made elsewhere: pictures, one folder or file per object, arrays, a video; what they mean is decided over the clip.
+"""Masks made elsewhere: pictures, one folder or file per object, arrays, a video.
 
-Trackers write label maps (0, 1, 2, ... in grey, or as a palette whose object 1 is dark red), black and white, or soft mattes. A
-level that covers areas is a label; levels that are seen at edges alone belong to a matte.
+What they mean is decided over the clip.
+
+Trackers write label maps (0, 1, 2, ... in grey, or as a palette whose object 1 is dark red), black
+and white, or soft mattes. A level that covers areas is a label; levels that are seen at edges alone
+belong to a matte.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ OBJECT_NAME = re.compile(r"(obj(ect)?|mask|id|label|instance)?[-_ ]?\d+", re.IGN
 VOID = 255  # "do not care" in the label maps of DAVIS and Pascal VOC
 MAX_LABELS = 64
 ARRAY_ADVICE = "save it with numpy.save or numpy.savez, as numbers"
-SOLID = 0.3  # of a label's pixels that lie among their like; of a level in a soft edge almost none do
+SOLID = (
+    0.3  # of a label's pixels that lie among their like; of a level in a soft edge almost none do
+)
 MIN_AREA = 2e-4  # of the largest level: what covers less is no label
 
 Plane = UInt16[np.ndarray, "h w"]
@@ -47,7 +52,8 @@ class _Series:
         where: what sentences call them.
         count: how many there are.
         read: yields those of rising numbers.
-        kind: "palette" holds labels, "alpha" a matte, "video" no labels, as compression mixes them; "grey" may hold either.
+        kind: "palette" holds labels, "alpha" a matte, "video" no labels, as compression mixes them;
+            "grey" may hold either.
         top: the level that means covered in a matte.
         note: which of several objects this is; empty: there is one.
     """
@@ -62,7 +68,10 @@ class _Series:
 
 @dataclass
 class _Levels:
-    """The levels of a clip of masks: pixels of each, those among their like, and the share of the border that is not 0."""
+    """The levels of a clip of masks.
+
+    Pixels of each, those among their like, and the share of the border that is not 0.
+    """
 
     area: Counter[int]
     inside: Counter[int]
@@ -73,15 +82,22 @@ class _Levels:
     def solid(self) -> list[int]:
         """Levels above 0 that cover areas, rising."""
         most = max((n for v, n in self.area.items() if v), default=1)
-        return sorted(v for v, n in self.area.items() if v and n >= MIN_AREA * most and self.inside[v] > SOLID * n)
+        return sorted(
+            v
+            for v, n in self.area.items()
+            if v and n >= MIN_AREA * most and self.inside[v] > SOLID * n
+        )
 
 
-def given_masks(path: Path, label: str, shots: Shots) -> tuple[Iterator[Float[np.ndarray, "h w"]], str]:
+def given_masks(
+    path: Path, label: str, shots: Shots
+) -> tuple[Iterator[Float[np.ndarray, "h w"]], str]:
     """Masks of the frames that were taken, in [0, 1] and of their size, and what they were taken for, in words.
 
     Args:
         path: a folder, a video, an animation, a picture, or a .npy or .npz file.
-        label: which object, by its number, colour or folder; "matte" or "inverted": brightness as it is, or turned round.
+        label: which object, by its number, colour or folder; "matte" or "inverted": brightness as
+            it is, or turned round.
         shots: the frames.
 
     Raises:
@@ -94,8 +110,10 @@ def given_masks(path: Path, label: str, shots: Shots) -> tuple[Iterator[Float[np
         numbers = shots.numbers
     else:
         raise UserError(
-            f"{series.where} holds {series.count} masks, but {len(shots.files)} frames were taken, the last being number "
-            f"{max(shots.numbers)} of the source; give one mask per frame of the source, or per frame taken"
+            f"{series.where} holds {series.count} masks, but {len(shots.files)} frames were taken, "
+            "the last being number "
+            f"{max(shots.numbers)} of the source; give one mask per frame of the source, or per "
+            "frame taken"
         )
     unique = sorted(set(numbers))
     levels = _measure(series.read(unique), len(unique))
@@ -103,7 +121,9 @@ def given_masks(path: Path, label: str, shots: Shots) -> tuple[Iterator[Float[np
     return _fitted(series, numbers, understand, shots), f"{said}{series.note}"
 
 
-def _fitted(series: _Series, numbers: Sequence[int], understand: Meaning, shots: Shots) -> Iterator[Float[np.ndarray, "h w"]]:
+def _fitted(
+    series: _Series, numbers: Sequence[int], understand: Meaning, shots: Shots
+) -> Iterator[Float[np.ndarray, "h w"]]:
     unique = sorted(set(numbers))
     stream = zip(unique, series.read(unique), strict=True)
     at, plane = next(stream)
@@ -113,10 +133,13 @@ def _fitted(series: _Series, numbers: Sequence[int], understand: Meaning, shots:
         mask, shape = understand(plane), shots.image(i).shape
         if abs(math.log(mask.shape[1] / mask.shape[0] * shape[0] / shape[1])) > 0.02:
             raise UserError(
-                f"mask {number} of {series.where} is {mask.shape[1]}x{mask.shape[0]} pixels but its frame "
+                f"mask {number} of {series.where} is {mask.shape[1]}x{mask.shape[0]} pixels but "
+                "its frame "
                 f"{shape[1]}x{shape[0]}: a mask has the shape of its frame"
             )
-        yield np.asarray(Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+        yield np.asarray(
+            Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+        )
 
 
 def _measure(planes: Iterator[Plane], count: int) -> _Levels:
@@ -143,7 +166,9 @@ def _decide(series: _Series, levels: _Levels, label: str) -> tuple[Meaning, str]
         raise UserError(f"{series.where} is empty: no mask covers a pixel in any frame taken")
     if label in ("matte", "inverted") or series.kind == "alpha":
         how = "alpha" if series.kind == "alpha" else "brightness"
-        return _matte(series, turn=label == "inverted"), f"their {how}{', inverted' if label == 'inverted' else ''}"
+        return _matte(
+            series, turn=label == "inverted"
+        ), f"their {how}{', inverted' if label == 'inverted' else ''}"
     rest = [v for v in found if v != VOID]
     void = len(rest) < len(found) and bool(rest) and max(rest) <= MAX_LABELS
     levels_left = rest if void else found
@@ -154,17 +179,21 @@ def _decide(series: _Series, levels: _Levels, label: str) -> tuple[Meaning, str]
     mixed = len(labels) < len(levels_left)  # levels that lie at edges alone
     if series.kind == "video" and max(found) < 0.25 * series.top:
         raise UserError(
-            f"{series.where} is almost black (0 to {max(found)} of {series.top:g}): if that is all the same a matte, say "
+            f"{series.where} is almost black (0 to {max(found)} of {series.top:g}): if that is all "
+            "the same a matte, say "
             "--mask_label matte; if it numbers objects, save them as PNG, as a video mixes them"
         )
-    apart = len(labels) > 1 and not all(v < 0.1 * series.top or v > 0.9 * series.top for v in labels)  # not noise at both ends
+    apart = len(labels) > 1 and not all(
+        v < 0.1 * series.top or v > 0.9 * series.top for v in labels
+    )  # not noise at both ends
     small = bool(labels) and max(levels_left) <= MAX_LABELS
     if series.kind == "palette" or small or (apart and not mixed):
         return _labelled(series, sorted(labels or levels_left), "")
     if apart:
         rows = ", ".join(str(v) for v in labels[:6])
         raise UserError(
-            f"{series.where} may be a soft matte or number objects ({rows}), with soft edges between: say which with "
+            f"{series.where} may be a soft matte or number objects ({rows}), with soft edges "
+            "between: say which with "
             f"--mask_label matte, or --mask_label {labels[0]}"
         )
     two = len(found) == 1
@@ -175,8 +204,10 @@ def _decide(series: _Series, levels: _Levels, label: str) -> tuple[Meaning, str]
 def _require_border(series: _Series, levels: _Levels) -> None:
     if np.mean(levels.border) > 0.8 and np.mean(levels.covered) > 0.5:
         raise UserError(
-            f"{series.where} covers {np.mean(levels.border):.0%} of the border, as if the background were marked: say "
-            "--mask_label inverted if the object is what is black, --mask_label matte if it is what is white, or "
+            f"{series.where} covers {np.mean(levels.border):.0%} of the border, as if the "
+            "background were marked: say "
+            "--mask_label inverted if the object is what is black, --mask_label matte if it is "
+            "what is white, or "
             "--mask_label N for label N"
         )
 
@@ -192,10 +223,15 @@ def _matte(series: _Series, *, turn: bool, top: float | None = None) -> Meaning:
 
 
 def _labelled(series: _Series, labels: list[int], label: str) -> tuple[Meaning, str]:
-    wanted = {int(name) if name.strip().isdecimal() else -1 for name in label.split(",")} if label else {labels[0]}
+    wanted = (
+        {int(name) if name.strip().isdecimal() else -1 for name in label.split(",")}
+        if label
+        else {labels[0]}
+    )
     if not wanted <= set(labels):
         raise UserError(
-            f"--mask_label {label} is not in {series.where}; its labels are {', '.join(map(str, labels[:16]))}; or give matte, "
+            f"--mask_label {label} is not in {series.where}; its labels are "
+            f"{', '.join(map(str, labels[:16]))}; or give matte, "
             "or inverted"
         )
     said = f"{'palette labels' if series.kind == 'palette' else 'labels'}, object {', '.join(map(str, sorted(wanted)))}"
@@ -209,7 +245,9 @@ def _open(path: Path, label: str, frames: int) -> _Series:
     if path.is_dir():
         return _open_folder(path, label, frames)
     if not path.exists():
-        raise UserError(f"--mask {path} does not exist; give a folder of masks, a video, or a .npy or .npz file")
+        raise UserError(
+            f"--mask {path} does not exist; give a folder of masks, a video, or a .npy or .npz file"
+        )
     if path.suffix.lower() in (".npy", ".npz"):
         return _open_arrays(path, label, frames)
     if is_still(path):
@@ -224,7 +262,8 @@ def _open_video(path: Path) -> _Series:
         spread = max(spread, int(np.ptp(frame[..., :3].astype(np.int16), -1).max()))
     if spread > 48 and not alpha:
         raise UserError(
-            f"{path} shows colours, and a video mixes the colours of labels: save the masks as PNG, or white on the object"
+            f"{path} shows colours, and a video mixes the colours of labels: save the masks as "
+            "PNG, or white on the object"
         )
 
     def read(numbers: Sequence[int]) -> Iterator[Plane]:
@@ -241,9 +280,14 @@ def _open_folder(folder: Path, label: str, frames: int) -> _Series:
         folders = [p for p in inside if p.is_dir()]
     if not files and folders:
         chosen = [p for p in folders if label in (p.name, p.name.lstrip("0"))]
-        if not chosen and (label or (len(folders) > 1 and not all(OBJECT_NAME.fullmatch(p.name) for p in folders))):
+        if not chosen and (
+            label or (len(folders) > 1 and not all(OBJECT_NAME.fullmatch(p.name) for p in folders))
+        ):
             rows = ", ".join(p.name for p in folders[:8])
-            raise UserError(f"{folder} holds folders ({rows}); give one of them, or say which with --mask_label NAME")
+            raise UserError(
+                f"{folder} holds folders ({rows}); give one of them, or say which with "
+                "--mask_label NAME"
+            )
         chosen = chosen or folders[:1]
         series = _open_folder(chosen[0], "", frames)
         return _one_of(series, chosen[0].name, [p.name for p in folders])
@@ -252,11 +296,18 @@ def _open_folder(folder: Path, label: str, frames: int) -> _Series:
     marked = [p for p in files if MASK_NAME.search(p.stem)]
     files = marked if marked and len(marked) < len(files) else files
     kinds = {re.sub(r"\d+", "#", p.stem) for p in files}
-    fields = np.array([[int(n) for n in re.findall(r"\d+", p.stem)] for p in files]) if len(kinds) == 1 else np.zeros((0, 0))
+    fields = (
+        np.array([[int(n) for n in re.findall(r"\d+", p.stem)] for p in files])
+        if len(kinds) == 1
+        else np.zeros((0, 0))
+    )
     varying = [c for c in range(fields.shape[1]) if len(set(fields[:, c].tolist())) > 1]
     if len(kinds) > 1 and len(kinds) < len(files):
         rows = ", ".join(sorted(kinds))
-        raise UserError(f"{folder} holds several series of masks: {rows}; put those of one object into a folder of their own")
+        raise UserError(
+            f"{folder} holds several series of masks: {rows}; put those of one object into a "
+            "folder of their own"
+        )
     if len(varying) == 2 and len(files) > frames:
         return _one_file_per_object(folder, files, fields[:, varying], label, frames)
     if all(p.suffix.lower() == ".npy" for p in files):
@@ -264,20 +315,30 @@ def _open_folder(folder: Path, label: str, frames: int) -> _Series:
     return _open_pictures(str(folder), files)
 
 
-def _one_file_per_object(folder: Path, files: list[Path], fields: np.ndarray, label: str, frames: int) -> _Series:
+def _one_file_per_object(
+    folder: Path, files: list[Path], fields: np.ndarray, label: str, frames: int
+) -> _Series:
     """Series of files whose names hold the number of the frame and that of the object, in either order."""
     counts = [len(set(fields[:, c].tolist())) for c in (0, 1)]
     if counts[0] == counts[1]:
         raise UserError(
-            f"{folder} holds files for frames and objects, {counts[0]} of each, so that their names do not say which number is "
+            f"{folder} holds files for frames and objects, {counts[0]} of each, so that their "
+            "names do not say which number is "
             "which; put the masks of one object into a folder of their own"
         )
     time = int(counts[1] > counts[0])
     objects = sorted(set(fields[:, 1 - time].tolist()))
     chosen = int(label) if label.isdecimal() else objects[0]
     if chosen not in objects:
-        raise UserError(f"--mask_label {label} is not in {folder}; its objects are {', '.join(map(str, objects))}")
-    own = [(t, p) for t, o, p in zip(fields[:, time], fields[:, 1 - time], files, strict=True) if o == chosen]
+        raise UserError(
+            f"--mask_label {label} is not in {folder}; its objects are "
+            f"{', '.join(map(str, objects))}"
+        )
+    own = [
+        (t, p)
+        for t, o, p in zip(fields[:, time], fields[:, 1 - time], files, strict=True)
+        if o == chosen
+    ]
     series = _open_pictures(str(folder), [p for _, p in sorted(own)])
     return _one_of(series, str(chosen), [str(o) for o in objects])
 
@@ -290,7 +351,10 @@ def _one_of(series: _Series, name: str, names: list[str]) -> _Series:
 
 
 def _open_pictures(where: str, files: list[Path]) -> _Series:
-    """Decides, over all files, where the mask is: in the alpha, in the numbers of a palette, in colours, or in brightness."""
+    """Decides, over all files, where the mask is.
+
+    In the alpha, in the numbers of a palette, in colours, or in brightness.
+    """
     facts = [_look(path) for path in tqdm(files, desc="masks", unit="file", leave=False)]
     few = max(len(fact.palette) for fact in facts) <= MAX_LABELS
     if few and all(fact.palette for fact in facts) and any(not fact.grey for fact in facts):
@@ -299,19 +363,26 @@ def _open_pictures(where: str, files: list[Path]) -> _Series:
             for index, color in fact.palette.items():
                 if colors.setdefault(index, color) != color:
                     raise UserError(
-                        f"{path} gives number {index} of its palette another colour than the masks before it, so numbers mean "
+                        f"{path} gives number {index} of its palette another colour than the masks "
+                        "before it, so numbers mean "
                         "nothing; save all masks with one palette, or as label numbers in grey"
                     )
         return _Series(where, len(files), _each(files, _indices), "palette")
     if any(fact.alpha for fact in facts):
-        return _Series(where, len(files), _each(files, lambda p: read_image(p)[..., 3].astype(np.uint16)), "alpha")
+        return _Series(
+            where,
+            len(files),
+            _each(files, lambda p: read_image(p)[..., 3].astype(np.uint16)),
+            "alpha",
+        )
     if all(fact.grey for fact in facts):
         deep = any(fact.deep for fact in facts)
         return _Series(where, len(files), _each(files, _grey), "grey", 65535.0 if deep else 255.0)
     colors_seen: set[int] = set().union(*(fact.colors for fact in facts))
     if len(colors_seen) > MAX_LABELS:
         raise UserError(
-            f"{where} holds pictures of many colours, not masks; give masks that are white on the object, labels, or have alpha"
+            f"{where} holds pictures of many colours, not masks; give masks that are white on the "
+            "object, labels, or have alpha"
         )
     order = _numbers_of(colors_seen)
     keys = np.array(sorted(order), np.int64)
@@ -340,7 +411,9 @@ def _look(path: Path) -> _Look:
             used = [i for i in np.unique(np.asarray(picture)).tolist() if i < len(table)]
             palette = {i: tuple(table[i].tolist()) for i in used}
             if len(palette) <= MAX_LABELS + 1 or not has_alpha(picture):
-                return _Look(False, all(max(c) == min(c) for c in palette.values()), False, palette, set())
+                return _Look(
+                    False, all(max(c) == min(c) for c in palette.values()), False, palette, set()
+                )
         if picture.mode[:2] == "I;" or picture.mode == "I":
             return _Look(False, True, int(np.asarray(picture).max(initial=0)) > 255, {}, set())
         transparent = has_alpha(picture)
@@ -400,9 +473,14 @@ def _open_arrays(path: Path, label: str, frames: int) -> _Series:
     else:
         with foreign(path, "a NumPy archive", ARRAY_ADVICE):
             with zipfile.ZipFile(path) as archive:
-                require_memory(path, sum(i.file_size for i in archive.infolist()), size, "its arrays")
+                require_memory(
+                    path, sum(i.file_size for i in archive.infolist()), size, "its arrays"
+                )
             with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in sorted(archive.files, key=lambda n: _natural(Path(n)))}
+                arrays = {
+                    name: archive[name]
+                    for name in sorted(archive.files, key=lambda n: _natural(Path(n)))
+                }
     if not arrays:
         raise UserError(f"{path} holds no array")
     shaped = {name: _frames_of(path, array, frames) for name, array in arrays.items()}
@@ -411,8 +489,14 @@ def _open_arrays(path: Path, label: str, frames: int) -> _Series:
     if label and label not in shaped and len(shaped) > 1:
         raise UserError(f"--mask_label {label} is not in {path}; it holds {', '.join(shaped)}")
     name = label if label in shaped else next(iter(shaped))
-    if len(shaped) > 1 and not label and not all(OBJECT_NAME.fullmatch(n.removeprefix("arr_")) for n in shaped):
-        raise UserError(f"{path} holds several arrays ({', '.join(shaped)}); say which with --mask_label NAME")
+    if (
+        len(shaped) > 1
+        and not label
+        and not all(OBJECT_NAME.fullmatch(n.removeprefix("arr_")) for n in shaped)
+    ):
+        raise UserError(
+            f"{path} holds several arrays ({', '.join(shaped)}); say which with --mask_label NAME"
+        )
     series = _array_series(str(path), list(shaped[name]))
     return _one_of(series, name, list(shaped)) if len(shaped) > 1 else series
 
@@ -421,23 +505,37 @@ def _frames_of(path: Path, array: np.ndarray, frames: int) -> np.ndarray:
     """A view of shape (t h w) of an array of shape (h w), (t h w), (t 1 h w), (1 t h w) or (t h w 1)."""
     shape = array.shape
     if array.dtype.kind not in "buif" or array.ndim < 2 or array.ndim > 5 or not array.size:
-        raise UserError(f"{path} is {array.dtype} of shape {shape}; wanted masks of shape (h w), (t h w) or (t 1 h w)")
+        raise UserError(
+            f"{path} is {array.dtype} of shape {shape}; wanted masks of shape (h w), (t h w) or (t "
+            "1 h w)"
+        )
     while array.ndim > 3 and 1 in array.shape:
         array = array[(slice(None),) * array.shape.index(1) + (0,)]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3:
-        raise UserError(f"{path} is of shape {shape}, where frames and objects look alike; save one object as (t h w)")
+        raise UserError(
+            f"{path} is of shape {shape}, where frames and objects look alike; save one object as "
+            "(t h w)"
+        )
     return array
 
 
 def _array_series(where: str, arrays: list[np.ndarray]) -> _Series:
-    arrays = [a[..., 0] if a.ndim == 3 and a.shape[-1] == 1 else a[0] if a.ndim == 3 and a.shape[0] == 1 else a for a in arrays]
+    arrays = [
+        a[..., 0]
+        if a.ndim == 3 and a.shape[-1] == 1
+        else a[0]
+        if a.ndim == 3 and a.shape[0] == 1
+        else a
+        for a in arrays
+    ]
     low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
     real = any(a.dtype.kind == "f" for a in arrays)
     if any(a.ndim != 2 for a in arrays) or not (low >= 0 and high <= 65535):
         raise UserError(
-            f"{where} holds numbers from {low:g} to {high:g}; a mask has 0 to 1, or labels; of logits save what is > 0"
+            f"{where} holds numbers from {low:g} to {high:g}; a mask has 0 to 1, or labels; of "
+            "logits save what is > 0"
         )
     soft = real and high <= 1
     if real and not soft and any((a != np.round(a)).any() for a in arrays):
@@ -445,11 +543,18 @@ def _array_series(where: str, arrays: list[np.ndarray]) -> _Series:
 
     def read(numbers: Sequence[int]) -> Iterator[Plane]:
         for n in numbers:
-            yield (arrays[n] * 65535.0).round().astype(np.uint16) if soft else arrays[n].astype(np.uint16)
+            yield (
+                (arrays[n] * 65535.0).round().astype(np.uint16)
+                if soft
+                else arrays[n].astype(np.uint16)
+            )
 
     top = 65535.0 if soft or high > 255 else 255.0
     return _Series(where, len(arrays), read, "grey", top)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", path.name)
+    ]

@@ -17,7 +17,9 @@ SEVERAL = 0.1  # of the largest part, from which another part may be another obj
 SMALL = 128  # pixels
 
 
-def judge_clip(facts: Sequence[MaskFacts], finished: Sequence[Path], crop: Crop, size: int, *, followed: bool) -> list[str]:
+def judge_clip(
+    facts: Sequence[MaskFacts], finished: Sequence[Path], crop: Crop, size: int, *, followed: bool
+) -> list[str]:
     """Warnings about masks, crop and motion.
 
     Args:
@@ -31,22 +33,31 @@ def judge_clip(facts: Sequence[MaskFacts], finished: Sequence[Path], crop: Crop,
     shares = [f.parts[1] / f.parts[0] for f in facts if len(f.parts) > 1]
     if len(shares) > len(facts) / 2 and np.median(shares) > SEVERAL:
         said.append(
-            f"several objects: in {len(shares)} of {len(facts)} frames there are parts that are apart, the second with "
-            f"{np.median(shares):.0%} of the pixels of the largest; all are kept (--objects largest keeps one)"
+            f"several objects: in {len(shares)} of {len(facts)} frames there are parts that are "
+            "apart, the second with "
+            f"{np.median(shares):.0%} of the pixels of the largest; all are kept (--objects "
+            "largest keeps one)"
         )
     if size < SMALL:
-        said.append(f"the object is small: the crop has {crop.side:.0f} pixels in the source, so the frames have only {size}")
+        said.append(
+            f"the object is small: the crop has {crop.side:.0f} pixels in the source, so the "
+            f"frames have only {size}"
+        )
     boxes = np.array([f.box for f in facts if f.box])
     own = float((boxes[:, 2:] - boxes[:, :2]).max())
     together = float((boxes[:, 2:].max(0) - boxes[:, :2].min(0)).max())
     if not followed and together > 1.6 * own:
         said.append(
-            f"the object moves across the picture: it is {own:.0f} pixels large but covers {together:.0f} over the clip, so it "
+            f"the object moves across the picture: it is {own:.0f} pixels large but covers "
+            f"{together:.0f} over the clip, so it "
             "is small in the frames; --stabilise lets the crop follow it"
         )
     motion = _motion(finished)
     if motion and np.mean(motion) < STILL:
-        said.append(f"too little motion: frames differ from the one before by {np.mean(motion):.2f} of 255 within the object")
+        said.append(
+            f"too little motion: frames differ from the one before by {np.mean(motion):.2f} of 255 "
+            "within the object"
+        )
     return said
 
 
@@ -56,17 +67,22 @@ def _borders(facts: Sequence[MaskFacts]) -> list[str]:
     if cut:
         worst = max(cut, key=lambda i: cut[i][1])
         said.append(
-            f"the object is cut by the border of the picture in {len(cut)} of {len(facts)} frames ({_listed(list(cut))}), "
-            f"most in frame {worst}: {cut[worst][1]} pixels at the {cut[worst][0]}; what is beyond cannot be known"
+            f"the object is cut by the border of the picture in {len(cut)} of {len(facts)} frames "
+            f"({_listed(list(cut))}), "
+            f"most in frame {worst}: {cut[worst][1]} pixels at the {cut[worst][0]}; what is beyond "
+            "cannot be known"
         )
-    for edge, side in enumerate(("left", "top", "right")):  # what stands on the ground is straight at the bottom
+    for edge, side in enumerate(
+        ("left", "top", "right")
+    ):  # what stands on the ground is straight at the bottom
         places = {i: f.box[edge] for i, f in enumerate(facts) if f.box and side in f.straight}
         if len(places) >= max(2, 0.3 * len(facts)):
             place = int(np.median(list(places.values())))
             same = [i for i, p in places.items() if abs(p - place) <= 1]
             if len(same) >= max(2, 0.3 * len(facts)):
                 said.append(
-                    f"the object ends in a straight line at the {side} (pixel {place}) in {len(same)} of {len(facts)} frames "
+                    f"the object ends in a straight line at the {side} (pixel {place}) in "
+                    f"{len(same)} of {len(facts)} frames "
                     f"({_listed(same)}), as if it had been cut there before"
                 )
     return said
@@ -80,13 +96,16 @@ def _jumps(facts: Sequence[MaskFacts]) -> list[str]:
     jumps = [
         i
         for i in range(1, len(facts))
-        if facts[i].area and facts[i - 1].area and abs(np.log(facts[i].area / facts[i - 1].area)) > np.log(JUMP)
+        if facts[i].area
+        and facts[i - 1].area
+        and abs(np.log(facts[i].area / facts[i - 1].area)) > np.log(JUMP)
     ]
     if jumps:
         worst = max(jumps, key=lambda i: abs(np.log(facts[i].area / facts[i - 1].area)))
         change = facts[worst].area / facts[worst - 1].area - 1
         said.append(
-            f"the mask jumps before {len(jumps)} of {len(facts)} frames ({_listed(jumps)}), most before frame {worst}, where "
+            f"the mask jumps before {len(jumps)} of {len(facts)} frames ({_listed(jumps)}), most "
+            f"before frame {worst}, where "
             f"its area changes by {change:+.0%}"
         )
     return said

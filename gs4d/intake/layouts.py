@@ -1,9 +1,11 @@
 """What other people's multi-view tools write: which files they are, and where their cameras stand.
 
-All angles are in this project's convention (azimuth 90 is +x, positive elevation above), relative to the input view. Sources:
-SyncDreamer ``meta_info/camera-16.pkl``; Zero123++ README, camera parameters (v1.1 shares Zero123's field of view of 49.13
-degrees, v1.2 has 30); SV3D and SV4D ``scripts/sampling`` (field of view 33.8 degrees, radius 2: generative-models issue 342);
-Diffusion4D ``rendering/blender.py``; ImageDream as 4DGen reads it; L4GM ``core/options.py``, ``infer_3d.py``, ``infer_4d.py``.
+All angles are in this project's convention (azimuth 90 is +x, positive elevation above), relative
+to the input view. Sources: SyncDreamer ``meta_info/camera-16.pkl``; Zero123++ README, camera
+parameters (v1.1 shares Zero123's field of view of 49.13 degrees, v1.2 has 30); SV3D and SV4D
+``scripts/sampling`` (field of view 33.8 degrees, radius 2: generative-models issue 342);
+Diffusion4D ``rendering/blender.py``; ImageDream as 4DGen reads it; L4GM ``core/options.py``,
+``infer_3d.py``, ``infer_4d.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +38,16 @@ Picture = UInt8[np.ndarray, "_h _w 4"]  # views may differ in size
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VIDEOS = {".mp4", ".gif", ".webm", ".mov", ".mkv", ".avi"}
 COMPANION = re.compile(r"(^|[-_])(depth|normals?|masks?)\d*$", re.IGNORECASE)
-SV3D_VIEWS = (2, 5, 7, 9, 12, 14, 16, 19)  # of 21 around the object, those that SV4D makes besides the input's
+SV3D_VIEWS = (
+    2,
+    5,
+    7,
+    9,
+    12,
+    14,
+    16,
+    19,
+)  # of 21 around the object, those that SV4D makes besides the input's
 CUT = re.compile(r"(.*?)(\d+)_0(?:_0)?_(\d+)_rgba")
 
 
@@ -47,7 +58,8 @@ class Format:
     Attributes:
         about: what it is, for the list of formats.
         views: its cameras; empty where the files say.
-        framed: whether the generator scales the object to its own frame, so that its size must be measured.
+        framed: whether the generator scales the object to its own frame, so that its size must be
+            measured.
     """
 
     about: str
@@ -65,20 +77,48 @@ def _ring(azimuths: Sequence[float], radius: float = 1.5, fov: float = 49.13) ->
 
 EIGHT = (30.0, 75.0, 120.0, 165.0, 210.0, 255.0, 300.0, 330.0)
 FORMATS = {
-    "syncdreamer": Format("16 squares in a row per frame, or 16 pictures of one frame", _views(SYNCDREAMER), framed=False),
-    "4dgen": Format("SyncDreamer's views cut by 4DGen: {frame}_0_{view}_rgba.png", _views(SYNCDREAMER), framed=False),
-    "zero123plus": Format("Zero123++ v1.1: 3x2 grids, or a folder of six views per frame", _views(ZERO123PLUS_1_1)),
+    "syncdreamer": Format(
+        "16 squares in a row per frame, or 16 pictures of one frame",
+        _views(SYNCDREAMER),
+        framed=False,
+    ),
+    "4dgen": Format(
+        "SyncDreamer's views cut by 4DGen: {frame}_0_{view}_rgba.png",
+        _views(SYNCDREAMER),
+        framed=False,
+    ),
+    "zero123plus": Format(
+        "Zero123++ v1.1: 3x2 grids, or a folder of six views per frame", _views(ZERO123PLUS_1_1)
+    ),
     "zero123plus-1.2": Format(
         "Zero123++ v1.2, the same with other cameras",
         _views(ZERO123PLUS_1_2),
     ),
-    "sv4d": Format("SV4D: 000000_v001.mp4 ... _v008.mp4", _ring([k * 360 / 21 for k in SV3D_VIEWS], radius=2.0, fov=33.8)),
-    "sv4d2": Format("SV4D 2.0 with 4 views: _v001.mp4 ... _v004.mp4", _ring((60.0, 120.0, 180.0, 240.0), radius=2.0, fov=33.8)),
-    "sv4d2-8views": Format("SV4D 2.0 with 8 views: _v001.mp4 ... _v008.mp4", _ring(EIGHT, radius=2.0, fov=33.8)),
-    "diffusion4d": Format("Diffusion4D: multi_frame0.png ..., or one video, whose camera goes around while time passes"),
-    "imagedream": Format("ImageDream: 4 pictures, in a row or {frame}_{view}_rgba.png", _views(QUARTERS)),
-    "l4gm": Format("L4GM: *_fixed.mp4, or name_000.png ... name_003.png", _ring((0.0, 90.0, 180.0, 270.0), fov=49.1)),
-    "rig": Format("any pictures or videos with a rig file (--rig, or rig.json beside them)", framed=False),
+    "sv4d": Format(
+        "SV4D: 000000_v001.mp4 ... _v008.mp4",
+        _ring([k * 360 / 21 for k in SV3D_VIEWS], radius=2.0, fov=33.8),
+    ),
+    "sv4d2": Format(
+        "SV4D 2.0 with 4 views: _v001.mp4 ... _v004.mp4",
+        _ring((60.0, 120.0, 180.0, 240.0), radius=2.0, fov=33.8),
+    ),
+    "sv4d2-8views": Format(
+        "SV4D 2.0 with 8 views: _v001.mp4 ... _v008.mp4", _ring(EIGHT, radius=2.0, fov=33.8)
+    ),
+    "diffusion4d": Format(
+        "Diffusion4D: multi_frame0.png ..., or one video, whose camera goes around while time "
+        "passes"
+    ),
+    "imagedream": Format(
+        "ImageDream: 4 pictures, in a row or {frame}_{view}_rgba.png", _views(QUARTERS)
+    ),
+    "l4gm": Format(
+        "L4GM: *_fixed.mp4, or name_000.png ... name_003.png",
+        _ring((0.0, 90.0, 180.0, 270.0), fov=49.1),
+    ),
+    "rig": Format(
+        "any pictures or videos with a rig file (--rig, or rig.json beside them)", framed=False
+    ),
 }
 
 
@@ -109,7 +149,13 @@ class Source:
         """What to call it in a sentence."""
         paths = [path for row in self.files for path in row] or list(self.videos)
         folders = {path.parent for path in paths}
-        return paths[0] if len(paths) == 1 else paths[0].parent if len(folders) == 1 else paths[0].parent.parent
+        return (
+            paths[0]
+            if len(paths) == 1
+            else paths[0].parent
+            if len(folders) == 1
+            else paths[0].parent.parent
+        )
 
     @cached_property
     def count(self) -> int:
@@ -119,25 +165,41 @@ class Source:
         counts = {path: len(video_info(path).times) for path in self.videos}
         if len(set(counts.values())) > 1:
             rows = ", ".join(f"{path.name} {count}" for path, count in counts.items())
-            raise UserError(f"the videos in {self.videos[0].parent} have different numbers of frames ({rows}); make them again")
+            raise UserError(
+                f"the videos in {self.videos[0].parent} have different numbers of frames ({rows}); "
+                "make them again"
+            )
         return next(iter(counts.values()))
 
     def frames(self, wanted: Sequence[int]) -> Iterator[list[Picture]]:
         """The pictures of all views, for each of the rising frame indices ``wanted``."""
         if self.files:
             for index in wanted:
-                yield [tile for path in self.files[index] for tile in self._cut(path, read_image(path))]
+                yield [
+                    tile for path in self.files[index] for tile in self._cut(path, read_image(path))
+                ]
             return
         streams = [read_frames(path, wanted) for path in self.videos]
         for frames in zip(*streams, strict=True):
-            yield [tile for path, image in zip(self.videos, frames, strict=True) for tile in self._cut(path, image)]
+            yield [
+                tile
+                for path, image in zip(self.videos, frames, strict=True)
+                for tile in self._cut(path, image)
+            ]
 
     def _cut(self, path: Path, image: Picture) -> list[Picture]:
         rows, columns = self.tiles
         h, w = image.shape[0] // rows, image.shape[1] // columns
         if min(h, w) < 8:
-            raise UserError(f"{path} is {image.shape[1]}x{image.shape[0]} pixels, too small to hold {rows * columns} views")
-        return [image[r * h : (r + 1) * h, c * w : (c + 1) * w] for r in range(rows) for c in range(columns)]
+            raise UserError(
+                f"{path} is {image.shape[1]}x{image.shape[0]} pixels, too small to hold "
+                f"{rows * columns} views"
+            )
+        return [
+            image[r * h : (r + 1) * h, c * w : (c + 1) * w]
+            for r in range(rows)
+            for c in range(columns)
+        ]
 
 
 class Folder:
@@ -147,7 +209,11 @@ class Folder:
         """Looks at ``path``; ``name`` of the clip may begin the names of its files."""
         self.path, self.name = path, name
         visible = list_folder(path) if os.path.isdir(path) else [path]
-        self.pictures = [p for p in visible if p.suffix.lower() in PICTURES and not COMPANION.search(p.stem) and is_file(p)]
+        self.pictures = [
+            p
+            for p in visible
+            if p.suffix.lower() in PICTURES and not COMPANION.search(p.stem) and is_file(p)
+        ]
         self.videos = [p for p in visible if p.suffix.lower() in VIDEOS and is_file(p)]
         self.folders = [p for p in visible if os.path.isdir(p)]
 
@@ -170,19 +236,28 @@ def numbered(paths: Sequence[Path], what: str) -> dict[int, Path]:
     if len(paths) == 1:
         return {0: paths[0]}
     kinds = {re.sub(r"\d+", "#", path.stem) for path in paths}
-    numbers = [[int(digits) for digits in re.findall(r"\d+", path.stem)] for path in paths] if len(kinds) == 1 else []
+    numbers = (
+        [[int(digits) for digits in re.findall(r"\d+", path.stem)] for path in paths]
+        if len(kinds) == 1
+        else []
+    )
     columns = [column for column in zip(*numbers, strict=True) if len(set(column)) > 1]
     if len(columns) != 1 or len(set(columns[0])) < len(paths):
         names = ", ".join(path.name for path in paths[:4])
         raise UserError(
-            f"{what} in {paths[0].parent} are not one series of frames ({names}, ...): put those of one clip into a folder"
+            f"{what} in {paths[0].parent} are not one series of frames ({names}, ...): put those "
+            "of one clip into a folder"
         )
     found = dict(sorted(zip(columns[0], paths, strict=True)))
     gaps = [b - a for a, b in pairwise(found)]
-    if hole := next(((a, b) for (a, b), gap in zip(pairwise(found), gaps, strict=True) if gap != min(gaps)), None):
+    if hole := next(
+        ((a, b) for (a, b), gap in zip(pairwise(found), gaps, strict=True) if gap != min(gaps)),
+        None,
+    ):
         a, b = found[hole[0]], found[hole[1]]
         raise UserError(
-            f"{what} in {paths[0].parent} have a gap between {a.name} and {b.name}; make the missing ones or renumber"
+            f"{what} in {paths[0].parent} have a gap between {a.name} and {b.name}; make the "
+            "missing ones or renumber"
         )
     return found
 
@@ -202,10 +277,18 @@ def _cut_by_4dgen(folder: Folder) -> Source | None:
     for t, frame in sorted(views.items()):
         if len(frame) < count:
             missing = next(v for v in range(count) if v not in frame)
-            raise UserError(f"{folder.path / f'{t}_0_{missing}_rgba.png'} is missing: every frame needs all {count} views")
+            raise UserError(
+                f"{folder.path / f'{t}_0_{missing}_rgba.png'} is missing: every frame needs all "
+                f"{count} views"
+            )
     numbers = sorted(views)
     files = tuple(tuple(views[t][v] for v in range(count)) for t in numbers)
-    return Source(("4dgen",), f"{len(files)} frames named {{frame}}_0_{{view}}_rgba.png", files, numbers=tuple(numbers))
+    return Source(
+        ("4dgen",),
+        f"{len(files)} frames named {{frame}}_0_{{view}}_rgba.png",
+        files,
+        numbers=tuple(numbers),
+    )
 
 
 def _strips(folder: Folder) -> Source | None:
@@ -225,7 +308,12 @@ def _grids(folder: Folder) -> Source | None:
     if not found or len(found) < len(folder.pictures) / 2:
         return None
     why = f"{len(found)} pictures of 3 rows of 2 squares"
-    return Source(("zero123plus", "zero123plus-1.2"), why, tiles=(3, 2), **_of_frames(numbered(found, "the grids")))
+    return Source(
+        ("zero123plus", "zero123plus-1.2"),
+        why,
+        tiles=(3, 2),
+        **_of_frames(numbered(found, "the grids")),
+    )
 
 
 def _sv4d(folder: Folder) -> Source | None:
@@ -235,22 +323,30 @@ def _sv4d(folder: Folder) -> Source | None:
         if match := re.fullmatch(r"(\d+)_v(\d{3})", path.stem):
             runs[match[1]][int(match[2])] = path
     if here is not folder:  # one video was named: its run is meant
-        runs = defaultdict(dict, {run: views for run, views in runs.items() if folder.path in views.values()})
+        runs = defaultdict(
+            dict, {run: views for run, views in runs.items() if folder.path in views.values()}
+        )
     if not runs:
         return None
     if len(runs) > 1:
         raise UserError(
-            f"{folder.path} holds several runs of SV4D ({', '.join(runs)}); name one video of the run that is meant"
+            f"{folder.path} holds several runs of SV4D ({', '.join(runs)}); name one video of the "
+            "run that is meant"
         )
     ((run, views),) = runs.items()
     first = 0 in views or any(p.stem in (f"{run}_t000", f"{run}_diag") for p in here.videos)
     videos = tuple(path for number, path in sorted(views.items()) if number)
-    names = {4: ("sv4d2",), 8: ("sv4d", "sv4d2-8views") if first else ("sv4d2-8views", "sv4d")}.get(len(videos))
+    names = {4: ("sv4d2",), 8: ("sv4d", "sv4d2-8views") if first else ("sv4d2-8views", "sv4d")}.get(
+        len(videos)
+    )
     if names is None or sorted(views)[-1] != len(videos):
         raise UserError(
-            f"{folder.path} holds {len(videos)} of the videos {run}_v001, ... of SV4D, which writes 4 or 8; restore them"
+            f"{folder.path} holds {len(videos)} of the videos {run}_v001, ... of SV4D, which "
+            "writes 4 or 8; restore them"
         )
-    return Source(names, f"the {len(videos)} videos {videos[0].name} to {videos[-1].name}", videos=videos)
+    return Source(
+        names, f"the {len(videos)} videos {videos[0].name} to {videos[-1].name}", videos=videos
+    )
 
 
 def _diffusion4d(folder: Folder) -> Source | None:
@@ -258,9 +354,14 @@ def _diffusion4d(folder: Folder) -> Source | None:
     if not orbit:
         return None
     found = numbered(orbit, "the frames")
-    path = [_blender_orbit(folder.path / f"multi{t}.json", i / max(len(found) - 1, 1)) for i, t in enumerate(found)]
+    path = [
+        _blender_orbit(folder.path / f"multi{t}.json", i / max(len(found) - 1, 1))
+        for i, t in enumerate(found)
+    ]
     azimuths = np.unwrap([orbit.azimuth for orbit in path], period=360).tolist()
-    views = [View(tuple(replace(orbit, azimuth=a) for orbit, a in zip(path, azimuths, strict=True)))]
+    views = [
+        View(tuple(replace(orbit, azimuth=a) for orbit, a in zip(path, azimuths, strict=True)))
+    ]
     columns = [list(found.values())]
     for side, azimuth in (("right", 90.0), ("back", 180.0), ("left", 270.0)):
         still = [folder.path / f"{side}_frame{t}.png" for t in found]
@@ -269,22 +370,30 @@ def _diffusion4d(folder: Folder) -> Source | None:
             place = _blender_orbit(folder.path / f"{side}.json", azimuth / 360)
             views.append(View((replace(place, azimuth=azimuth),)))
     files = tuple(zip(*columns, strict=True))
-    why = f"{len(found)} pictures multi_frame0.png, ... of a camera that goes around" + (" and still ones" if views[1:] else "")
+    why = f"{len(found)} pictures multi_frame0.png, ... of a camera that goes around" + (
+        " and still ones" if views[1:] else ""
+    )
     return Source(("diffusion4d",), why, files, numbers=tuple(found), views=tuple(views))
 
 
 def _blender_orbit(path: Path, turn: float) -> Orbit:
-    """The camera that Diffusion4D's renderer recorded (z up, the front at -y); without a record, the one it uses."""
+    """The camera that Diffusion4D's renderer recorded (z up, the front at -y).
+
+    Without a record, the one it uses.
+    """
     if not path.is_file():
         return Orbit(360 * turn, 0.0, 2.0, 39.6)
     record = read_json(path, "camera file")
     try:
         x, y, z = (float(value) for value in record["origin"])
         fov, radius = math.degrees(float(record["y_fov"])), math.hypot(x, y, z)
-        return Orbit(math.degrees(math.atan2(x, -y)), math.degrees(math.asin(z / radius)), radius, fov)
+        return Orbit(
+            math.degrees(math.atan2(x, -y)), math.degrees(math.asin(z / radius)), radius, fov
+        )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
-            f"camera file {path} is not one of Diffusion4D's ({error}); restore it or remove all of them"
+            f"camera file {path} is not one of Diffusion4D's ({error}); restore it or remove all "
+            "of them"
         ) from error
 
 
@@ -292,10 +401,17 @@ def _l4gm(folder: Folder) -> Source | None:
     found = [p for p in folder.videos if p.stem.endswith("_fixed")]
     chosen = next((p for p in found if p.stem.startswith("wo_interp")), found[0] if found else None)
     if chosen is not None:
-        return Source(("l4gm",), f"{chosen.name}, which shows four views in a row", videos=(chosen,), tiles=(1, 4))
+        return Source(
+            ("l4gm",),
+            f"{chosen.name}, which shows four views in a row",
+            videos=(chosen,),
+            tiles=(1, 4),
+        )
     match = [p for p in folder.pictures if re.search(r"(?<!_mv)_00[0-3]$", p.stem)]
     if len(match) == 4 and len({p.stem[:-4] for p in match}) == 1:
-        return Source(("l4gm",), f"the four pictures {match[0].name} to {match[3].name}", (tuple(match),))
+        return Source(
+            ("l4gm",), f"the four pictures {match[0].name} to {match[3].name}", (tuple(match),)
+        )
     return None
 
 
@@ -323,7 +439,11 @@ def _imagedream(folder: Folder) -> Source | None:
         )
     named = [p for p in folder.pictures if re.search(r"_mv_00[0-3]$", p.stem)]
     if len(named) == 4:
-        return Source(("imagedream",), f"the four pictures {named[0].name} to {named[3].name}", (tuple(named),))
+        return Source(
+            ("imagedream",),
+            f"the four pictures {named[0].name} to {named[3].name}",
+            (tuple(named),),
+        )
     return None
 
 
@@ -339,11 +459,15 @@ def _one_frame(folder: Folder) -> Source | None:
         found = tuple(numbered(squares, "the views").values())
     except UserError:
         return None
-    return Source(names, f"{len(found)} views of one frame, {found[0].name} to {found[-1].name}", (found,))
+    return Source(
+        names, f"{len(found)} views of one frame, {found[0].name} to {found[-1].name}", (found,)
+    )
 
 
 def _frame_folders(folder: Folder) -> Source | None:
-    inner = next((p for p in folder.folders if p.name == "zero123"), None)  # STAG4D keeps the input beside it
+    inner = next(
+        (p for p in folder.folders if p.name == "zero123"), None
+    )  # STAG4D keeps the input beside it
     if inner is not None:
         return _frame_folders(Folder(inner))
     parts = [Folder(p) for p in folder.folders]
@@ -355,10 +479,18 @@ def _frame_folders(folder: Folder) -> Source | None:
     if names is None or len(parts) == 1:
         return None
     if short := next((part for part in parts if len(part.pictures) != count), None):
-        raise UserError(f"{short.path} holds {len(short.pictures)} views but other frames have {count}; make the missing ones")
+        raise UserError(
+            f"{short.path} holds {len(short.pictures)} views but other frames have {count}; make "
+            "the missing ones"
+        )
     found = numbered([part.path for part in parts], "the folders")
     rows = {part.path: tuple(numbered(part.pictures, "the views").values()) for part in parts}
-    return Source(names, f"{len(parts)} folders of {count} views", tuple(rows[p] for p in found.values()), numbers=tuple(found))
+    return Source(
+        names,
+        f"{len(parts)} folders of {count} views",
+        tuple(rows[p] for p in found.values()),
+        numbers=tuple(found),
+    )
 
 
 RECOGNISE: dict[str, Callable[[Folder], Source | None]] = {
@@ -374,7 +506,9 @@ RECOGNISE: dict[str, Callable[[Folder], Source | None]] = {
 }
 
 
-def find_views(path: Path, *, name: str = "", wanted: str = "auto", rig: Path | None = None) -> Source:
+def find_views(
+    path: Path, *, name: str = "", wanted: str = "auto", rig: Path | None = None
+) -> Source:
     """Recognises side views.
 
     Args:
@@ -389,40 +523,68 @@ def find_views(path: Path, *, name: str = "", wanted: str = "auto", rig: Path | 
     if not os.path.isdir(path):
         require_plain_file(path, "the source")
     folder = Folder(path, name)
-    beside = [p for p in (path / "rig.json", path / f"{name}_rig.json") if os.path.isdir(path) and is_file(p)]
+    beside = [
+        p
+        for p in (path / "rig.json", path / f"{name}_rig.json")
+        if os.path.isdir(path) and is_file(p)
+    ]
     if rig is not None or wanted == "rig" or (beside and wanted == "auto"):
         if rig is None and not beside:
-            raise UserError(f"{path} has no rig.json that places its cameras; write one, or name it with --rig")
+            raise UserError(
+                f"{path} has no rig.json that places its cameras; write one, or name it with --rig"
+            )
         return _with_rig(folder, rig or beside[0])
     if wanted == "diffusion4d" and len(folder.videos) == 1 and not folder.pictures:
         count = len(video_info(folder.videos[0]).times)
-        walk = View(tuple(_blender_orbit(path / "none.json", i / max(count - 1, 1)) for i in range(count)))
+        walk = View(
+            tuple(_blender_orbit(path / "none.json", i / max(count - 1, 1)) for i in range(count))
+        )
         return Source(
-            ("diffusion4d",), f"{folder.videos[0].name}, asked for by --format", videos=(folder.videos[0],), views=(walk,)
+            ("diffusion4d",),
+            f"{folder.videos[0].name}, asked for by --format",
+            videos=(folder.videos[0],),
+            views=(walk,),
         )
     for recognise in RECOGNISE.values():
         source = recognise(folder)
         if source is not None and (wanted == "auto" or wanted in source.formats):
             return source if wanted == "auto" else replace(source, formats=(wanted,))
-    sets = [p.name for p in folder.folders if wanted == "auto" and any(r(Folder(p)) for r in RECOGNISE.values())]
+    sets = [
+        p.name
+        for p in folder.folders
+        if wanted == "auto" and any(r(Folder(p)) for r in RECOGNISE.values())
+    ]
     if sets:
         raise UserError(f"{path} holds several sets of views; give one of them: {', '.join(sets)}")
     if not (folder.pictures or folder.videos or folder.folders):
-        raise UserError(f"{path} holds no pictures and no videos; give the folder or file that the other tool wrote")
+        raise UserError(
+            f"{path} holds no pictures and no videos; give the folder or file that the other tool "
+            "wrote"
+        )
     counted = {"picture": folder.pictures, "video": folder.videos, "folder": folder.folders}
-    what = ", ".join(f"{len(some)} {kind}{'s' * (len(some) != 1)}" for kind, some in counted.items() if some)
+    what = ", ".join(
+        f"{len(some)} {kind}{'s' * (len(some) != 1)}" for kind, some in counted.items() if some
+    )
     sizes = sorted({f"{w}x{h}" for w, h in folder.sizes.values()})
-    what += f" (of {', '.join(sizes[:3])}{', ...' if len(sizes) > 3 else ''} pixels)" if sizes else ""
+    what += (
+        f" (of {', '.join(sizes[:3])}{', ...' if len(sizes) > 3 else ''} pixels)" if sizes else ""
+    )
     if wanted != "auto":
-        raise UserError(f"{path} does not look like {wanted} ({FORMATS[wanted].about}): it holds {what}")
+        raise UserError(
+            f"{path} does not look like {wanted} ({FORMATS[wanted].about}): it holds {what}"
+        )
     raise UserError(
-        f"{path} holds {what}, and nothing says where their cameras stand; place them with a rig file (--rig), or say with "
+        f"{path} holds {what}, and nothing says where their cameras stand; place them with a rig "
+        "file (--rig), or say with "
         f"--format what made them: {', '.join(FORMATS)}"
     )
 
 
 def _with_rig(folder: Folder, rig: Path) -> Source:
-    """Pictures or videos as a rig file counts them: per view a video or a folder, or per frame a folder or a picture."""
+    """Pictures or videos as a rig file counts them.
+
+    Per view a video or a folder, or per frame a folder or a picture.
+    """
     views = tuple(read_views(rig))
     count, why = len(views), f"the {len(views)} cameras of {rig.name}"
     if (cut := _cut_by_4dgen(folder)) and len(cut.files[0]) == count:
@@ -438,13 +600,19 @@ def _with_rig(folder: Folder, rig: Path) -> Source:
     if per_view and per_frame:
         hints = {bool(re.match(r"v|cam|pose|eval", part.path.name.lower())) for part in parts}
         per_view, per_frame = hints == {True}, hints == {False}
-    rows = [list(numbered(part.pictures, "the pictures").values()) for part in parts] if per_view or per_frame else []
+    rows = (
+        [list(numbered(part.pictures, "the pictures").values()) for part in parts]
+        if per_view or per_frame
+        else []
+    )
     if per_view:
         return Source(("rig",), why, tuple(zip(*rows, strict=True)), views=views)
     if per_frame:
         return Source(("rig",), why, tuple(tuple(row) for row in rows), views=views)
     there = f"{len(folder.pictures)} pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures"
     raise UserError(
-        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} pictures of one frame, "
-        f"{count} videos, {count} folders with a picture per frame, or a folder of {count} pictures per frame"
+        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} "
+        "pictures of one frame, "
+        f"{count} videos, {count} folders with a picture per frame, or a folder of {count} "
+        "pictures per frame"
     )

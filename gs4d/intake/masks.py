@@ -24,11 +24,14 @@ def to_levels(alpha: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return (alpha * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def soften(image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+def soften(
+    image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w"]:
     """Takes the background out of the rim of a mask of 0 and 255 that was drawn too wide, which would be a halo.
 
-    The rim is compared with the object farther inside and with what is hidden beside it. Only where most of it is mixed with
-    the background, as in frames that a segmentation model cut out of a video, does it become as transparent as it is mixed.
+    The rim is compared with the object farther inside and with what is hidden beside it. Only where
+    most of it is mixed with the background, as in frames that a segmentation model cut out of a
+    video, does it become as transparent as it is mixed.
     """
     solid = alpha > 127
     if not solid.any() or solid.all():
@@ -38,14 +41,21 @@ def soften(image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"]) -
     inward, outward = shapes.depth(solid), shapes.depth(~solid)
     rim = (inward > 0) & (inward <= 1)
     mixed = (alpha[part] > 5) & (alpha[part] < 250)
-    if mixed.sum() > 0.25 * rim.sum() or not (inward > WIDEST_RIM + 1).any() or not (outward > 2.5).any():
+    if (
+        mixed.sum() > 0.25 * rim.sum()
+        or not (inward > WIDEST_RIM + 1).any()
+        or not (outward > 2.5).any()
+    ):
         return alpha
     behind = rgb[tuple(shapes.nearest(outward > 2.5))]
     front = rgb[tuple(shapes.nearest(inward > WIDEST_RIM + 1))] - behind
     length = (front * front).sum(-1)
     share = ((rgb - behind) * front).sum(-1) / np.maximum(length, 1)
     telling = length > 30**2
-    profile = [np.median(np.append(share[telling & (inward > k) & (inward <= k + 1)], 1.0)) for k in range(WIDEST_RIM)]
+    profile = [
+        np.median(np.append(share[telling & (inward > k) & (inward <= k + 1)], 1.0))
+        for k in range(WIDEST_RIM)
+    ]
     if profile[0] > 0.7:
         return alpha
     width = next((k for k, value in enumerate(profile) if value > 0.9), WIDEST_RIM)
@@ -55,15 +65,23 @@ def soften(image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"]) -
 
 
 def steady(
-    alpha: UInt8[np.ndarray, "h w"], neighbours: list[UInt8[np.ndarray, "h w"]], *, largest_only: bool, close_holes: bool
+    alpha: UInt8[np.ndarray, "h w"],
+    neighbours: list[UInt8[np.ndarray, "h w"]],
+    *,
+    largest_only: bool,
+    close_holes: bool,
 ) -> UInt8[np.ndarray, "h w"]:
-    """One mask without what flickers: specks, crumbs and small holes that the masks before and after do not have.
+    """One mask without what flickers.
+
+    Specks, crumbs and small holes that the masks before and after do not have.
 
     Args:
         alpha: the mask.
         neighbours: those before and after it, one or two; none for a single picture.
-        largest_only: keep nothing but the largest part (parts closer than 2 % of the picture count as one).
-        close_holes: whether holes may be closed; not so where the source itself says what is transparent.
+        largest_only: keep nothing but the largest part (parts closer than 2 % of the picture count
+            as one).
+        close_holes: whether holes may be closed; not so where the source itself says what is
+            transparent.
     """
     out = alpha.copy()
     present = alpha > 25
@@ -94,7 +112,8 @@ class MaskFacts:
 
     Attributes:
         area: covered pixels.
-        box: left, top, right, bottom in pixels, right and bottom excluded; None when nothing is covered.
+        box: left, top, right, bottom in pixels, right and bottom excluded; None when nothing is
+            covered.
         center: centroid x, y in pixels.
         parts: covered pixels of the parts that are apart, largest first.
         cut: side -> pixels along which the object ends at that border of the picture.
@@ -115,7 +134,12 @@ def mask_facts(alpha: UInt8[np.ndarray, "h w"]) -> MaskFacts:
     if not covered.any():
         return MaskFacts(0.0, None, (0.0, 0.0), (), {}, {})
     rows, columns = np.nonzero(covered.any(1))[0], np.nonzero(covered.any(0))[0]
-    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    left, top, right, bottom = (
+        int(columns[0]),
+        int(rows[0]),
+        int(columns[-1]) + 1,
+        int(rows[-1]) + 1,
+    )
     weights = alpha.astype(np.float64)
     total = weights.sum()
     center = (
@@ -138,9 +162,20 @@ def mask_facts(alpha: UInt8[np.ndarray, "h w"]) -> MaskFacts:
         if room[side] <= 1 and pixels >= 0.01 * (width + height):
             cut[side] = pixels
         # A round end grows from line to line; one that was cut off has its full width at once.
-        if room[side] > 1 and pixels >= 0.1 * lines.any(0).sum() and pixels > 0.65 * lines[5:7].any(0).sum():
+        if (
+            room[side] > 1
+            and pixels >= 0.1 * lines.any(0).sum()
+            and pixels > 0.65 * lines[5:7].any(0).sum()
+        ):
             straight[side] = pixels
-    return MaskFacts(float(total / 255), (left, top, right, bottom), center, tuple(int(p) for p in parts[:8]), cut, straight)
+    return MaskFacts(
+        float(total / 255),
+        (left, top, right, bottom),
+        center,
+        tuple(int(p) for p in parts[:8]),
+        cut,
+        straight,
+    )
 
 
 def true_colors(
@@ -148,15 +183,17 @@ def true_colors(
 ) -> UInt8[np.ndarray, "h w 4"]:
     """RGBA whose edge shows the object's colour alone.
 
-    The background's part is subtracted from the pixels at the edge: ``(I - (1 - a) B) / a``. Wherever almost nothing of the
-    object is left in a pixel, the nearest solid colour stands in, as division by alpha leaves only noise there.
+    The background's part is subtracted from the pixels at the edge: ``(I - (1 - a) B) / a``.
+    Wherever almost nothing of the object is left in a pixel, the nearest solid colour stands in, as
+    division by alpha leaves only noise there.
 
     Args:
         image: the source.
         alpha: what is to be cut out of it.
-        behind: what the edge is mixed with: a backdrop; "picture", whatever is seen beside the object; or "alpha": the source
-            has its own alpha, and its edge should be pure. If it turns out to be mixed with one colour (the black of
-            premultiplied files, the white of cut-outs), that is subtracted.
+        behind: what the edge is mixed with: a backdrop; "picture", whatever is seen beside the
+            object; or "alpha": the source has its own alpha, and its edge should be pure. If it
+            turns out to be mixed with one colour (the black of premultiplied files, the white of
+            cut-outs), that is subtracted.
     """
     out = np.concatenate([image[..., :3], alpha[..., None]], -1)
     if not alpha.any():
@@ -176,7 +213,9 @@ def true_colors(
     if back is not None:
         unmixed = ((rgb - (1 - a[..., None]) * back) / np.maximum(a, 1e-3)[..., None]).clip(0, 255)
         rgb[soft] = unmixed[soft]
-    trust = ((a - 0.15) / 0.5).clip(0, 1)[..., None]  # below, division by alpha has made noise of the colour
+    trust = ((a - 0.15) / 0.5).clip(0, 1)[
+        ..., None
+    ]  # below, division by alpha has made noise of the colour
     rgb = np.where(solid[..., None], rgb, trust * rgb + (1 - trust) * front)
     screen = behind.spill if isinstance(behind, Backdrop) else None
     if screen is not None:
@@ -190,7 +229,8 @@ def true_colors(
 def fill_hidden(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
     """Gives the pixels of alpha 0 the nearest visible colour near the object, and white farther away.
 
-    Viewers that filter colour and alpha apart then show no halo, and readers that drop alpha show the object on white.
+    Viewers that filter colour and alpha apart then show no halo, and readers that drop alpha show
+    the object on white.
     """
     out = image.copy()
     visible = image[..., 3] > 8

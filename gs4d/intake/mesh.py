@@ -1,4 +1,7 @@
-"""The recipe that makes a clip of an animated model: model -> poses -> input view, side views, views to score on, previews."""
+"""The recipe that makes a clip of an animated model.
+
+Model -> poses -> input view, side views, views to score on, previews.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,15 @@ from tqdm import tqdm
 
 from ..clip import Orbit, syncdreamer_rig
 from ..errors import UserError, require_folder_name, require_ranges
-from ..io.clips import CONSISTENT4D_AZIMUTHS, View, cameras_record, read_eval_rig, read_input, read_views, rig_record
+from ..io.clips import (
+    CONSISTENT4D_AZIMUTHS,
+    View,
+    cameras_record,
+    read_eval_rig,
+    read_input,
+    read_views,
+    rig_record,
+)
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
 from ..io.names import name_of
@@ -40,7 +51,8 @@ class MeshOptions:
     name: str = ""
     """Name of the clip, as in {data_dir}/{name}_pose0. Empty: the name of the file."""
     clip: str | None = None
-    """Which of the model's animations; None: the first that moves anything, together with those that move other nodes."""
+    """Which of the model's animations; None: the first that moves anything, together with those
+    that move other nodes."""
     data_dir: Path = Path("data")
     """Where clips are kept."""
     frames: int | None = None
@@ -60,7 +72,8 @@ class MeshOptions:
     elevation: float = 0.0
     """Of the input camera, degrees: above the object from 0 on."""
     rig: Path | None = None
-    """Rig file with the side cameras, and the input camera if it names one; None: SyncDreamer's 16 side views."""
+    """Rig file with the side cameras, and the input camera if it names one; None: SyncDreamer's 16
+    side views."""
     eval_rig: Path | None = None
     """Rig file with the cameras to score on; None: Consistent4D's four."""
     sync: bool = True
@@ -82,7 +95,10 @@ class MeshOptions:
         if self.start is not None:
             require_ranges("mesh", self, start=(0.0, 1e6))
         if self.end is not None and not (self.start or 0.0) < self.end <= 1e6:
-            raise UserError(f"mesh.end is {self.end}; it must come after mesh.start, which is {self.start or 0.0}")
+            raise UserError(
+                f"mesh.end is {self.end}; it must come after mesh.start, which is "
+                f"{self.start or 0.0}"
+            )
 
 
 @dataclass(frozen=True)
@@ -96,14 +112,17 @@ class _Rig:
     def at(self, frame: int) -> list[Orbit]:
         """Where they stand at a frame: input, side views, views to score on."""
         views = [self.input, *self.side]
-        return [view.orbits[min(frame, len(view.orbits) - 1)] for view in views] + list(self.truth.values())
+        return [view.orbits[min(frame, len(view.orbits) - 1)] for view in views] + list(
+            self.truth.values()
+        )
 
 
 def make_clip(options: MeshOptions) -> list[Path]:
     """Makes ``{name}_pose0``, ``_sync``, ``_eval``, what says where their cameras stand, and previews; returns the previews.
 
     Raises:
-        UserError: the model, the rig or the options are wrong, or what is there already is not ours to replace.
+        UserError: the model, the rig or the options are wrong, or what is there already is not ours
+            to replace.
     """
     options.check()
     if options.path is None:
@@ -119,7 +138,9 @@ def make_clip(options: MeshOptions) -> list[Path]:
     times = _times(mesh, options)
     mesh = mesh.fitted(times, up=options.up)
     if options.double_sided:
-        parts = [replace(part, material=replace(part.material, double_sided=True)) for part in mesh.parts]
+        parts = [
+            replace(part, material=replace(part.material, double_sided=True)) for part in mesh.parts
+        ]
         mesh = replace(mesh, parts=tuple(parts))
     said = _describe(mesh, options.path, times)
     print(said)
@@ -127,24 +148,37 @@ def make_clip(options: MeshOptions) -> list[Path]:
     # 2. The cameras.
     rig = _rig(options, len(times))
 
-    # 3. The pictures, then everything appears at once; the input video last, so that its presence means a whole clip.
+    # 3. The pictures, then everything appears at once; the input video last, so that its presence
+    # means a whole clip.
     warnings = list(mesh.warnings)
     if not mesh.moves():
-        why = f"animation '{mesh.clip}' leaves it as it is" if mesh.clip else "it has no animation that moves it"
+        why = (
+            f"animation '{mesh.clip}' leaves it as it is"
+            if mesh.clip
+            else "it has no animation that moves it"
+        )
         warnings.append(f"the model does not move: {why}")
     with ExitStack() as stack:
-        part = {key: stack.enter_context(atomic_path(path)) for key, path in outputs.wanted(options, rig).items()}
+        part = {
+            key: stack.enter_context(atomic_path(path))
+            for key, path in outputs.wanted(options, rig).items()
+        }
         empty = _draw(mesh, times, rig, part, options)
         warnings += [
-            f"view {view} shows nothing in {count} of {len(times)} frames: the model is seen edge-on, or from behind "
+            f"view {view} shows nothing in {count} of {len(times)} frames: the model is seen "
+            "edge-on, or from behind "
             "through single-sided triangles (draw both sides with --double_sided)"
             for view, count in empty.items()
         ]
         if "rig" in part:
-            write_json(part["rig"], rig_record(rig.side, input_view=rig.input, source=str(options.path)))
+            write_json(
+                part["rig"], rig_record(rig.side, input_view=rig.input, source=str(options.path))
+            )
         if "cameras" in part:
             side = [view.orbits[0] for view in rig.side]
-            record = cameras_record(rig.input.orbits[0], side, rig.truth, frames=len(times), size=options.size)
+            record = cameras_record(
+                rig.input.orbits[0], side, rig.truth, frames=len(times), size=options.size
+            )
             write_json(part["cameras"], record)
         _preview(mesh, times, rig, part, [said, *warnings])
         write_json(part["record"], {
@@ -157,10 +191,13 @@ def make_clip(options: MeshOptions) -> list[Path]:
             "files": {outputs.paths[key].name: _sizes(path) for key, path in part.items() if key in _Outputs.CLIP},
             "replaced": outputs.there(),  # of which a kill between the renames may leave some
         })  # fmt: skip
-        # The input video goes first and comes last: no kill leaves pictures of two runs that pass for one clip.
+        # The input video goes first and comes last: no kill leaves pictures of two runs that pass
+        # for one clip.
         if os.path.lexists(outputs.paths["pose0"]):
             os.replace(outputs.paths["pose0"], part["pose0"].parent / "old")
-        for key in stale - set(part):  # made by an earlier run under this name: it shows other frames
+        for key in stale - set(
+            part
+        ):  # made by an earlier run under this name: it shows other frames
             _remove(outputs.paths[key])
     for warning in warnings:
         print(f"warning: {warning}")
@@ -168,7 +205,10 @@ def make_clip(options: MeshOptions) -> list[Path]:
 
 
 class _Outputs:
-    """The files and folders that carry the name of a clip: running the command again replaces what it made, nothing else."""
+    """The files and folders that carry the name of a clip.
+
+    Running the command again replaces what it made, nothing else.
+    """
 
     CLIP = ("pose0", "sync", "eval", "rig", "cameras")
 
@@ -184,22 +224,38 @@ class _Outputs:
             "_mesh_preview.mp4",
         )
         keys = (*self.CLIP, "record", "sheet", "video")
-        self.paths = {key: data_dir / f"{name}{ending}" for key, ending in zip(keys, endings, strict=True)}
+        self.paths = {
+            key: data_dir / f"{name}{ending}" for key, ending in zip(keys, endings, strict=True)
+        }
 
     def check(self, options: MeshOptions) -> set[str]:
         """Which of the clip's files and folders an earlier run made.
 
         Raises:
-            UserError: one is there that this command did not make, or that was changed since, and is not to be replaced.
+            UserError: one is there that this command did not make, or that was changed since, and
+                is not to be replaced.
         """
         made, ours = [], set()
-        record = read_json(self.paths["record"], "record") if os.path.exists(self.paths["record"]) else {}
+        record = (
+            read_json(self.paths["record"], "record")
+            if os.path.exists(self.paths["record"])
+            else {}
+        )
         if isinstance(record, dict):
-            made = [names for names in (record.get("files"), record.get("replaced")) if isinstance(names, dict)]
+            made = [
+                names
+                for names in (record.get("files"), record.get("replaced"))
+                if isinstance(names, dict)
+            ]
             source = Path(str(record.get("source", options.path)))
-            if not (options.name or options.overwrite or source.absolute() == Path(str(options.path)).absolute()):
+            if not (
+                options.name
+                or options.overwrite
+                or source.absolute() == Path(str(options.path)).absolute()
+            ):
                 raise UserError(
-                    f"{self.paths['pose0']} was made of {source}; give this one another name with --name, or replace it with "
+                    f"{self.paths['pose0']} was made of {source}; give this one another name with "
+                    "--name, or replace it with "
                     "--overwrite"
                 )
         for key in self.CLIP:
@@ -209,9 +265,17 @@ class _Outputs:
             known = [names[path.name] for names in made if path.name in names]
             if _sizes(path) in known:
                 ours.add(key)
-            elif not options.overwrite and not (key == "rig" and options.rig and path.samefile(options.rig)):
-                what = "was changed after it was made" if known else "exists and was not made by this command"
-                raise UserError(f"{path} {what}; choose another --name, or replace it with --overwrite")
+            elif not options.overwrite and not (
+                key == "rig" and options.rig and path.samefile(options.rig)
+            ):
+                what = (
+                    "was changed after it was made"
+                    if known
+                    else "exists and was not made by this command"
+                )
+                raise UserError(
+                    f"{path} {what}; choose another --name, or replace it with --overwrite"
+                )
         return ours
 
     def there(self) -> dict[str, Any]:
@@ -251,11 +315,15 @@ def _times(mesh: AnimatedMesh, options: MeshOptions) -> list[float]:
     if not mesh.duration:
         return [0.0] * (options.frames or 1)
     first, last = mesh.begin, mesh.begin + mesh.duration
-    start, end = first if options.start is None else options.start, last if options.end is None else options.end
+    start, end = (
+        first if options.start is None else options.start,
+        last if options.end is None else options.end,
+    )
     slack = 1e-6 * max(abs(last), mesh.duration)
     if not start < end <= last + slack or (options.end is not None and end <= first):
         raise UserError(
-            f"the animation '{mesh.clip}' lasts from {first:.4g} to {last:.4g} s, but {start:.4g} to {end:.4g} s "
+            f"the animation '{mesh.clip}' lasts from {first:.4g} to {last:.4g} s, but {start:.4g} "
+            f"to {end:.4g} s "
             "was asked for; change --start or --end"
         )
     frames = options.frames or FRAMES
@@ -270,7 +338,11 @@ def _describe(mesh: AnimatedMesh, path: Path, times: list[float]) -> str:
     others = [clip for clip in mesh.clips if clip != mesh.clip]
     listed = ", ".join(others[:12]) + (f" and {len(others) - 12} more" if len(others) > 12 else "")
     there = f"; other animations: {listed}" if others else ""
-    span = f"{mesh.duration:.2f} s" if not mesh.begin else f"{mesh.begin:.2f} to {mesh.begin + mesh.duration:.2f} s"
+    span = (
+        f"{mesh.duration:.2f} s"
+        if not mesh.begin
+        else f"{mesh.begin:.2f} to {mesh.begin + mesh.duration:.2f} s"
+    )
     return f"{path.name}: {faces} triangles, animation '{mesh.clip}' of {span} in {len(times)} frames{there}"
 
 
@@ -283,31 +355,45 @@ def _rig(options: MeshOptions, frames: int) -> _Rig:
         if named != View():
             if camera != Orbit():
                 raise UserError(
-                    f"{options.rig} places the input camera, so that --azimuth and --elevation cannot; leave them out"
+                    f"{options.rig} places the input camera, so that --azimuth and --elevation "
+                    "cannot; leave them out"
                 )
             front = View(named.orbits)
-    truth = {f"eval_{k}": replace(front.orbits[0], azimuth=a, elevation=0.0) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
+    truth = {
+        f"eval_{k}": replace(front.orbits[0], azimuth=a, elevation=0.0)
+        for k, a in enumerate(CONSISTENT4D_AZIMUTHS)
+    }
     if options.eval_rig is not None:
-        truth = {key: replace(orbit, aspect=1.0) for key, orbit in read_eval_rig(options.eval_rig).items()}
+        truth = {
+            key: replace(orbit, aspect=1.0)
+            for key, orbit in read_eval_rig(options.eval_rig).items()
+        }
     rig = _Rig(front, side if options.sync else [], truth if options.eval else {})
     for view in (rig.input, *rig.side):
         if len(view.orbits) not in (1, frames):
             raise UserError(
-                f"{options.rig} moves a camera through {len(view.orbits)} frames, but {frames} are drawn; set --frames"
+                f"{options.rig} moves a camera through {len(view.orbits)} frames, but {frames} are "
+                "drawn; set --frames"
             )
     for orbit in [orbit for frame in range(frames) for orbit in rig.at(frame)]:
         if orbit.radius <= 0.65:
-            raise UserError(f"a camera at radius {orbit.radius} stands inside the object, which reaches 0.6; move it away")
+            raise UserError(
+                f"a camera at radius {orbit.radius} stands inside the object, which reaches 0.6; "
+                "move it away"
+            )
     perspective = {(orbit.radius, orbit.fov) for orbit in (front.orbits[0], *rig.truth.values())}
     if len(perspective) > 1:
         raise UserError(
-            f"the views to score on have other radii or fields of view than the input camera ({sorted(perspective)}), which "
+            "the views to score on have other radii or fields of view than the input camera "
+            f"({sorted(perspective)}), which "
             "a _cameras.json cannot say; make them equal"
         )
     return rig
 
 
-def _draw(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, Path], options: MeshOptions) -> dict[str, int]:
+def _draw(
+    mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, Path], options: MeshOptions
+) -> dict[str, int]:
     """Writes all pictures; returns in how many frames a view shows nothing, where it ever does."""
     for key in ("pose0", "sync"):
         if key in part:
@@ -317,11 +403,16 @@ def _draw(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, Pat
     lighting = UNLIT if options.unlit else Lighting()
     names = ["input", *(f"sync_{v}" for v in range(len(rig.side))), *rig.truth]
     empty = dict.fromkeys(names, 0)
-    with ThreadPoolExecutor(2) as pool, tqdm(total=len(times) * len(names), desc="drawing", unit="picture") as bar:
+    with (
+        ThreadPoolExecutor(2) as pool,
+        tqdm(total=len(times) * len(names), desc="drawing", unit="picture") as bar,
+    ):
         saved: list[Future[None]] = []
         for t, time in enumerate(times):
             orbits = rig.at(t)
-            pictures = mesh.views([time] * len(orbits), orbits, options.size, options.size, lighting=lighting)
+            pictures = mesh.views(
+                [time] * len(orbits), orbits, options.size, options.size, lighting=lighting
+            )
             for name, path, picture in zip(names, _paths(part, rig, t), pictures, strict=True):
                 empty[name] += not picture[..., 3].any()
                 saved.append(pool.submit(_save, path, picture))
@@ -343,12 +434,20 @@ def _save(path: Path, picture: UInt8[np.ndarray, "h w 4"]) -> None:
     Image.fromarray(picture).save(path)
 
 
-def _preview(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, Path], notes: list[str]) -> None:
+def _preview(
+    mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, Path], notes: list[str]
+) -> None:
     """A contact sheet of some frames from some sides, and a video of the same sides."""
     count = 1 + len(rig.side) + len(rig.truth)
-    sides = [1 + len(rig.side) * k // 4 for k in range(4)] if len(rig.side) > 4 else [*range(1, 1 + len(rig.side))]
+    sides = (
+        [1 + len(rig.side) * k // 4 for k in range(4)]
+        if len(rig.side) > 4
+        else [*range(1, 1 + len(rig.side))]
+    )
     rows = [0, *sides, *range(1 + len(rig.side), count)]
-    frames = np.unique(np.linspace(0, len(times) - 1, min(SHOWN, len(times))).round().astype(int)).tolist()
+    frames = np.unique(
+        np.linspace(0, len(times) - 1, min(SHOWN, len(times))).round().astype(int)
+    ).tolist()
 
     def picture(frame: int, view: int) -> UInt8[np.ndarray, "h w 4"]:
         return read_image(list(_paths(part, rig, frame))[view])
@@ -357,7 +456,11 @@ def _preview(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, 
     for view in rows:
         orbit = rig.at(0)[view]
         kind = (
-            "input" if view == 0 else f"side {view - 1}" if view <= len(rig.side) else list(rig.truth)[view - 1 - len(rig.side)]
+            "input"
+            if view == 0
+            else f"side {view - 1}"
+            if view <= len(rig.side)
+            else list(rig.truth)[view - 1 - len(rig.side)]
         )
         labels.append(f"{kind}: {orbit.azimuth:g}, {orbit.elevation:g}")
     write_sheet(
@@ -372,6 +475,9 @@ def _preview(mesh: AnimatedMesh, times: list[float], rig: _Rig, part: dict[str, 
     shown = rows[: 1 + len(sides)]
     write_preview_video(
         part["video"],
-        (np.concatenate([picture(frame, view) for view in shown], 1) for frame in range(len(times))),
+        (
+            np.concatenate([picture(frame, view) for view in shown], 1)
+            for frame in range(len(times))
+        ),
         fps,
     )

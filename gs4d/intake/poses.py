@@ -1,4 +1,7 @@
-"""Notes of other tools that place the camera of every picture: such pictures are no video from one camera."""
+"""Notes of other tools that place the camera of every picture.
+
+Such pictures are no video from one camera.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ COLMAP = ("sparse/0", "sparse", "colmap/sparse/0", "colmap", "0")
 def require_one_camera(folder: Path, files: Sequence[Path]) -> None:
     """Checks that no note beside or above the pictures says that they were taken from different places.
 
-    Known are the transforms*.json of NeRF, D-NeRF, instant-ngp and nerfstudio, the cameras.json of Gaussian splatting, COLMAP's
-    models, LLFF's poses_bounds.npy, the cameras*.npz of IDR and NeuS, and a folder of one camera file per picture as Nerfies
-    (camera/) and ScanNet (pose/) have it.
+    Known are the transforms*.json of NeRF, D-NeRF, instant-ngp and nerfstudio, the cameras.json of
+    Gaussian splatting, COLMAP's models, LLFF's poses_bounds.npy, the cameras*.npz of IDR and NeuS,
+    and a folder of one camera file per picture as Nerfies (camera/) and ScanNet (pose/) have it.
 
     Raises:
         UserError: there is such a note.
@@ -31,10 +34,16 @@ def require_one_camera(folder: Path, files: Sequence[Path]) -> None:
     if len(files) < 2:
         return
     for place in dict.fromkeys((folder.resolve(), *list(folder.resolve().parents)[:2])):
-        for note in (*_lists(place, files), *_models(place, folder, files), *_folders(place, files)):
+        for note in (
+            *_lists(place, files),
+            *_models(place, folder, files),
+            *_folders(place, files),
+        ):
             raise UserError(
-                f"{note} places the camera of every picture in {folder} elsewhere, so they are no video from one camera; give "
-                "pictures that one camera took while the object moved, or, if it stood still after all, copy them to a folder "
+                f"{note} places the camera of every picture in {folder} elsewhere, so they are no "
+                "video from one camera; give "
+                "pictures that one camera took while the object moved, or, if it stood still after "
+                "all, copy them to a folder "
                 "without that file"
             )
 
@@ -52,9 +61,13 @@ def _lists(place: Path, files: Sequence[Path]) -> Iterator[Path]:
             name = str(entry.get("file_path", entry.get("img_name", ""))).replace("\\", "/")
             if Path(name).name in stems or Path(name).stem in stems:
                 named.append(note.parent / name)
-                cameras.append([entry.get("transform_matrix"), entry.get("rotation"), entry.get("position")])
+                cameras.append(
+                    [entry.get("transform_matrix"), entry.get("rotation"), entry.get("position")]
+                )
         if len(named) > 1 and _differ(cameras):
-            if any(path.resolve() in exact or path.resolve().with_suffix("") in exact for path in named):
+            if any(
+                path.resolve() in exact or path.resolve().with_suffix("") in exact for path in named
+            ):
                 yield note
             near.append(note)
     yield from near
@@ -62,19 +75,29 @@ def _lists(place: Path, files: Sequence[Path]) -> Iterator[Path]:
 
 def _entries(document: Any) -> list[dict[str, Any]]:
     frames = document.get("frames") if isinstance(document, dict) else document
-    return [entry for entry in frames if isinstance(entry, dict)] if isinstance(frames, list) else []
+    return (
+        [entry for entry in frames if isinstance(entry, dict)] if isinstance(frames, list) else []
+    )
 
 
 def _models(place: Path, folder: Path, files: Sequence[Path]) -> Iterator[Path]:
     """COLMAP's list of pictures, and tables with one row per picture."""
     for name in COLMAP:
         for note in (place / name / "images.bin", place / name / "images.txt"):
-            if is_file(note) and (data := _bytes(note)) and sum(path.name.encode() in data for path in files) > 1:
+            if (
+                is_file(note)
+                and (data := _bytes(note))
+                and sum(path.name.encode() in data for path in files) > 1
+            ):
                 yield note
-    if place != folder.resolve() and not re.match(r"(images?|rgb)(_\d+)?(/|$)", folder.resolve().relative_to(place).as_posix()):
+    if place != folder.resolve() and not re.match(
+        r"(images?|rgb)(_\d+)?(/|$)", folder.resolve().relative_to(place).as_posix()
+    ):
         return
     for note in _inside(place):
-        if note.name.lower() == "poses_bounds.npy" or re.fullmatch(r"cameras(_\w+)?\.npz", note.name.lower()):
+        if note.name.lower() == "poses_bounds.npy" or re.fullmatch(
+            r"cameras(_\w+)?\.npz", note.name.lower()
+        ):
             yield note
 
 
@@ -82,7 +105,10 @@ def _folders(place: Path, files: Sequence[Path]) -> Iterator[Path]:
     """Folders that hold a camera file for every picture."""
     for name in ("camera", "cameras", "pose", "poses"):
         for suffix in (".json", ".txt"):
-            notes = [place / name / f"{path.stem}{suffix}" for path in (files[0], files[len(files) // 2], files[-1])]
+            notes = [
+                place / name / f"{path.stem}{suffix}"
+                for path in (files[0], files[len(files) // 2], files[-1])
+            ]
             if all(is_file(note) for note in notes) and len({_bytes(note) for note in notes}) > 1:
                 yield place / name
 
@@ -112,7 +138,10 @@ def _differ(cameras: list[Any]) -> bool:
     """Whether not all entries are one camera; those that are no numbers count as different."""
     try:
         rows = np.array(
-            [[n for part in camera if part is not None for n in np.ravel(np.array(part, float))] for camera in cameras]
+            [
+                [n for part in camera if part is not None for n in np.ravel(np.array(part, float))]
+                for camera in cameras
+            ]
         )
         return bool((np.ptp(rows, axis=0) > STILL * np.abs(rows).max()).any())
     except (ValueError, TypeError, OverflowError):

@@ -18,14 +18,15 @@ class PseudoOptions:
     """Side views for a clip that comes without any."""
 
     prior: str = "auto"
-    """What draws them: auto (the best of those that come with gs4d), none, inflate, lift, or one with weights of its own, such
-    as zero123plus:FOLDER; `gs4d views --help` lists them."""
+    """What draws them: auto (the best of those that come with gs4d), none, inflate, lift, or one
+    with weights of its own, such as zero123plus:FOLDER; `gs4d views --help` lists them."""
     pixels: bool = True
     """Believe each pixel as far as the prior is sure of it, instead of all alike."""
     steady: bool = True
     """Believe less what differs from the frames before and after."""
     veils: bool = True
-    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines are hard guesses."""
+    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines
+    are hard guesses."""
     batch: int = 4
     """Frames that are drawn together, by priors for which that makes a difference."""
     seed: int = 0
@@ -37,17 +38,26 @@ class PseudoOptions:
 
 
 def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Path) -> Path | None:
-    """Draws what the clip lacks into ``out``; returns it, or None where the clip has side views or none are wanted.
+    """Draws what the clip lacks into ``out``.
+
+    Returns it, or None where the clip has side views or none are wanted.
 
     Frames that were drawn there before with the same settings are kept.
 
     Raises:
         UserError: the prior is absent or wrong.
     """
-    if options.prior == "none" or os.path.lexists(data_dir / f"{name}_sync") or not (data_dir / f"{name}_pose0").is_dir():
+    if (
+        options.prior == "none"
+        or os.path.lexists(data_dir / f"{name}_sync")
+        or not (data_dir / f"{name}_pose0").is_dir()
+    ):
         return None
     prior = best_painter() if options.prior == "auto" else options.prior
-    print(f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may look like.")
+    print(
+        f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may "
+        "look like."
+    )
     folder = make_views(
         ViewsOptions(
             path=data_dir / f"{name}_pose0",

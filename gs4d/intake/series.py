@@ -13,11 +13,30 @@ from statistics import median
 from ..errors import UserError
 from ..io.names import is_file, list_folder, natural_order
 
-# Of one frame that is there in several formats the first is taken: those without loss and with alpha come first.
-PICTURES = (".png", ".tif", ".tiff", ".tga", ".bmp", ".ppm", ".pgm", ".webp", ".avif", ".jp2", ".gif", ".jpg", ".jpeg")
+# Of one frame that is there in several formats the first is taken: those without loss and with
+# alpha come first.
+PICTURES = (
+    ".png",
+    ".tif",
+    ".tiff",
+    ".tga",
+    ".bmp",
+    ".ppm",
+    ".pgm",
+    ".webp",
+    ".avif",
+    ".jp2",
+    ".gif",
+    ".jpg",
+    ".jpeg",
+)
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v")
-COMPANIONS = re.compile(r"[-_](depth|normals?|masks?|alpha|matte|seg|thumb(nail)?s?)$", re.IGNORECASE)
-MOMENT = re.compile(r"(19|20)\d\d\D?\d\d\D?\d\d\D{0,4}\d\d\D?\d\d\D?\d\d")  # 2026-05-01 10:22:33 in any spelling
+COMPANIONS = re.compile(
+    r"[-_](depth|normals?|masks?|alpha|matte|seg|thumb(nail)?s?)$", re.IGNORECASE
+)
+MOMENT = re.compile(
+    r"(19|20)\d\d\D?\d\d\D?\d\d\D{0,4}\d\d\D?\d\d\D?\d\d"
+)  # 2026-05-01 10:22:33 in any spelling
 JUMP = 1.5  # usual steps between two numbers, above which pictures are missing between them
 OWN_FOLDER = "put the frames of one clip into a folder of their own"
 
@@ -47,7 +66,8 @@ class Series:
         more = f" and in {len(jumps) - 3} more places" if len(jumps) > 3 else ""
         lost = sum(round(gaps[i] / step) - 1 for i in jumps)
         return (
-            f"the numbers jump from {shown}{more}: about {lost} frames are missing, and the frames that are there are taken as "
+            f"the numbers jump from {shown}{more}: about {lost} frames are missing, and the frames "
+            "that are there are taken as "
             "evenly spaced in time; restore them, or take an unbroken part with --start and --end"
         )
 
@@ -61,7 +81,9 @@ def find_series(folder: Path) -> Series:
     files = [p for p in list_folder(folder) if p.suffix.lower() in PICTURES and is_file(p)]
     if not files:
         videos = [p.name for p in list_folder(folder) if p.suffix.lower() in VIDEOS]
-        there = f"; it holds {videos[0]}: give that" if videos else "; give a folder of numbered frames"
+        there = (
+            f"; it holds {videos[0]}: give that" if videos else "; give a folder of numbered frames"
+        )
         raise UserError(f"{folder} holds no pictures{there}")
     kinds: defaultdict[str, list[Path]] = defaultdict(list)
     for path in files:
@@ -75,12 +97,17 @@ def find_series(folder: Path) -> Series:
     chosen, warnings = _once_each(next(iter(numbered.values())) if numbered else everything)
     if not numbered:
         if len(chosen) > 1:
-            warnings.append(f"the names in {folder} have no numbers that count frames, so they are taken in alphabetical order")
+            warnings.append(
+                f"the names in {folder} have no numbers that count frames, so they are taken in "
+                "alphabetical order"
+            )
         return Series(tuple(chosen), (), tuple(warnings))
     if strays := [path for path in everything if re.sub(r"\d+", "#", path.stem) not in numbered]:
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
         names = ", ".join(path.name for path in strays[:3])
-        warnings.append(f"{names}{more} in {folder} left out: not named like the {len(chosen)} frames")
+        warnings.append(
+            f"{names}{more} in {folder} left out: not named like the {len(chosen)} frames"
+        )
     return _ordered(folder, chosen, warnings)
 
 
@@ -112,24 +139,34 @@ def _ordered(folder: Path, files: list[Path], warnings: list[str]) -> Series:
     rows = {path: _digits(path) for path in files}
     columns = list(zip(*rows.values(), strict=True))
     varying = [i for i, column in enumerate(columns) if len(set(column)) > 1]
-    counting = [i for i in varying if _counts([columns[i], *(columns[k] for k in varying if k != i)])]
+    counting = [
+        i for i in varying if _counts([columns[i], *(columns[k] for k in varying if k != i)])
+    ]
     if counting:
         files = sorted(files, key=lambda path: rows[path][counting[0]])
-        return Series(tuple(files), tuple(rows[path][counting[0]] for path in files), tuple(warnings))
+        return Series(
+            tuple(files), tuple(rows[path][counting[0]] for path in files), tuple(warnings)
+        )
     if len(varying) > 1 and not _is_time(files, varying):
         names = ", ".join(path.name for path in sorted(files, key=natural_order)[:3])
         raise UserError(
-            f"{folder} holds pictures with several numbers that change ({names}, ...), as views or takes of one thing have "
+            f"{folder} holds pictures with several numbers that change ({names}, ...), as views or "
+            "takes of one thing have "
             f"them; {OWN_FOLDER} (side views go through preprocess/sync.py)"
         )
     return Series(tuple(sorted(files, key=lambda path: rows[path])), (), tuple(warnings))
 
 
 def _counts(columns: Sequence[Sequence[int]]) -> bool:
-    """Whether the first column counts frames: it has no number twice, and along it no other column ever falls."""
+    """Whether the first column counts frames.
+
+    It has no number twice, and along it no other column ever falls.
+    """
     rows = sorted(zip(*columns, strict=True))
     distinct = len({row[0] for row in rows}) == len(rows)
-    return distinct and all(list(column) == sorted(column) for column in list(zip(*rows, strict=True))[1:])
+    return distinct and all(
+        list(column) == sorted(column) for column in list(zip(*rows, strict=True))[1:]
+    )
 
 
 def _is_time(files: list[Path], varying: list[int]) -> bool:
@@ -137,5 +174,7 @@ def _is_time(files: list[Path], varying: list[int]) -> bool:
     if all(MOMENT.search(path.stem) for path in files):
         return True
     parts = [re.split(r"(\d+)", path.stem) for path in files]
-    point = varying[1] == varying[0] + 1 and all(row[2 * varying[0] + 2] in (".", ",") for row in parts)
+    point = varying[1] == varying[0] + 1 and all(
+        row[2 * varying[0] + 2] in (".", ",") for row in parts
+    )
     return len(varying) == 2 and point and len({len(row[2 * varying[1] + 1]) for row in parts}) == 1

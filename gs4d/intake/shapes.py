@@ -13,7 +13,9 @@ Mask = Bool[np.ndarray, "h w"]
 def window(mask: Mask, margin: int) -> tuple[slice, slice]:
     """The rows and columns that hold the mask, which may not be empty, and ``margin`` more where there are any."""
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    return tuple(slice(max(0, int(i[0]) - margin), int(i[-1]) + 1 + margin) for i in (rows, columns))  # type: ignore[return-value]
+    return tuple(
+        slice(max(0, int(i[0]) - margin), int(i[-1]) + 1 + margin) for i in (rows, columns)
+    )  # type: ignore[return-value]
 
 
 def grown(mask: Mask, pixels: int = 1, within: Mask | None = None) -> Mask:
@@ -39,13 +41,21 @@ def filled(mask: Mask) -> Mask:
 
 
 def depth(mask: Mask) -> Float[np.ndarray, "h w"]:
-    """Distance in pixels from each pixel of the mask to the nearest outside it; the picture's border does not count."""
+    """Distance in pixels from each pixel of the mask to the nearest outside it.
+
+    The picture's border does not count.
+    """
     return np.asarray(ndimage.distance_transform_edt(mask), np.float32)
 
 
 def nearest(mask: Mask) -> Int[np.ndarray, "2 h w"]:
-    """Row and column of the pixel of the mask that is nearest to each pixel; the mask may not be empty."""
-    return np.asarray(ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True))
+    """Row and column of the pixel of the mask that is nearest to each pixel.
+
+    The mask may not be empty.
+    """
+    return np.asarray(
+        ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    )
 
 
 def distance_to(index: Int[np.ndarray, "2 h w"]) -> Float[np.ndarray, "h w"]:
@@ -53,8 +63,13 @@ def distance_to(index: Int[np.ndarray, "2 h w"]) -> Float[np.ndarray, "h w"]:
     return np.hypot(*(index - np.indices(index.shape[1:])))
 
 
-def parts(mask: Mask, *, diagonal: bool = True) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, "n"]]:
-    """Numbers the connected parts from 1, and counts the pixels of each number; entry 0 of the counts is 0."""
+def parts(
+    mask: Mask, *, diagonal: bool = True
+) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, "n"]]:
+    """Numbers the connected parts from 1, and counts the pixels of each number.
+
+    Entry 0 of the counts is 0.
+    """
     numbered: tuple[np.ndarray, int] = ndimage.label(mask, SQUARE if diagonal else None)  # type: ignore[assignment]
     counts = np.bincount(numbered[0].ravel(), minlength=numbered[1] + 1)
     counts[0] = 0

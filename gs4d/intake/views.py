@@ -1,7 +1,9 @@
-"""The recipe that draws the side views of a clip with a prior: frame by frame, so that a run that is cut goes on where it was.
+"""The recipe that draws the side views of a clip with a prior.
 
-``{name}_views/{frame}/`` keeps what the prior drew, with the cameras, the seed and the settings; ``{name}_sync`` is made of it
-as of any tool's output: cut out, placed, judged and shown.
+Frame by frame, so that a run that is cut goes on where it was.
+
+``{name}_views/{frame}/`` keeps what the prior drew, with the cameras, the seed and the settings;
+``{name}_sync`` is made of it as of any tool's output: cut out, placed, judged and shown.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ from .sync import SyncOptions, make_sync
 
 POSE0 = "_pose0"
 TRUST_SIDE = 64  # pixels of the maps that say how far the pixels of a view are believed
-STEADY, JUMP = 0.1, 0.3  # change of a value there and back that any motion may make, and that halves what is believed
+STEADY, JUMP = (
+    0.1,
+    0.3,
+)  # change of a value there and back that any motion may make, and that halves what is believed
 FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and leave videos
 
 
@@ -51,19 +56,22 @@ class ViewsOptions:
     path: Path | None = None
     """Folder of the input view, DATA/NAME_pose0, as preprocess/frames.py makes it."""
     prior: str = ""
-    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer or mini; one with weights as
-    NAME:WHERE, a folder, a file or a hub id. sv4d2:FOLDER takes the videos of SV4D 2.0's own sampler."""
+    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer or
+    mini; one with weights as NAME:WHERE, a folder, a file or a hub id. sv4d2:FOLDER takes the
+    videos of SV4D 2.0's own sampler."""
     name: str = ""
     """Name of the clip; it may be left out, since --path says it."""
     batch: int = 4
-    """Frames that are drawn together: more take more memory, and less time where frames look at each other."""
+    """Frames that are drawn together: more take more memory, and less time where frames look at
+    each other."""
     seed: int = 0
     """Of all randomness; recorded beside the views."""
     sampling: Sampling = field(default_factory=Sampling)
     steady: bool = True
     """Believe less what differs from the frames before and after."""
     veils: bool = True
-    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines are hard guesses."""
+    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines
+    are hard guesses."""
     overwrite: bool = False
     """Replace side views even if they were not made by this project's commands."""
     out_dir: Path | None = None
@@ -74,32 +82,49 @@ class ViewsOptions:
 
 
 def make_views(options: ViewsOptions) -> Path:
-    """Makes ``{name}_sync``, its rig and a preview; returns the folder. Frames that were drawn before are kept.
+    """Makes ``{name}_sync``, its rig and a preview; returns the folder.
+
+    Frames that were drawn before are kept.
 
     Raises:
-        UserError: the input view or the prior is absent or wrong, or what is there is not ours to replace.
+        UserError: the input view or the prior is absent or wrong, or what is there is not ours to
+            replace.
     """
     pose0, name = _input(options)
     family, _, where = options.prior.partition(":")
     out = options.out_dir or pose0.parent
-    sync = SyncOptions((out / f"{name}_views",), name, pose0.parent, options.out_dir, overwrite=options.overwrite)
+    sync = SyncOptions(
+        (out / f"{name}_views",), name, pose0.parent, options.out_dir, overwrite=options.overwrite
+    )
     if family in FILMS:
         return make_sync(SyncOptions(**{**vars(sync), "path": (Path(where),), "format": family}))
     if not options.prior:
-        raise UserError(f"--prior is missing: say what draws the views; there are: {', '.join((*PAINTERS, *FILMS))}")
+        raise UserError(
+            "--prior is missing: say what draws the views; there are: "
+            f"{', '.join((*PAINTERS, *FILMS))}"
+        )
     if family in FAMILIES and family not in PAINTERS:
-        raise UserError(f"the prior '{family}' does not draw the views of a clip; those that do: {', '.join(PAINTERS)}")
+        raise UserError(
+            f"the prior '{family}' does not draw the views of a clip; those that do: "
+            f"{', '.join(PAINTERS)}"
+        )
 
     files = {number: pose0 / file for number, file in frame_numbers(pose0).items()}
     camera = read_input(pose0.parent / f"{name}_rig.json")
     if len(set(camera.orbits)) > 1:
-        raise UserError(f"the input camera of {name} moves; views can only be drawn around one that stands still")
+        raise UserError(
+            f"the input camera of {name} moves; views can only be drawn around one that stands "
+            "still"
+        )
     folder, source = sync.path[0], camera.orbits[0]
     framing = _framing(family, options.sampling.crop_size, list(files.values()), source)
     made = _settings(options, list(files.values()), source, framing)
     missing = [i for i, number in enumerate(files) if not _is_done(folder / str(number), made[i])]
     if len(missing) < len(files):
-        print(f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with these settings.")
+        print(
+            f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with "
+            "these settings."
+        )
     if missing:
         _draw(options, files, source, framing, missing, made, folder)
     return make_sync(
@@ -113,11 +138,15 @@ def _input(options: ViewsOptions) -> tuple[Path, str]:
     """Folder of the input view, and the name of the clip."""
     path = options.path
     if path is None:
-        raise UserError("--path is missing: give the folder of the input view, such as data/rose_pose0")
+        raise UserError(
+            "--path is missing: give the folder of the input view, such as data/rose_pose0"
+        )
     name = path.name.removesuffix(POSE0)
     if not path.name.endswith(POSE0) or (options.name and options.name != name):
         wanted = f"{options.name or 'NAME'}{POSE0}"
-        raise UserError(f"--path is {path}, wanted a folder named {wanted}; make it with preprocess/frames.py")
+        raise UserError(
+            f"--path is {path}, wanted a folder named {wanted}; make it with preprocess/frames.py"
+        )
     require_folder_name("--name", name)
     if not os.path.isdir(path):
         raise UserError(f"{path} is no folder; make the input view with preprocess/frames.py")
@@ -142,23 +171,39 @@ def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> F
     framing = plan_framing(masks(), camera, share)
     if framing is not None:
         print(
-            f"{family} sees the object at {share:.2f} of the frame, as its authors crop it: cropped by "
-            f"{framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views are placed back."
+            f"{family} sees the object at {share:.2f} of the frame, as its authors crop it: "
+            "cropped by "
+            f"{framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views are placed "
+            "back."
         )
     return framing
 
 
-def _settings(options: ViewsOptions, files: list[Path], source: Orbit, framing: Framing | None) -> list[dict[str, Any]]:
-    """What the views of every frame depend on; with the frames around it, since it may look at them."""
+def _settings(
+    options: ViewsOptions, files: list[Path], source: Orbit, framing: Framing | None
+) -> list[dict[str, Any]]:
+    """What the views of every frame depend on.
+
+    With the frames around it, since it may look at them.
+    """
     sums = []
     for path in files:
         with foreign(path, "picture"):
             sums.append(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
-    asked = {"prior": options.prior, "seed": options.seed, "sampling": asdict(options.sampling), "input": asdict(source)}
+    asked = {
+        "prior": options.prior,
+        "seed": options.seed,
+        "sampling": asdict(options.sampling),
+        "input": asdict(source),
+    }
     asked |= {} if options.veils else {"veils": False}
     asked |= {"framing": _rounded(asdict(framing))} if framing is not None else {}
     return [
-        {**asked, "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]]} for i in range(len(sums))
+        {
+            **asked,
+            "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]],
+        }
+        for i in range(len(sums))
     ]
 
 
@@ -179,7 +224,10 @@ def _is_done(folder: Path, made: dict[str, Any]) -> bool:
 def _read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / "views.json", "record of drawn views")
     if not isinstance(record, dict) or not {"made", "layout", "cameras", "trust"} <= record.keys():
-        raise UserError(f"{folder / 'views.json'} is no record of drawn views; delete {folder} to draw them again")
+        raise UserError(
+            f"{folder / 'views.json'} is no record of drawn views; delete {folder} to draw them "
+            "again"
+        )
     return record
 
 
@@ -219,7 +267,9 @@ def _draw(
                 bar.update()
 
 
-def calls(missing: list[int], count: int, context: str, batch: int) -> Iterator[tuple[list[int], list[int]]]:
+def calls(
+    missing: list[int], count: int, context: str, batch: int
+) -> Iterator[tuple[list[int], list[int]]]:
     """The calls that draw some frames of a clip: (frames that are kept, frames that are seen).
 
     Args:
@@ -232,7 +282,9 @@ def calls(missing: list[int], count: int, context: str, batch: int) -> Iterator[
         yield missing, list(range(count))
         return
     while missing:
-        some = [i for k, i in enumerate(missing[:batch]) if i == missing[0] + k]  # neighbours of each other
+        some = [
+            i for k, i in enumerate(missing[:batch]) if i == missing[0] + k
+        ]  # neighbours of each other
         missing = missing[len(some) :]
         around = {"first": [0], "neighbours": [some[0] - 1, some[-1] + 1], "none": []}[context]
         yield some, sorted({*some, *(i for i in around if 0 <= i < count)})
@@ -240,12 +292,20 @@ def calls(missing: list[int], count: int, context: str, batch: int) -> Iterator[
 
 def _read(paths: list[Path]) -> torch.Tensor:
     images = [read_image(path, need_alpha=True) for path in paths]
-    if odd := next((path for path, image in zip(paths, images, strict=True) if image.shape != images[0].shape), None):
-        raise UserError(f"{odd} has another size than {paths[0]}; make the input view again with preprocess/frames.py")
+    if odd := next(
+        (path for path, image in zip(paths, images, strict=True) if image.shape != images[0].shape),
+        None,
+    ):
+        raise UserError(
+            f"{odd} has another size than {paths[0]}; make the input view again with "
+            "preprocess/frames.py"
+        )
     return torch.from_numpy(np.stack(images))
 
 
-def squared(frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> tuple[UInt8[Tensor, "t s s 4"], Orbit]:
+def squared(
+    frames: UInt8[Tensor, "t h w 4"], source: Orbit
+) -> tuple[UInt8[Tensor, "t s s 4"], Orbit]:
     """Frames padded to squares, and the camera that sees as much; square ones are as they were."""
     h, w = frames.shape[1:3]
     side = max(h, w)
@@ -264,7 +324,9 @@ def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> No
         small = F.adaptive_avg_pool2d(trust[:, None], TRUST_SIDE)[:, 0].round().to(torch.uint8)
         _save_trust(small, part / TRUST)
         means = trust.mean((1, 2)) / 255
-        write_json(part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]})
+        write_json(
+            part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]}
+        )
 
 
 def _save_trust(trust: UInt8[Tensor, "..."], path: Path) -> None:
@@ -276,11 +338,16 @@ def _save_trust(trust: UInt8[Tensor, "..."], path: Path) -> None:
 
 def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
     """Puts how far each pixel is believed beside side views that a prior drew."""
-    trust = torch.stack([read_weights(drawn / str(number) / TRUST)["trust"] for number in numbers], 1).float()
+    trust = torch.stack(
+        [read_weights(drawn / str(number) / TRUST)["trust"] for number in numbers], 1
+    ).float()
     if steady and len(numbers) > 2:
         for v in range(len(trust)):
             files = [sync / f"{number}_0_{v}_rgba.png" for number in numbers]
-            small = [resize_rgba(read_image(file, need_alpha=True), TRUST_SIDE, TRUST_SIDE).copy() for file in files]
+            small = [
+                resize_rgba(read_image(file, need_alpha=True), TRUST_SIDE, TRUST_SIDE).copy()
+                for file in files
+            ]
             trust[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
     _save_trust(trust.round().to(torch.uint8), sync / TRUST)
 
@@ -297,7 +364,15 @@ def _drawn(folder: Path, numbers: list[int], prior: str) -> Source:
     records = [_read_record(folder / str(number)) for number in numbers]
     cameras, layout = records[0]["cameras"], records[0]["layout"]
     if any(record["cameras"] != cameras for record in records):
-        raise UserError(f"the frames in {folder} were drawn for different cameras; delete {folder} to draw them again")
-    views = tuple(View((Orbit(**orbit),), tuple(record["trust"][v] for record in records)) for v, orbit in enumerate(cameras))
-    files = tuple(tuple(folder / str(number) / f"{v}.png" for v in range(len(cameras))) for number in numbers)
+        raise UserError(
+            f"the frames in {folder} were drawn for different cameras; delete {folder} to draw "
+            "them again"
+        )
+    views = tuple(
+        View((Orbit(**orbit),), tuple(record["trust"][v] for record in records))
+        for v, orbit in enumerate(cameras)
+    )
+    files = tuple(
+        tuple(folder / str(number) / f"{v}.png" for v in range(len(cameras))) for number in numbers
+    )
     return Source((layout,), f"the prior {prior}", files, numbers=tuple(numbers), views=views)

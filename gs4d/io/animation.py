@@ -1,4 +1,7 @@
-"""Animated pictures (GIF, APNG, WebP, AVIF, TIFF of several pages): times from the file, frames through Pillow."""
+"""Animated pictures (GIF, APNG, WebP, AVIF, TIFF of several pages).
+
+Times from the file, frames through Pillow.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ class Animation:
     Attributes:
         seconds: how long each frame is shown.
         complete: whether all frames that the file announces are there.
-        first: the number that Pillow gives to the first frame; 1 where a still picture that is no frame lies before it.
+        first: the number that Pillow gives to the first frame; 1 where a still picture that is no
+            frame lies before it.
         notes: what the user should know, as sentences.
     """
 
@@ -45,7 +49,9 @@ def is_animation(path: Path) -> bool:
         with open_picture(path) as picture:
             if picture.format == "TIFF":
                 return len(_pages(picture)) > 1
-            return picture.format in ANIMATED_FORMATS and bool(getattr(picture, "is_animated", False))
+            return picture.format in ANIMATED_FORMATS and bool(
+                getattr(picture, "is_animated", False)
+            )
     except UserError:
         return False
 
@@ -60,9 +66,7 @@ def read_animation_info(path: Path) -> Animation:
         width, height = picture.size
         if picture.format == "TIFF":
             pages = len(_pages(picture))
-            note = (
-                f"{path.name} has {pages} pages and no times; its pages are read as frames, {1 / BROWSER_SECONDS:g} per second"
-            )
+            note = f"{path.name} has {pages} pages and no times; its pages are read as frames, {1 / BROWSER_SECONDS:g} per second"
             info = Animation((BROWSER_SECONDS,) * pages, notes=(note,))
         elif picture.format == "AVIF":
             info = Animation(_avif_seconds(path, getattr(picture, "n_frames", 1)))
@@ -73,7 +77,8 @@ def read_animation_info(path: Path) -> Animation:
         raise UserError(f"{path} holds no whole frame; it is damaged or cut short: export it again")
     if count > MAX_FRAMES or count * width * height > MAX_WORK:
         raise UserError(
-            f"{path} holds {count} frames of {width}x{height} pixels; beyond {MAX_WORK // 10**9} billion pixels or "
+            f"{path} holds {count} frames of {width}x{height} pixels; beyond {MAX_WORK // 10**9} "
+            "billion pixels or "
             f"{MAX_FRAMES} frames in all it is not decoded: scale it down or shorten it"
         )
     seconds = tuple(s if s > 0.0105 else BROWSER_SECONDS for s in info.seconds)
@@ -98,7 +103,10 @@ def read_animation(path: Path, numbers: Sequence[int]) -> Iterator[UInt8[np.ndar
 
 
 def _pages(picture: Image.Image) -> list[int]:
-    """Numbers of the pages of a TIFF, without thumbnails; the first alone where the others differ from it in size."""
+    """Numbers of the pages of a TIFF, without thumbnails.
+
+    The first alone where the others differ from it in size.
+    """
     found, sizes = [], set()
     for number in range(min(getattr(picture, "n_frames", 1), MAX_FRAMES + 1)):
         picture.seek(number)
@@ -114,7 +122,11 @@ def _avif_seconds(path: Path, count: int) -> tuple[float, ...]:
     with foreign(path, "AVIF"), av.open(f"file:{path}", options=only) as file:
         for stream in file.streams.video:
             if stream.frames == count and stream.time_base:
-                spans = [(p.duration or 0) * float(stream.time_base) for p in file.demux(stream) if p.size]
+                spans = [
+                    (p.duration or 0) * float(stream.time_base)
+                    for p in file.demux(stream)
+                    if p.size
+                ]
                 return tuple(spans) if len(spans) == count else (BROWSER_SECONDS,) * count
     return (BROWSER_SECONDS,) * count
 
@@ -172,13 +184,18 @@ def _scan_png(data: mmap.mmap) -> Animation:
         if kind == b"acTL":
             announced = int.from_bytes(body[:4], "big")
         elif kind == b"fcTL":
-            part, whole = int.from_bytes(body[20:22], "big"), int.from_bytes(body[22:24], "big") or 100
+            part, whole = (
+                int.from_bytes(body[20:22], "big"),
+                int.from_bytes(body[22:24], "big") or 100,
+            )
             seconds.append(part / whole)
         elif kind == b"IDAT" and not seconds:
             first = 1
         elif kind == b"IEND":
             return Animation(tuple(seconds), len(seconds) >= announced, first)
-    return Animation(tuple(seconds[:-1]), complete=False, first=first)  # the last may lack data, those before it do not
+    return Animation(
+        tuple(seconds[:-1]), complete=False, first=first
+    )  # the last may lack data, those before it do not
 
 
 def _scan_webp(data: mmap.mmap) -> Animation:

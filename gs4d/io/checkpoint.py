@@ -1,7 +1,10 @@
-"""State of long work on disk: safetensors for numbers, JSON for the rest; nothing in it can run code.
+"""State of long work on disk: safetensors for numbers, JSON for the rest.
 
-``checkpoint.json`` names its tensor file and holds its SHA-256. The tensor file is written first under a name of its own and
-the JSON is renamed into place last, so that at every moment one whole checkpoint is there.
+Nothing in it can run code.
+
+``checkpoint.json`` names its tensor file and holds its SHA-256. The tensor file is written first
+under a name of its own and the JSON is renamed into place last, so that at every moment one whole
+checkpoint is there.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from .gaussians import LEVELS, levels_of
 
 FORMAT = 1
 INDEX = "checkpoint.json"
-TENSORS = r"checkpoint-\d{7,}-[0-9a-f]{8}\.safetensors"  # names of tensor files: only such are ever removed
+# names of tensor files: only such are ever removed
+TENSORS = r"checkpoint-\d{7,}-[0-9a-f]{8}\.safetensors"
 READ_ATTEMPTS = 50
 
 
@@ -32,9 +36,11 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], record: dict[str,
     """Replaces the checkpoint in ``folder`` by this one, atomically.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full; the earlier checkpoint is then still whole.
+        UserError: the folder cannot be written or the disk is full; the earlier checkpoint is then
+            still whole.
     """
-    # A name that was never used: until the index is replaced, the tensors that it names must stay as they are.
+    # A name that was never used: until the index is replaced, the tensors that it names must stay
+    # as they are.
     path = folder / f"checkpoint-{record['step']:07d}-{secrets.token_hex(4)}.safetensors"
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with atomic_path(path) as part:
@@ -84,9 +90,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     index = read_json(folder / INDEX, "checkpoint", max_bytes=256 << 20)
     record = index.get("record") if isinstance(index, dict) else None
     if not isinstance(record, dict) or index.get("digest") != _digest(record):
-        raise UserError(f"checkpoint {folder / INDEX} was changed or cut short; train again without --resume")
+        raise UserError(
+            f"checkpoint {folder / INDEX} was changed or cut short; train again without --resume"
+        )
     if record.get("format") != FORMAT:
-        raise UserError(f"checkpoint {folder / INDEX} has format {record.get('format')}, this gs4d reads {FORMAT}; train again")
+        raise UserError(
+            f"checkpoint {folder / INDEX} has format {record.get('format')}, this gs4d reads "
+            f"{FORMAT}; train again"
+        )
     return record
 
 
@@ -103,14 +114,19 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         except UserError:
             if read_record(folder) == record:
                 raise
-    raise UserError(f"the checkpoint in {folder} is replaced faster than it can be read; try again later")
+    raise UserError(
+        f"the checkpoint in {folder} is replaced faster than it can be read; try again later"
+    )
 
 
 def _read_tensors(folder: Path, record: dict[str, Any]) -> dict[str, Tensor]:
     path = folder / Path(str(record.get("tensors"))).name
     with foreign(f"checkpoint tensors {path}", "safetensors", "train again without --resume"):
         if not path.is_file() or _sha256(path) != record.get("sha256"):
-            raise UserError(f"checkpoint tensors {path} are missing, changed or cut short; train again without --resume")
+            raise UserError(
+                f"checkpoint tensors {path} are missing, changed or cut short; train again without "
+                "--resume"
+            )
         return load_file(path)
 
 

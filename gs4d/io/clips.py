@@ -1,8 +1,8 @@
 """Clips on disk, in the layout that 4DGen's users have.
 
-``{name}_pose0/{t}.png`` is the input video, ``{name}_sync/{t}_0_{v}_rgba.png`` side view v of frame t, ``{name}_rig.json`` says
-where the side cameras stand when it is not SyncDreamer's rig, ``{name}_eval/eval_{k}/{t}.png`` are views to score on, whose
-cameras ``{name}_cameras.json`` names.
+``{name}_pose0/{t}.png`` is the input video, ``{name}_sync/{t}_0_{v}_rgba.png`` side view v of frame
+t, ``{name}_rig.json`` says where the side cameras stand when it is not SyncDreamer's rig,
+``{name}_eval/eval_{k}/{t}.png`` are views to score on, whose cameras ``{name}_cameras.json`` names.
 """
 
 from __future__ import annotations
@@ -36,19 +36,28 @@ TRUST = "trust.safetensors"  # in a folder of side views: how far each pixel is 
 
 def clip_names(data_dir: Path) -> list[str]:
     """Names with a ``{name}_pose0`` folder under ``data_dir``, sorted."""
-    return sorted(p.name.removesuffix("_pose0") for p in data_dir.glob("*_pose0") if os.path.isdir(p))
+    return sorted(
+        p.name.removesuffix("_pose0") for p in data_dir.glob("*_pose0") if os.path.isdir(p)
+    )
 
 
 def read_clip(
-    data_dir: Path, name: str, *, resolution: int, cache_bytes: int = CACHE_BYTES, side_dir: Path | None = None
+    data_dir: Path,
+    name: str,
+    *,
+    resolution: int,
+    cache_bytes: int = CACHE_BYTES,
+    side_dir: Path | None = None,
 ) -> Clip:
     """Opens a clip; pictures whose longer side exceeds ``resolution`` pixels are scaled down to it.
 
-    A clip whose decoded pictures fit in ``cache_bytes`` is decoded here, once; of a larger one only headers are read, and
-    its pictures are decoded when they are asked for. Side views come from ``side_dir``, or else from beside the input view.
+    A clip whose decoded pictures fit in ``cache_bytes`` is decoded here, once; of a larger one only
+    headers are read, and its pictures are decoded when they are asked for. Side views come from
+    ``side_dir``, or else from beside the input view.
 
     Raises:
-        UserError: anything is missing, cut short, of unequal size or does not fit together; the sentence names the file.
+        UserError: anything is missing, cut short, of unequal size or does not fit together; the
+            sentence names the file.
     """
     folder = data_dir / f"{name}_pose0"
     if not os.path.isdir(folder):
@@ -68,19 +77,34 @@ def read_clip(
 
 
 def frame_numbers(folder: Path) -> dict[int, str]:
-    """Frame number -> file name in order; the numbering may start anywhere and step evenly, but may have no hole."""
+    """Frame number -> file name in order.
+
+    The numbering may start anywhere and step evenly, but may have no hole.
+    """
     found: dict[int, str] = {}
     for path in list_folder(folder):
-        if path.suffix.lower() == ".png" and path.stem.isdecimal() and found.setdefault(int(path.stem), path.name) != path.name:
-            raise UserError(f"{path} and {found[int(path.stem)]} are the same frame; remove one of them")
+        if (
+            path.suffix.lower() == ".png"
+            and path.stem.isdecimal()
+            and found.setdefault(int(path.stem), path.name) != path.name
+        ):
+            raise UserError(
+                f"{path} and {found[int(path.stem)]} are the same frame; remove one of them"
+            )
     if not found:
-        raise UserError(f"{folder} holds no frames named 0.png, 1.png, ...; put the RGBA frames of the video there")
+        raise UserError(
+            f"{folder} holds no frames named 0.png, 1.png, ...; put the RGBA frames of the video "
+            "there"
+        )
     numbers = sorted(found)
     gaps = np.diff(numbers)
     step = int(gaps.min()) if len(numbers) > 2 else 1
     for a, b in pairwise(numbers):
         if b - a != step:
-            raise UserError(f"{folder / f'{a + step}.png'} is missing: the frames go on at {found[b]}; restore it or renumber")
+            raise UserError(
+                f"{folder / f'{a + step}.png'} is missing: the frames go on at {found[b]}; restore "
+                "it or renumber"
+            )
     return {n: found[n] for n in numbers}
 
 
@@ -98,7 +122,8 @@ class _Loader:
         for path in paths[1:]:
             if (size := read_size(path, need_alpha=True)) != first:
                 raise UserError(
-                    f"{path} is {size[0]}x{size[1]} pixels but {paths[0].name} is {width}x{height}; "
+                    f"{path} is {size[0]}x{size[1]} pixels but {paths[0].name} is "
+                    f"{width}x{height}; "
                     "all frames of a view must have one size"
                 )
         scale = min(1.0, self.resolution / max(width, height))
@@ -108,12 +133,14 @@ class _Loader:
         orbits = tuple(replace(orbit, aspect=size[0] / size[1]) for orbit in view.orbits)
         if len(orbits) not in (1, len(paths)):
             raise UserError(
-                f"the rig moves the camera of view '{name}' through {len(orbits)} frames but {paths[0].parent} has "
+                f"the rig moves the camera of view '{name}' through {len(orbits)} frames but "
+                f"{paths[0].parent} has "
                 f"{len(paths)}; give one number per frame, or one for all"
             )
         if len(view.weights) not in (1, len(paths)):
             raise UserError(
-                f"the rig gives view '{name}' {len(view.weights)} weights but {paths[0].parent} has {len(paths)} frames; "
+                f"the rig gives view '{name}' {len(view.weights)} weights but {paths[0].parent} "
+                f"has {len(paths)} frames; "
                 "give one number per frame, or one for all"
             )
         return Track(name, orbits[0], pictures, orbits if len(orbits) > 1 else (), view.weights)
@@ -126,7 +153,8 @@ class _Loader:
         for name, pictures in self.opened:
             if not any(picture[..., 3].any() for picture in pictures):
                 raise UserError(
-                    f"{pictures.paths[0].parent} shows nothing in view '{name}': every pixel is transparent; "
+                    f"{pictures.paths[0].parent} shows nothing in view '{name}': every pixel is "
+                    "transparent; "
                     "check the alpha channel"
                 )
 
@@ -149,12 +177,17 @@ def _read_rig_file(path: Path) -> dict[str, Any]:
     first = next(iter(rig if isinstance(rig, list) else _list_of_frames(rig)), None)
     if isinstance(first, dict) and first.keys() & {"transform_matrix", "file_path", "img_name"}:
         raise UserError(
-            f"rig file {path} is a list with one camera per picture, as NeRF and Gaussian splatting tools write it "
-            "(transforms.json, cameras.json), not a rig of cameras that each see every frame; write azimuth, elevation, "
+            f"rig file {path} is a list with one camera per picture, as NeRF and Gaussian "
+            "splatting tools write it "
+            "(transforms.json, cameras.json), not a rig of cameras that each see every frame; "
+            "write azimuth, elevation, "
             "radius and fov of each view"
         )
     if not isinstance(rig, dict):
-        raise UserError(f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, elevation, radius, fov")
+        raise UserError(
+            f"rig file {path} holds a {type(rig).__name__}, wanted an object with azimuth, "
+            "elevation, radius, fov"
+        )
     return rig
 
 
@@ -164,7 +197,9 @@ def _list_of_frames(record: Any) -> list[Any]:
 
 
 def read_input(path: Path) -> View:
-    """The input camera of a rig file, which need not exist: azimuth 0, elevation 0 and the default perspective.
+    """The input camera of a rig file, which need not exist.
+
+    Azimuth 0, elevation 0 and the default perspective.
 
     Raises:
         UserError: the file is not a rig.
@@ -176,27 +211,44 @@ def read_input(path: Path) -> View:
 def _view(entry: Any, path: Path) -> View:
     if not isinstance(entry, dict):
         raise UserError(
-            f"rig file {path} describes a camera by {entry!r}, wanted an object with azimuth, elevation, radius, fov"
+            f"rig file {path} describes a camera by {entry!r}, wanted an object with azimuth, "
+            "elevation, radius, fov"
         )
     for word in sorted(set(entry) - set(VIEW_KEYS)):
         raise UserError(f"rig file {path} has the unknown key '{word}'{nearest(word, VIEW_KEYS)}")
     columns = {key: _numbers(key, value, path) for key, value in entry.items()}
     weights = columns.pop("weight", (1.0,))
     if not all(0 <= weight <= 1 for weight in weights):
-        raise UserError(f"rig file {path} gives a weight outside 0 to 1; 1 believes a view fully, 0 ignores it")
+        raise UserError(
+            f"rig file {path} gives a weight outside 0 to 1; 1 believes a view fully, 0 ignores it"
+        )
     lengths = {key: len(column) for key, column in columns.items() if len(column) > 1}
     if len(set(lengths.values())) > 1:
-        raise UserError(f"rig file {path} moves a camera through {lengths} frames; lists of one camera must be equally long")
-    if "azimuth" in columns:  # so that 350, 370 and not 350, 10: what lies between two frames is blended
+        raise UserError(
+            f"rig file {path} moves a camera through {lengths} frames; lists of one camera must be "
+            "equally long"
+        )
+    if (
+        "azimuth" in columns
+    ):  # so that 350, 370 and not 350, 10: what lies between two frames is blended
         columns["azimuth"] = tuple(np.unwrap(columns["azimuth"], period=360).tolist())
     frames = range(max(lengths.values(), default=1))
-    return View(tuple(_orbit({k: c[t if len(c) > 1 else 0] for k, c in columns.items()}, path) for t in frames), weights)
+    return View(
+        tuple(
+            _orbit({k: c[t if len(c) > 1 else 0] for k, c in columns.items()}, path) for t in frames
+        ),
+        weights,
+    )
 
 
 def _numbers(key: str, value: Any, path: Path) -> tuple[float, ...]:
     values: list[Any] = value if isinstance(value, list) and value else [value]
     for number in values:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= 1e6:
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, (int, float))
+            or not abs(number) <= 1e6
+        ):
             raise UserError(f"{path} gives {key} as {str(number)[:40]}, wanted a number")
     return tuple(float(number) for number in values)
 
@@ -205,39 +257,55 @@ def _orbit(values: dict[str, float], path: Path) -> Orbit:
     orbit = Orbit(**values)
     if not 0.01 <= orbit.radius <= 100 or not 0.1 <= orbit.fov <= 179 or abs(orbit.elevation) > 90:
         raise UserError(
-            f"{path} has a camera out of range: radius {orbit.radius} (0.01 to 100), fov {orbit.fov} (0.1 to 179), "
+            f"{path} has a camera out of range: radius {orbit.radius} (0.01 to 100), fov "
+            f"{orbit.fov} (0.1 to 179), "
             f"elevation {orbit.elevation} (-90 to 90)"
         )
     return orbit
 
 
 def read_views(path: Path) -> list[View]:
-    """The side views of a rig file: ``{"azimuth": [0, 90], "elevation": 30, "radius": 1.5, "fov": 49.13, "weight": 1}``.
+    """The side views of a rig file.
 
-    Each value is one number for all views, or a list with one entry per view; where an entry is itself a list, the camera
-    moves (or the weight changes) and the list has one number per frame. ``{"views": [{"azimuth": 0, ...}, ...]}`` says the
-    same camera by camera: there a list is per frame. ``"input": {...}`` describes the input camera like an entry of
-    "views", and ``"source"`` is a note. Angles are in degrees, fov is vertical, a weight says from 0 to 1 how far a view
-    is believed. What is left out is 0 degrees, radius 1.5, fov 49.13, weight 1.
+    ``{"azimuth": [0, 90], "elevation": 30, "radius": 1.5, "fov": 49.13, "weight": 1}``.
 
-    Perspective belongs to a view: cameras of one rig may differ in radius and fov. The object has one size in the world
-    for all of them, so that views of a generator that frames it larger stand nearer (or have a narrower fov).
+    Each value is one number for all views, or a list with one entry per view; where an entry is
+    itself a list, the camera moves (or the weight changes) and the list has one number per frame.
+    ``{"views": [{"azimuth": 0, ...}, ...]}`` says the same camera by camera: there a list is per
+    frame. ``"input": {...}`` describes the input camera like an entry of "views", and ``"source"``
+    is a note. Angles are in degrees, fov is vertical, a weight says from 0 to 1 how far a view is
+    believed. What is left out is 0 degrees, radius 1.5, fov 49.13, weight 1.
+
+    Perspective belongs to a view: cameras of one rig may differ in radius and fov. The object has
+    one size in the world for all of them, so that views of a generator that frames it larger stand
+    nearer (or have a narrower fov).
 
     Raises:
         UserError: the file is not such a rig.
     """
-    rig = {key: value for key, value in _read_rig_file(path).items() if key not in ("input", "source")}
+    rig = {
+        key: value for key, value in _read_rig_file(path).items() if key not in ("input", "source")
+    }
     if "views" in rig:
         if not isinstance(rig["views"], list) or len(rig) > 1:
-            raise UserError(f"rig file {path}: 'views' must be a list of cameras and stand alone beside 'input' and 'source'")
+            raise UserError(
+                f"rig file {path}: 'views' must be a list of cameras and stand alone beside "
+                "'input' and 'source'"
+            )
         return [_view(entry, path) for entry in rig["views"]]
     for word in sorted(set(rig) - set(VIEW_KEYS)):
         raise UserError(f"rig file {path} has the unknown key '{word}'{nearest(word, VIEW_KEYS)}")
     lengths = {key: len(value) for key, value in rig.items() if isinstance(value, list)}
     if len(set(lengths.values())) > 1 or "azimuth" not in rig:
-        raise UserError(f"rig file {path} lists {lengths or 'no azimuths'}; give one azimuth per view, and other lists as long")
+        raise UserError(
+            f"rig file {path} lists {lengths or 'no azimuths'}; give one azimuth per view, and "
+            "other lists as long"
+        )
     count = max(lengths.values(), default=1)
-    return [_view({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path) for i in range(count)]
+    return [
+        _view({k: v[i] if isinstance(v, list) else v for k, v in rig.items()}, path)
+        for i in range(count)
+    ]
 
 
 def read_rig(path: Path) -> list[Orbit]:
@@ -250,17 +318,24 @@ def read_rig(path: Path) -> list[Orbit]:
     for number, view in enumerate(read_views(path)):
         orbit, *others = view.orbits
         if others:
-            raise UserError(f"rig file {path} moves camera {number}; here cameras must stay, so give it one number each")
+            raise UserError(
+                f"rig file {path} moves camera {number}; here cameras must stay, so give it one "
+                "number each"
+            )
         still.append(orbit)
     return still
 
 
-def rig_record(views: Sequence[View], *, input_view: View = View(), source: str = "") -> dict[str, Any]:
+def rig_record(
+    views: Sequence[View], *, input_view: View = View(), source: str = ""
+) -> dict[str, Any]:
     """What :func:`read_views` reads back, for a rig file."""
 
     def entry(view: View) -> dict[str, Any]:
         columns = {key: [getattr(orbit, key) for orbit in view.orbits] for key in ORBIT_KEYS}
-        short = {key: column[0] if len(set(column)) == 1 else column for key, column in columns.items()}
+        short = {
+            key: column[0] if len(set(column)) == 1 else column for key, column in columns.items()
+        }
         weights = view.weights
         return short | {"weight": weights[0] if len(set(weights)) == 1 else list(weights)}
 
@@ -275,28 +350,46 @@ def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader
     for path in list_folder(folder) if os.path.isdir(folder) else ():
         match = re.fullmatch(r".*?(\d+)_0_(\d+)_rgba\.png", path.name, re.IGNORECASE)
         if match and (other := found.setdefault((int(match[1]), int(match[2])), path)) != path:
-            raise UserError(f"{other} and {path.name} are the same view of the same frame; remove one of them")
+            raise UserError(
+                f"{other} and {path.name} are the same view of the same frame; remove one of them"
+            )
     if surplus := sorted({t for t, _ in found} - set(numbers)):
         raise UserError(
-            f"{folder} has side views of frame {surplus[0]}, which the input video lacks; add that frame or remove them"
+            f"{folder} has side views of frame {surplus[0]}, which the input video lacks; add that "
+            "frame or remove them"
         )
     if not found:
-        raise UserError(f"{folder} holds no side views named {{frame}}_0_{{view}}_rgba.png; fill it or remove it")
+        raise UserError(
+            f"{folder} holds no side views named {{frame}}_0_{{view}}_rgba.png; fill it or remove "
+            "it"
+        )
     views = max(v for _, v in found) + 1
-    rig = read_views(rig_path) if os.path.lexists(rig_path) else [View((orbit,)) for orbit in syncdreamer_rig()]
+    rig = (
+        read_views(rig_path)
+        if os.path.lexists(rig_path)
+        else [View((orbit,)) for orbit in syncdreamer_rig()]
+    )
     if len(rig) != views:
         source = (
             f"rig file {rig_path} has"
             if os.path.lexists(rig_path)
             else f"there is no {rig_path.name}, so SyncDreamer's rig is assumed, which has"
         )
-        raise UserError(f"{folder} has {views} views per frame but {source} {len(rig)}; write a rig with one camera per view")
+        raise UserError(
+            f"{folder} has {views} views per frame but {source} {len(rig)}; write a rig with one "
+            "camera per view"
+        )
     for t in numbers:
         for v in range(views):
             if (t, v) not in found:
                 path = folder / f"{t}_0_{v}_rgba.png"
-                raise UserError(f"{path} is missing: every frame needs all {views} views; make it or remove {folder.name}")
-    tracks = [loader.track(f"sync_{v}", rig[v], [found[t, v] for t in numbers]) for v in range(views)]
+                raise UserError(
+                    f"{path} is missing: every frame needs all {views} views; make it or remove "
+                    f"{folder.name}"
+                )
+    tracks = [
+        loader.track(f"sync_{v}", rig[v], [found[t, v] for t in numbers]) for v in range(views)
+    ]
     if not (folder / TRUST).is_file():
         return tracks
     trust = read_trust(folder / TRUST, views, len(numbers))
@@ -310,8 +403,15 @@ def read_trust(path: Path, views: int, frames: int) -> UInt8[Tensor, "v t s s"]:
         UserError: the file is damaged, or of other views.
     """
     trust = read_weights(path).get("trust")
-    if trust is None or trust.dtype != torch.uint8 or trust.ndim != 4 or trust.shape[:2] != (views, frames):
-        raise UserError(f"{path} does not belong to the {views} views of {frames} frames beside it; remove it")
+    if (
+        trust is None
+        or trust.dtype != torch.uint8
+        or trust.ndim != 4
+        or trust.shape[:2] != (views, frames)
+    ):
+        raise UserError(
+            f"{path} does not belong to the {views} views of {frames} frames beside it; remove it"
+        )
     return trust
 
 
@@ -321,13 +421,19 @@ def _read_truth(data_dir: Path, name: str, numbers: list[int], loader: _Loader) 
     if not views:
         return []
     orbit_of = _truth_orbits(cameras_path, [p.name for p in views])
-    return [loader.track(v.name, View((orbit_of(v.name),)), [_truth_frame(v, t) for t in numbers]) for v in views]
+    return [
+        loader.track(v.name, View((orbit_of(v.name),)), [_truth_frame(v, t) for t in numbers])
+        for v in views
+    ]
 
 
 def _truth_frame(view: Path, number: int) -> Path:
     path = view / f"{number}.png"
     if not os.path.exists(path):
-        raise UserError(f"{path} is missing: every view to score on needs every frame; restore it or remove {view}")
+        raise UserError(
+            f"{path} is missing: every view to score on needs every frame; restore it or remove "
+            f"{view}"
+        )
     return path
 
 
@@ -335,7 +441,9 @@ def _truth_orbits(path: Path, views: list[str]) -> Callable[[str], Orbit]:
     if not os.path.exists(path):
         known = {f"eval_{k}": Orbit(azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
         if unknown := [v for v in views if v not in known]:
-            raise UserError(f"{path} is missing: it must say where the camera of '{unknown[0]}' stands")
+            raise UserError(
+                f"{path} is missing: it must say where the camera of '{unknown[0]}' stands"
+            )
         return known.__getitem__
     cameras = read_json(path, "camera file")
     return _placed(cameras, path, views).__getitem__
@@ -347,13 +455,19 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
         common = {"radius": cameras["radius"], "fov": cameras["fovy_deg"]}
         entries = dict(cameras["eval"])
         places = {v: entries[v] for v in (entries if views is None else views)}
-        rows = {v: {"azimuth": e["azimuth_deg"], "elevation": e["elevation_deg"], **common} for v, e in places.items()}
+        rows = {
+            v: {"azimuth": e["azimuth_deg"], "elevation": e["elevation_deg"], **common}
+            for v, e in places.items()
+        }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"camera file {path} does not place every eval view ({error}); README.md shows what it holds"
+            f"camera file {path} does not place every eval view ({error}); README.md shows what it "
+            "holds"
         ) from error
     for view in rows:
-        require_folder_name(f"a view in camera file {path}", view)  # pictures of it go into a folder of that name
+        require_folder_name(
+            f"a view in camera file {path}", view
+        )  # pictures of it go into a folder of that name
     return {view: _still(row, path) for view, row in rows.items()}
 
 
@@ -367,7 +481,9 @@ def _still(row: dict[str, Any], path: Path) -> Orbit:
 def cameras_record(
     input_orbit: Orbit, side: Sequence[Orbit], truth: Mapping[str, Orbit], *, frames: int, size: int
 ) -> dict[str, object]:
-    """Where every camera of a clip that was drawn stands, in degrees: the contents of a ``{name}_cameras.json``.
+    """Where every camera of a clip that was drawn stands, in degrees.
+
+    The contents of a ``{name}_cameras.json``.
 
     Radius and field of view are those of the input camera; the views to score on have the same.
     """
@@ -389,7 +505,9 @@ def cameras_record(
 
 
 def read_eval_rig(path: Path) -> dict[str, Orbit]:
-    """Views to render for scoring, by name: those of a rig file as eval_0, eval_1, ..., or those of a ``{name}_cameras.json``.
+    """Views to render for scoring, by name.
+
+    Those of a rig file as eval_0, eval_1, ..., or those of a ``{name}_cameras.json``.
 
     Raises:
         UserError: the file is neither.

@@ -1,7 +1,10 @@
-"""SuperSplat's compressed PLY: 16 bytes per Gaussian and 72 per chunk of 256, and one byte per further coefficient.
+"""SuperSplat's compressed PLY.
 
-Element ``chunk`` holds the bounds of 256 Gaussians, element ``vertex`` four 32-bit words per Gaussian that are read between
-them, element ``sh`` (optional) the coefficients of degree 1-3. Highest bits first:
+16 bytes per Gaussian and 72 per chunk of 256, and one byte per further coefficient.
+
+Element ``chunk`` holds the bounds of 256 Gaussians, element ``vertex`` four 32-bit words per
+Gaussian that are read between them, element ``sh`` (optional) the coefficients of degree 1-3.
+Highest bits first:
 
 | word | bits | range |
 |---|---|---|
@@ -11,7 +14,8 @@ them, element ``sh`` (optional) the coefficients of degree 1-3. Highest bits fir
 | packed_color | R, G, B, opacity, 8 each | the chunk's min to max; opacity 0 to 1 |
 | f_rest_i | 8 | -4 to 4, steps of 1/32 |
 
-Gaussians are sorted along a Morton curve, so that chunks are small. Positions are those of the PLY file of the same Gaussians.
+Gaussians are sorted along a Morton curve, so that chunks are small. Positions are those of the PLY
+file of the same Gaussians.
 """
 
 from __future__ import annotations
@@ -70,7 +74,8 @@ def write_compressed_ply(path: Path, gaussians: Gaussians, comment: str = "gs4d"
         _pack(np.concatenate([color, alpha], 1), (8, 8, 8, 8)),
     ]
     bounds = np.concatenate([position_bounds, scale_bounds, color_bounds], 1).astype("<f4")
-    # Channel by channel, as f_rest in a standard PLY; the byte names the middle of its step when read.
+    # Channel by channel, as f_rest in a standard PLY; the byte names the middle of its step when
+    # read.
     higher = np.clip(rest.transpose(0, 2, 1).reshape(n, -1) * 32 + 128, 0, 255).astype(np.uint8)
     header = [
         "ply", "format binary_little_endian 1.0", f"comment {comment}",
@@ -87,7 +92,9 @@ def write_compressed_ply(path: Path, gaussians: Gaussians, comment: str = "gs4d"
 
 
 def unpack(path: Path, chunk: np.ndarray, vertex: np.ndarray, sh: np.ndarray | None) -> Gaussians:
-    """The Gaussians of the structured arrays of a compressed PLY's elements; :func:`gs4d.io.ply.read_ply` reads those.
+    """The Gaussians of the structured arrays of a compressed PLY's elements.
+
+    :func:`gs4d.io.ply.read_ply` reads those.
 
     Raises:
         UserError: elements or properties are missing or do not fit each other.
@@ -99,12 +106,19 @@ def unpack(path: Path, chunk: np.ndarray, vertex: np.ndarray, sh: np.ndarray | N
         words = [vertex[name].astype(np.uint32) for name in WORDS]
 
         def between(values: Floats, names: list[str]) -> Floats:
-            low, high = (np.stack([chunk[f"{end}_{name}"] for name in names], 1).astype(np.float64) for end in ("min", "max"))
+            low, high = (
+                np.stack([chunk[f"{end}_{name}"] for name in names], 1).astype(np.float64)
+                for end in ("min", "max")
+            )
             return low[row] * (1 - values) + high[row] * values
 
         rgba = _unpack(words[3], (8, 8, 8, 8))
         # Early files have no bounds for the colours: they are 0 to 1.
-        rgb = between(rgba[:, :3], ["r", "g", "b"]) if "min_r" in (chunk.dtype.names or ()) else rgba[:, :3]
+        rgb = (
+            between(rgba[:, :3], ["r", "g", "b"])
+            if "min_r" in (chunk.dtype.names or ())
+            else rgba[:, :3]
+        )
         rest = None
         if sh is not None:
             names = [f"f_rest_{i}" for i in range(len(sh.dtype.names or ()))]
@@ -114,7 +128,9 @@ def unpack(path: Path, chunk: np.ndarray, vertex: np.ndarray, sh: np.ndarray | N
             rest = middles.reshape(n, 3, k - 1).transpose(0, 2, 1)
         return to_gaussians(
             means=between(_unpack(words[0], (11, 10, 11)), ["x", "y", "z"]),
-            quats=join_largest(words[1] >> np.uint32(30), (_unpack(words[1], (10, 10, 10)) - 0.5) * SQRT2),
+            quats=join_largest(
+                words[1] >> np.uint32(30), (_unpack(words[1], (10, 10, 10)) - 0.5) * SQRT2
+            ),
             log_scales=between(_unpack(words[2], (11, 10, 11)), ["scale_x", "scale_y", "scale_z"]),
             logit_opacities=logits(rgba[:, 3]),
             sh=join_sh(dc_of(rgb), rest),
@@ -122,7 +138,10 @@ def unpack(path: Path, chunk: np.ndarray, vertex: np.ndarray, sh: np.ndarray | N
 
 
 def _between(values: Floats) -> tuple[Floats, Floats]:
-    """Where in their chunk's bounds (n, 3) values lie, 0 to 1, and those bounds, (chunks, 6): minima, then maxima."""
+    """Where in their chunk's bounds (n, 3) values lie, 0 to 1, and those bounds, (chunks, 6).
+
+    Minima, then maxima.
+    """
     n = len(values)
     chunks = np.concatenate([values, np.repeat(values[-1:], -n % CHUNK, 0)]).reshape(-1, CHUNK, 3)
     low, high = chunks.min(1), chunks.max(1)

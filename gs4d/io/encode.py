@@ -39,18 +39,44 @@ def write_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: f
         return _picture(frame[:h, :w] if h and w else np.repeat(np.repeat(frame, 2, 0), 2, 1))
 
     with atomic_path(path) as part:
-        _encode(path, part, map(even, frames), fps, "libx264", "yuv420p", {"crf": "12"}, {"movflags": "faststart"})
+        _encode(
+            path,
+            part,
+            map(even, frames),
+            fps,
+            "libx264",
+            "yuv420p",
+            {"crf": "12"},
+            {"movflags": "faststart"},
+        )
 
 
-def write_transparent_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 4"]], fps: float) -> None:
+def write_transparent_video(
+    path: Path, frames: Iterable[UInt8[np.ndarray, "h w 4"]], fps: float
+) -> None:
     """Writes a VP9 webm with alpha from straight-alpha RGBA, atomically.
 
     Raises:
         UserError: there is no frame, or the file cannot be written.
     """
-    settings = {"crf": "24", "b": "0", "auto-alt-ref": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"}
+    settings = {
+        "crf": "24",
+        "b": "0",
+        "auto-alt-ref": "0",
+        "row-mt": "1",
+        "deadline": "good",
+        "cpu-used": "4",
+    }
     with atomic_path(path) as part:
-        _encode(path, part, (_picture(_bleed(f)) for f in frames), fps, "libvpx-vp9", "yuva420p", settings)
+        _encode(
+            path,
+            part,
+            (_picture(_bleed(f)) for f in frames),
+            fps,
+            "libvpx-vp9",
+            "yuva420p",
+            settings,
+        )
 
 
 def write_animation(path: Path, frames: Iterable[UInt8[np.ndarray, "h w c"]], fps: float) -> None:
@@ -58,27 +84,43 @@ def write_animation(path: Path, frames: Iterable[UInt8[np.ndarray, "h w c"]], fp
 
     Args:
         path: of the file.
-        frames: RGB; or straight-alpha RGBA, of which an alpha of 128 and more is opaque and the rest transparent.
+        frames: RGB; or straight-alpha RGBA, of which an alpha of 128 and more is opaque and the
+            rest transparent.
         fps: at most 50.
 
     Raises:
         UserError: there is no frame, the rate is too high, or the file cannot be written.
     """
     if fps > GIF_MAX_FPS:
-        raise UserError(f"{path} would have {fps:g} frames per second, more than a GIF can; ask for {GIF_MAX_FPS:g} or less")
+        raise UserError(
+            f"{path} would have {fps:g} frames per second, more than a GIF can; ask for "
+            f"{GIF_MAX_FPS:g} or less"
+        )
     with atomic_path(path) as part:
-        # On disk, so that memory does not grow with the number of frames: the palette is known only after the last one.
+        # On disk, so that memory does not grow with the number of frames: the palette is known only
+        # after the last one.
         whole = part.with_suffix(".mkv")
         _encode(path, whole, map(_picture, frames), fps, "ffv1", "bgra", {})
         try:
             palette = next(_filtered(whole, "palettegen", "stats_mode=full"))
-            _encode(path, part, _filtered(whole, "paletteuse", DITHER, palette), fps, "gif", "pal8", {}, {"loop": "0"})
+            _encode(
+                path,
+                part,
+                _filtered(whole, "paletteuse", DITHER, palette),
+                fps,
+                "gif",
+                "pal8",
+                {},
+                {"loop": "0"},
+            )
         except FFmpegError as error:
             raise OSError(CUT) from error
 
 
 def _picture(image: UInt8[np.ndarray, "h w c"]) -> VideoFrame:
-    return VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgba" if image.shape[2] == 4 else "rgb24")
+    return VideoFrame.from_ndarray(
+        np.ascontiguousarray(image), format="rgba" if image.shape[2] == 4 else "rgb24"
+    )
 
 
 def _encode(
@@ -110,14 +152,20 @@ def _encode(
         raise OSError(CUT)
 
 
-def _filtered(source: Path, name: str, options: str, second: VideoFrame | None = None) -> Iterator[VideoFrame]:
+def _filtered(
+    source: Path, name: str, options: str, second: VideoFrame | None = None
+) -> Iterator[VideoFrame]:
     """The frames of a video through one filter, whose second input, if it has one, is a single picture."""
     with av.open(f"file:{source}") as container:
         stream = container.streams.video[0]
         graph = av.filter.Graph()
         inputs = [graph.add_buffer(template=stream)]
         if second is not None:
-            size: dict[str, Any] = {"width": second.width, "height": second.height, "format": second.format}
+            size: dict[str, Any] = {
+                "width": second.width,
+                "height": second.height,
+                "format": second.format,
+            }
             inputs.append(graph.add_buffer(**size, time_base=stream.time_base))
         used, sink = graph.add(name, options), graph.add("buffersink")
         for pad, source_node in enumerate(inputs):

@@ -1,7 +1,10 @@
-"""Files appear whole or not at all: everything is written under a temporary name, flushed to the disk, and renamed.
+"""Files appear whole or not at all.
 
-A temporary name lies in a holder, a folder ``.NAME.xxxxxxxx.part`` beside the target, with a lock in it that ends with the
-process. A holder whose lock is free was left by a process that was killed; the next that writes there clears it.
+Everything is written under a temporary name, flushed to the disk, and renamed.
+
+A temporary name lies in a holder, a folder ``.NAME.xxxxxxxx.part`` beside the target, with a lock
+in it that ends with the process. A holder whose lock is free was left by a process that was killed;
+the next that writes there clears it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,13 @@ from .locks import NO_LOCKS, release, take
 HOLDER = re.compile(r"\..*\.[a-z0-9_]{8}\.part", re.DOTALL)
 LOCK = "gs4d.lock"  # in a holder
 ASIDE = "aside"  # folder in a holder for what is being replaced
-NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}  # from file systems that cannot flush
+NO_FLUSH = {
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EBADF,
+    errno.EACCES,
+}  # from file systems that cannot flush
 _cleared: set[str] = set()  # folders whose holders this process has looked through
 
 
@@ -31,8 +40,8 @@ _cleared: set[str] = set()  # folders whose holders this process has looked thro
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside ``path``, which becomes ``path`` when the block ends well and is removed otherwise.
 
-    The temporary name keeps the suffix, for writers that look at it. A folder in the way is replaced as a whole. The content
-    is on the disk before the name is.
+    The temporary name keeps the suffix, for writers that look at it. A folder in the way is
+    replaced as a whole. The content is on the disk before the name is.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
@@ -44,11 +53,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _cleared.add(parent)
         holder, lock = _hold(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another folder or free it") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder or free it"
+        ) from error
     part = holder / path.name
     try:
         yield part
-        if not any(HOLDER.fullmatch(name) for name in path.parts[:-1]):  # in a holder, all is flushed together at its end
+        if not any(
+            HOLDER.fullmatch(name) for name in path.parts[:-1]
+        ):  # in a holder, all is flushed together at its end
             flush(part)
         _put(part, path, holder / ASIDE)
         _flush_one(path.parent)
@@ -62,7 +75,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _hold(path: Path) -> tuple[Path, int | None]:
     while True:
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent))
+        holder = Path(
+            tempfile.mkdtemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+        )
         try:
             lock = take(holder / LOCK)
         except FileNotFoundError:  # another process cleared it, before it had a lock
@@ -94,13 +109,18 @@ def _put(part: Path, path: Path, aside: Path) -> None:
 def clear_stale(folder: Path) -> None:
     """Removes the holders in ``folder`` that killed processes left, and puts back what one was about to replace."""
     with os.scandir(folder) as entries:
-        holders = [Path(e.path) for e in entries if HOLDER.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+        holders = [
+            Path(e.path)
+            for e in entries
+            if HOLDER.fullmatch(e.name) and e.is_dir(follow_symlinks=False)
+        ]
     for holder in holders:
         with suppress(OSError):
             try:
                 lock = take(holder / LOCK, create=False)
             except FileNotFoundError:
-                holder.rmdir()  # killed before it had a lock; any other content is not ours, and stays
+                # killed before it had a lock; any other content is not ours, and stays
+                holder.rmdir()
                 continue
             if lock is None:
                 continue  # its process lives
@@ -143,22 +163,29 @@ def _flush_one(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON with sorted keys, atomically."""
     with atomic_path(path) as part:
-        part.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(
+            json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_json(path: Path, what: str, max_bytes: int = 16 << 20) -> Any:
     """Reads a small JSON file; a byte order mark before it is skipped.
 
     Raises:
-        UserError: it is absent, larger than ``max_bytes``, or not JSON; ``what`` names it in the sentence.
+        UserError: it is absent, larger than ``max_bytes``, or not JSON; ``what`` names it in the
+            sentence.
     """
     try:
         if path.stat().st_size > max_bytes:
-            raise UserError(f"{what} {path} is larger than {max_bytes >> 20} MB, which is not what it should be")
+            raise UserError(
+                f"{what} {path} is larger than {max_bytes >> 20} MB, which is not what it should be"
+            )
         return json.loads(path.read_bytes())  # UTF-8 or UTF-16, with a byte order mark or without
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{what} {path} is not valid JSON ({error}); restore or delete it") from error
+        raise UserError(
+            f"{what} {path} is not valid JSON ({error}); restore or delete it"
+        ) from error

@@ -1,4 +1,7 @@
-"""The boundary for strangers' files: parser errors become one sentence, memory is bounded beforehand."""
+"""The boundary for strangers' files.
+
+Parser errors become one sentence, memory is bounded beforehand.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from ..errors import UserError
 MAX_FILE_BYTES = 4 << 30
 MEMORY_MOST = 4 << 30  # bytes that one file may unpack to
 MEMORY_FLOOR = 256 << 20  # bytes that even the smallest file may unpack to
-MEMORY_RATIO = 200  # bytes that a byte of a file may unpack to, beyond the floor: formats of this field pack 30 to 1 at most
+# bytes that a byte of a file may unpack to, beyond the floor: formats of this field pack 30 to 1 at
+# most
+MEMORY_RATIO = 200
 
 
 _log = logging.getLogger(__name__)
@@ -21,7 +26,10 @@ _said: set[str] = set()
 
 
 def warn(sentence: str) -> None:
-    """Says on standard error, once, what was decided about a file; the same sentence is not repeated."""
+    """Says on standard error, once, what was decided about a file.
+
+    The same sentence is not repeated.
+    """
     if sentence not in _said:
         _said.add(sentence)
         _log.warning("%s", one_line(sentence))
@@ -52,13 +60,16 @@ def require_memory(name: Path | str, need: int, file_bytes: int, what: str) -> N
     budget = memory_budget(file_bytes)
     if need > budget:
         raise UserError(
-            f"{name} would take {need / 2**20:.0f} MB of memory for {what}, and a file of {file_bytes} bytes may take "
+            f"{name} would take {need / 2**20:.0f} MB of memory for {what}, and a file of "
+            f"{file_bytes} bytes may take "
             f"{budget >> 20} MB; it is damaged or not meant to be opened: make it smaller"
         )
 
 
 def require_plain_file(path: Path, what: str = "file") -> int:
-    """The size in bytes of an ordinary file; pipes and devices, which could wait for ever, are never opened.
+    """The size in bytes of an ordinary file.
+
+    Pipes and devices, which could wait for ever, are never opened.
 
     Raises:
         UserError: it is absent, unreadable, a folder, or no ordinary file.
@@ -69,7 +80,9 @@ def require_plain_file(path: Path, what: str = "file") -> int:
         raise UserError(f"{what} {path} does not exist; check the path") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{what} {path} cannot be read ({why}); check its name and permissions") from error
+        raise UserError(
+            f"{what} {path} cannot be read ({why}); check its name and permissions"
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
         raise UserError(f"{what} {path} is {kind}, not a file; give a file")
@@ -84,14 +97,19 @@ def read_bytes(path: Path) -> bytes:
     """
     size = require_plain_file(path)
     if size > MAX_FILE_BYTES:
-        raise UserError(f"{path} has {size >> 20} MB; files of at most {MAX_FILE_BYTES >> 20} MB are read, split it")
+        raise UserError(
+            f"{path} has {size >> 20} MB; files of at most {MAX_FILE_BYTES >> 20} MB are read, "
+            "split it"
+        )
     with foreign(path, "file", "check the disk and its permissions"):
         return path.read_bytes()
 
 
 @contextmanager
 def foreign(path: Path | str, kind: str, advice: str = "export or copy it again") -> Iterator[None]:
-    """The block in which a stranger's bytes are parsed: whatever it raises, Ctrl-C apart, leaves as a ``UserError``.
+    """The block in which a stranger's bytes are parsed.
+
+    Whatever it raises, Ctrl-C apart, leaves as a ``UserError``.
 
     Args:
         path: the file, as the sentence calls it.
@@ -99,7 +117,8 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
         advice: what to do about it.
 
     Raises:
-        UserError: the block raised one (unchanged), or anything else, which then is a sentence about the file.
+        UserError: the block raised one (unchanged), or anything else, which then is a sentence
+            about the file.
     """
     try:
         yield
@@ -115,5 +134,8 @@ def foreign(path: Path | str, kind: str, advice: str = "export or copy it again"
     except Exception as error:
         why = one_line(error, 200) or type(error).__name__
         raise UserError(
-            one_line(f"{path} cannot be read because it is not an intact {kind.removeprefix('a ')} file ({why}); {advice}")
+            one_line(
+                f"{path} cannot be read because it is not an intact {kind.removeprefix('a ')} file "
+                f"({why}); {advice}"
+            )
         ) from error

@@ -1,7 +1,10 @@
-"""One door for files of Gaussians: what a file is, is read from its first bytes, and its name only where it has no mark.
+"""One door for files of Gaussians.
 
-All formats are read into the numbers that a PLY file of the same Gaussians has, which viewers take as x right, y down,
-z forward: half a turn about x from gs4d's world. docs/formats.md tables what each format keeps.
+What a file is, is read from its first bytes, and its name only where it has no mark.
+
+All formats are read into the numbers that a PLY file of the same Gaussians has, which viewers take
+as x right, y down, z forward: half a turn about x from gs4d's world. docs/formats.md tables what
+each format keeps.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from .trained import SUFFIXES as TRAINED
 from .trained import read_trained
 
 LEVELS = "lod-meta.json"
-SEQUENCE = "sequence.json"  # beside the frames that gs4d wrote: frames per second, and where y points
+SEQUENCE = (
+    "sequence.json"  # beside the frames that gs4d wrote: frames per second, and where y points
+)
 SUFFIXES = (".ply", ".splat", ".spz", ".ksplat", ".sog", ".npz")
 
 
@@ -42,7 +47,9 @@ def read_gaussians(path: Path) -> Gaussians:
 
 
 def up_axis(path: Path) -> tuple[Up, str] | None:
-    """Where up is in a file by its own words or gs4d's note beside it, and those words; None where nothing says so.
+    """Where up is in a file by its own words or gs4d's note beside it, and those words.
+
+    None where nothing says so.
 
     Point clouds of CloudCompare and Blender are taken with z up, as these programs have it.
 
@@ -61,8 +68,17 @@ def up_axis(path: Path) -> tuple[Up, str] | None:
     if (said := header.up()) is not None:
         return said
     vertex = header.element("vertex")
-    is_cloud = vertex is not None and not any("opacity" in name or "packed" in name for name in vertex.properties)
-    maker = next((c for c in header.comments if re.match(r"created (by cloudcompare|by blender|in blender)", c.lower())), None)
+    is_cloud = vertex is not None and not any(
+        "opacity" in name or "packed" in name for name in vertex.properties
+    )
+    maker = next(
+        (
+            c
+            for c in header.comments
+            if re.match(r"created (by cloudcompare|by blender|in blender)", c.lower())
+        ),
+        None,
+    )
     return ("z", maker) if maker and is_cloud else None
 
 
@@ -76,13 +92,19 @@ def _is_ply(path: Path) -> bool:
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The files of Gaussians in a folder, in natural order (2 before 10); empty when there are none.
+    """The files of Gaussians in a folder, in natural order (2 before 10).
+
+    Empty when there are none.
 
     Raises:
         UserError: the folder cannot be read, or holds files of several formats.
     """
     try:
-        files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+        files = [
+            p
+            for p in folder.iterdir()
+            if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+        ]
     except FileNotFoundError:
         raise UserError(f"{folder} does not exist") from None
     except OSError as error:
@@ -91,9 +113,15 @@ def frame_files(folder: Path) -> list[Path]:
     kinds = sorted({p.suffix.lower() for p in files})
     if len(kinds) > 1:
         raise UserError(
-            f"{folder} holds {' and '.join(kinds)} files; give a folder with the frames of one sequence, or one file"
+            f"{folder} holds {' and '.join(kinds)} files; give a folder with the frames of one "
+            "sequence, or one file"
         )
-    return sorted(files, key=lambda p: [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)])
+    return sorted(
+        files,
+        key=lambda p: [
+            (int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)
+        ],
+    )
 
 
 def _start(path: Path) -> bytes:
@@ -125,7 +153,8 @@ def _reader(path: Path) -> Callable[[Path], Gaussians]:
     if path.name == LEVELS:
         levels_of(path)
     raise UserError(
-        f"{path} is no file of Gaussians that gs4d knows; it reads .ply, .splat, .spz, .ksplat, .sog, {META} of a SOG, "
+        f"{path} is no file of Gaussians that gs4d knows; it reads .ply, .splat, .spz, .ksplat, "
+        f".sog, {META} of a SOG, "
         ".npz, .glb and .gltf"
     )
 
@@ -137,7 +166,10 @@ def levels_of(path: Path) -> NoReturn:
         UserError: always.
     """
     there = sorted(p.parent.name for p in path.parent.glob(f"*/{META}"))
-    raise UserError(f"{path} lists levels of detail; give the folder of one (there are: {', '.join(there) or 'none'})")
+    raise UserError(
+        f"{path} lists levels of detail; give the folder of one (there are: "
+        f"{', '.join(there) or 'none'})"
+    )
 
 
 def _zip_reader(path: Path) -> Callable[[Path], Gaussians]:
@@ -150,4 +182,7 @@ def _zip_reader(path: Path) -> Callable[[Path], Gaussians]:
         if any(name.endswith(".npy") for name in names):
             return read_points_npz
         inside = ", ".join(names[:4])
-        raise UserError(f"{path} is a zip of neither a SOG nor an .npz (it has: {inside}); unpack it and give what it holds")
+        raise UserError(
+            f"{path} is a zip of neither a SOG nor an .npz (it has: {inside}); unpack it and give "
+            "what it holds"
+        )

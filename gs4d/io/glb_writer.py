@@ -18,7 +18,10 @@ KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
 
 class GlbWriter:
-    """Collects arrays for the binary chunk of a .glb; the rest is its JSON, ``document``, free to be filled."""
+    """Collects arrays for the binary chunk of a .glb.
+
+    The rest is its JSON, ``document``, free to be filled.
+    """
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document: dict[str, Any] = {**document, "accessors": [], "bufferViews": []}
@@ -36,14 +39,19 @@ class GlbWriter:
         """Adds an accessor; returns its index.
 
         Args:
-            values: one element per row. For integers in [-1, 1] or [0, 1], which become the whole range.
+            values: one element per row. For integers in [-1, 1] or [0, 1], which become the whole
+                range.
             component: "f4", or normalized "i1", "u1", "i2", "u2".
             vertices: whether it is an attribute: those are laid out in multiples of 4 bytes.
-            bounds: whether to say the least and largest values, which glTF asks of positions and of times.
-            sparse: whether only the rows that are not zero may be stored, with their places, where that takes less room.
+            bounds: whether to say the least and largest values, which glTF asks of positions and of
+                times.
+            sparse: whether only the rows that are not zero may be stored, with their places, where
+                that takes less room.
         """
         stored = (
-            values.astype("<f4") if component == "f4" else np.rint(values * np.iinfo(component).max).astype("<" + component)
+            values.astype("<f4")
+            if component == "f4"
+            else np.rint(values * np.iinfo(component).max).astype("<" + component)
         )
         table = stored.reshape(len(values), -1)
         accessor = self._describe(len(table), table.shape[1], component)
@@ -57,22 +65,36 @@ class GlbWriter:
             if len(rows):
                 accessor["sparse"] = {
                     "count": len(rows),
-                    "indices": {"bufferView": self._view(places), "componentType": COMPONENTS[f"u{places.itemsize}"]},
+                    "indices": {
+                        "bufferView": self._view(places),
+                        "componentType": COMPONENTS[f"u{places.itemsize}"],
+                    },
                     "values": {"bufferView": self._view(table[rows])},
                 }
             return self._add(accessor)
         padded = np.zeros((len(table), stride), np.uint8)
         padded[:, :size] = np.ascontiguousarray(table).view(np.uint8)
-        accessor["bufferView"] = self._view(padded, **({"byteStride": stride, "target": 34962} if vertices else {}))
+        accessor["bufferView"] = self._view(
+            padded, **({"byteStride": stride, "target": 34962} if vertices else {})
+        )
         return self._add(accessor)
 
     def indices(self, faces: Int[np.ndarray, "f 3"]) -> int:
         """Adds the accessor of a primitive's triangles; returns its index."""
         view = self._view(faces.astype("<u4"), target=34963)
-        return self._add({"componentType": COMPONENTS["u4"], "count": faces.size, "type": "SCALAR", "bufferView": view})
+        return self._add(
+            {
+                "componentType": COMPONENTS["u4"],
+                "count": faces.size,
+                "type": "SCALAR",
+                "bufferView": view,
+            }
+        )
 
     def _view(self, data: np.ndarray, **more: int) -> int:
-        self.document["bufferViews"].append({"buffer": 0, "byteOffset": len(self._chunk), "byteLength": data.nbytes, **more})
+        self.document["bufferViews"].append(
+            {"buffer": 0, "byteOffset": len(self._chunk), "byteLength": data.nbytes, **more}
+        )
         self._chunk += data.tobytes() + bytes(-data.nbytes % 4)
         return len(self.document["bufferViews"]) - 1
 
@@ -81,7 +103,11 @@ class GlbWriter:
         return self._add(self._describe(count, width, component))
 
     def _describe(self, count: int, width: int, component: str) -> dict[str, Any]:
-        accessor: dict[str, Any] = {"componentType": COMPONENTS[component], "count": count, "type": KINDS[width]}
+        accessor: dict[str, Any] = {
+            "componentType": COMPONENTS[component],
+            "count": count,
+            "type": KINDS[width],
+        }
         return accessor if component == "f4" else accessor | {"normalized": True}
 
     def _add(self, accessor: dict[str, Any]) -> int:

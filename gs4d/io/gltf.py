@@ -1,9 +1,11 @@
-"""glTF 2.0 files (.glb and .gltf), read with bounds: every number comes from a stranger and is checked before it is used.
+"""glTF 2.0 files (.glb and .gltf), read with bounds.
 
-pygltflib's classes say what an object may hold, but check neither types, ranges nor references; that is done here, where
-they are followed. Objects are made one by one as they are asked for, since pygltflib's own reading of a whole file takes
-seconds where many clips are in it. Nothing outside the file's folder is opened, and nothing is allocated for a size that
-the file does not back.
+Every number comes from a stranger and is checked before it is used.
+
+pygltflib's classes say what an object may hold, but check neither types, ranges nor references;
+that is done here, where they are followed. Objects are made one by one as they are asked for, since
+pygltflib's own reading of a whole file takes seconds where many clips are in it. Nothing outside
+the file's folder is opened, and nothing is allocated for a size that the file does not back.
 """
 
 from __future__ import annotations
@@ -23,7 +25,20 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from pygltflib import Accessor, Animation, Buffer, BufferView, Image, Material, Mesh, Node, Sampler, Scene, Skin, Texture
+from pygltflib import (
+    Accessor,
+    Animation,
+    Buffer,
+    BufferView,
+    Image,
+    Material,
+    Mesh,
+    Node,
+    Sampler,
+    Scene,
+    Skin,
+    Texture,
+)
 
 from ..errors import UserError
 from .foreign import require_memory
@@ -33,7 +48,8 @@ MAX_FILE_BYTES = 2 << 30
 MAX_JSON_BYTES = 256 << 20
 MAX_COUNT = 1 << 31  # of the elements of an array
 MAX_DECODED_PIXELS = 256_000_000
-# What a file may require: what is read, and what changes nothing that is drawn (matt surfaces in a light of our own).
+# What a file may require: what is read, and what changes nothing that is drawn (matt surfaces in a
+# light of our own).
 KNOWN_EXTENSIONS = frozenset({
     "KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "EXT_texture_avif", "KHR_lights_punctual",
     "KHR_node_visibility", "KHR_animation_pointer", "EXT_mesh_gpu_instancing", "KHR_xmp_json_ld", "KHR_node_selectability",
@@ -56,9 +72,10 @@ SHAPES: dict[str, tuple[int, ...]] = {
 class GltfFile:
     """An open glTF file: the methods follow references into it and check what they find.
 
-    ``document`` is its JSON as it came. What :meth:`item` returns has unchecked fields: pass them to :meth:`integer`,
-    :meth:`numbers`, :meth:`list_of` or to the method that follows them. A primitive's attributes are a plain dict. The
-    argument ``where`` of the methods names the place of a reference in error sentences, for example ``"mesh 0"``.
+    ``document`` is its JSON as it came. What :meth:`item` returns has unchecked fields: pass them
+    to :meth:`integer`, :meth:`numbers`, :meth:`list_of` or to the method that follows them. A
+    primitive's attributes are a plain dict. The argument ``where`` of the methods names the place
+    of a reference in error sentences, for example ``"mesh 0"``.
     """
 
     def __init__(self, path: Path, *, extensions: frozenset[str] = frozenset()) -> None:
@@ -66,10 +83,12 @@ class GltfFile:
 
         Args:
             path: a .glb or .gltf file; told apart by content.
-            extensions: required extensions that the caller understands besides ``KNOWN_EXTENSIONS``.
+            extensions: required extensions that the caller understands besides
+                ``KNOWN_EXTENSIONS``.
 
         Raises:
-            UserError: the file is absent, too large, cut short, not glTF 2.0, or requires another extension.
+            UserError: the file is absent, too large, cut short, not glTF 2.0, or requires another
+                extension.
         """
         self.path = path
         data = _read_file(path, str(path))
@@ -83,16 +102,21 @@ class GltfFile:
         self._refuse_extensions(KNOWN_EXTENSIONS | extensions)
 
     def _refuse_extensions(self, known: frozenset[str]) -> None:
-        for name in map(str, self.list_of(self.document.get("extensionsRequired"), "extensionsRequired")):
+        for name in map(
+            str, self.list_of(self.document.get("extensionsRequired"), "extensionsRequired")
+        ):
             if name in COMPRESSED:
                 raise self.compressed(name)
             if name not in known:
-                raise self.error(f"requires the extension {name:.60}, which is not supported; export it without")
+                raise self.error(
+                    f"requires the extension {name:.60}, which is not supported; export it without"
+                )
 
     def compressed(self, name: str) -> UserError:
         """The error that this file is compressed with the extension ``name``."""
         return self.error(
-            f"is compressed with {name}; unpack it (npx @gltf-transform/cli copy in.glb out.glb), or export it without "
+            f"is compressed with {name}; unpack it (npx @gltf-transform/cli copy in.glb out.glb), "
+            "or export it without "
             "compression"
         )
 
@@ -109,7 +133,7 @@ class GltfFile:
         """The error that this file ``what``, for example "has no mesh; ..."."""
         return UserError(f"{self.path} {what}")
 
-    # --- checked values ----------------------------------------------------------------------------------------------
+    # --- checked values ---------------------------------------------------------------------------
 
     def items(self, kind: str) -> list[Any]:
         """The list ``kind`` of the document ("nodes", "meshes", ...) as it came, empty where it is absent."""
@@ -126,13 +150,17 @@ class GltfFile:
         if key not in self._items:
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # about absent fields, which the getters below refuse where they matter
+                    warnings.simplefilter(
+                        "ignore"
+                    )  # about absent fields, which the getters below refuse where they matter
                     fields = items[key[1]]
                     if not isinstance(fields, dict):
                         raise TypeError(type(fields))
                     self._items[key] = KINDS[kind].from_dict(dict(fields), infer_missing=True)
             except Exception as error:  # pygltflib lets whatever its parts raise through
-                raise self.error(f"is damaged: {kind} {index} is not what glTF says; export it again") from error
+                raise self.error(
+                    f"is damaged: {kind} {index} is not what glTF says; export it again"
+                ) from error
         return self._items[key]
 
     def list_of(self, value: Any, where: str) -> list[Any]:
@@ -145,22 +173,38 @@ class GltfFile:
         """``value`` as a list of pygltflib's objects, for example the primitives of a mesh."""
         entries = self.list_of(value, where)
         if not all(hasattr(entry, "__dataclass_fields__") for entry in entries):
-            raise self.error(f"is damaged: {where} holds something else than objects; export it again")
+            raise self.error(
+                f"is damaged: {where} holds something else than objects; export it again"
+            )
         return entries
 
     def integer(self, value: Any, where: str, low: int, high: int) -> int:
         """``value`` as an int in [low, high]."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high or value != int(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not low <= value <= high
+            or value != int(value)
+        ):
             range_ = f"{low} to {high}" if high >= low else "nothing to refer to"
-            raise self.error(f"is damaged: {where} is {value!r:.40}, wanted a whole number ({range_}); export it again")
+            raise self.error(
+                f"is damaged: {where} is {value!r:.40}, wanted a whole number ({range_}); export "
+                "it again"
+            )
         return int(value)
 
     def numbers(self, value: Any, where: str, count: int) -> list[float]:
         """``value`` as ``count`` finite floats of at most 1e30."""
         entries = value if isinstance(value, list) else [value]
-        good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= 1e30 for v in entries)
+        good = all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) <= 1e30
+            for v in entries
+        )
         if len(entries) != count or not good:
-            raise self.error(f"is damaged: {where} is {str(value)[:60]}, wanted {count} finite numbers; export it again")
+            raise self.error(
+                f"is damaged: {where} is {str(value)[:60]}, wanted {count} finite numbers; export "
+                "it again"
+            )
         return [float(v) for v in entries]
 
     def extension(self, holder: Any, name: str) -> dict[str, Any]:
@@ -169,19 +213,25 @@ class GltfFile:
         found = extensions.get(name) if isinstance(extensions, dict) else None
         return found if isinstance(found, dict) else {}
 
-    # --- buffers and accessors ---------------------------------------------------------------------------------------
+    # --- buffers and accessors --------------------------------------------------------------------
 
-    def floats(self, index: Any, where: str, *kinds: str, finite: bool = True) -> Float[np.ndarray, "n ..."]:
-        """The values of an accessor as read-only float32; normalized integers become [0, 1] or [-1, 1], others stay as large.
+    def floats(
+        self, index: Any, where: str, *kinds: str, finite: bool = True
+    ) -> Float[np.ndarray, "n ..."]:
+        """The values of an accessor as read-only float32.
+
+        Normalized integers become [0, 1] or [-1, 1], others stay as large.
 
         Args:
             index: of the accessor.
             where: names the place in error sentences.
-            kinds: the accepted types, for example "VEC3", "VEC4"; matrices come as (n, rows, columns).
+            kinds: the accepted types, for example "VEC3", "VEC4"; matrices come as (n, rows,
+                columns).
             finite: whether to refuse NaN and infinity.
 
         Raises:
-            UserError: there is no such accessor, or its data is absent, cut short, or of another kind.
+            UserError: there is no such accessor, or its data is absent, cut short, or of another
+                kind.
         """
         values = self._array(index, where, kinds, as_float=True)
         if finite and not np.isfinite(values).all():
@@ -195,18 +245,33 @@ class GltfFile:
     def view(self, index: Any, where: str) -> memoryview:
         """The bytes of a buffer view."""
         view = self.item("bufferViews", index, where)
-        data = self._buffer(self.integer(view.buffer, f"buffer of {where}", 0, len(self.items("buffers")) - 1))
-        offset = self.integer(view.byteOffset or 0, f"byteOffset of buffer view {index}", 0, len(data))
-        length = self.integer(view.byteLength, f"byteLength of buffer view {index}", 0, len(data) - offset)
+        data = self._buffer(
+            self.integer(view.buffer, f"buffer of {where}", 0, len(self.items("buffers")) - 1)
+        )
+        offset = self.integer(
+            view.byteOffset or 0, f"byteOffset of buffer view {index}", 0, len(data)
+        )
+        length = self.integer(
+            view.byteLength, f"byteLength of buffer view {index}", 0, len(data) - offset
+        )
         return memoryview(data)[offset : offset + length]
 
-    def _array(self, index: Any, where: str, kinds: tuple[str, ...], *, as_float: bool) -> np.ndarray:
+    def _array(
+        self, index: Any, where: str, kinds: tuple[str, ...], *, as_float: bool
+    ) -> np.ndarray:
         accessor = self.item("accessors", index, where)
         if not isinstance(accessor.type, str) or accessor.type not in (kinds or SHAPES):
             wanted = " or ".join(kinds or SHAPES)
-            raise self.error(f"is damaged: {where} is of type {accessor.type!s:.20}, wanted {wanted}; export it again")
+            raise self.error(
+                f"is damaged: {where} is of type {accessor.type!s:.20}, wanted {wanted}; export it "
+                "again"
+            )
         if (key := (int(index), as_float)) not in self._arrays:
-            values = self._decode(accessor, f"accessor {index} ({where})", np.dtype(np.float32 if as_float else np.int64))
+            values = self._decode(
+                accessor,
+                f"accessor {index} ({where})",
+                np.dtype(np.float32 if as_float else np.int64),
+            )
             values.flags.writeable = False
             self._arrays[key] = values
         return self._arrays[key]
@@ -214,57 +279,97 @@ class GltfFile:
     def _decode(self, accessor: Any, where: str, target: np.dtype[Any]) -> np.ndarray:
         dtype, shape = self._component(accessor.componentType, where), SHAPES[accessor.type]
         if target.kind == "i" and dtype.kind == "f":
-            raise self.error(f"is damaged: {where} holds floats, wanted whole numbers; export it again")
+            raise self.error(
+                f"is damaged: {where} holds floats, wanted whole numbers; export it again"
+            )
         count = self.integer(accessor.count, f"count of {where}", 1, MAX_COUNT)
         self.require_memory(count * math.prod(shape) * target.itemsize, where)
         if accessor.bufferView is None:
             result = np.zeros((count, *shape), target)
         else:
-            result = self._strided(accessor.bufferView, accessor.byteOffset, count, dtype, shape, where).astype(target)
+            result = self._strided(
+                accessor.bufferView, accessor.byteOffset, count, dtype, shape, where
+            ).astype(target)
         if accessor.sparse is not None:
             rows, values = self._sparse(accessor.sparse, count, dtype, shape, where)
             result[rows] = values
         if accessor.normalized and target.kind == "f" and dtype.kind in "iu":
-            result = np.maximum(result / np.float32(np.iinfo(dtype).max), -1)  # spec 3.11: both -128 and -127 are -1
-        return np.ascontiguousarray(result.swapaxes(1, 2)) if len(shape) == 2 else result  # stored column by column
+            result = np.maximum(
+                result / np.float32(np.iinfo(dtype).max), -1
+            )  # spec 3.11: both -128 and -127 are -1
+        return (
+            np.ascontiguousarray(result.swapaxes(1, 2)) if len(shape) == 2 else result
+        )  # stored column by column
 
     def _sparse(
         self, sparse: Any, count: int, dtype: np.dtype[Any], shape: tuple[int, ...], where: str
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a sparse accessor changes, and their values."""
         if None in (sparse.indices, sparse.values):
-            raise self.error(f"is damaged: {where} is sparse without indices or values; export it again")
+            raise self.error(
+                f"is damaged: {where} is sparse without indices or values; export it again"
+            )
         changed = self.integer(sparse.count, f"sparse count of {where}", 1, count)
         kind = self._component(sparse.indices.componentType, where)
-        rows = self._strided(sparse.indices.bufferView, sparse.indices.byteOffset, changed, kind, (), f"indices of {where}")
+        rows = self._strided(
+            sparse.indices.bufferView,
+            sparse.indices.byteOffset,
+            changed,
+            kind,
+            (),
+            f"indices of {where}",
+        )
         if kind.kind != "u" or int(rows.max()) >= count:
-            raise self.error(f"is damaged: the sparse indices of {where} leave its {count} elements; export it again")
+            raise self.error(
+                f"is damaged: the sparse indices of {where} leave its {count} elements; export it "
+                "again"
+            )
         values = sparse.values
-        return rows, self._strided(values.bufferView, values.byteOffset, changed, dtype, shape, f"sparse values of {where}")
+        return rows, self._strided(
+            values.bufferView, values.byteOffset, changed, dtype, shape, f"sparse values of {where}"
+        )
 
     def _component(self, value: Any, where: str) -> np.dtype[Any]:
         number = self.integer(value, f"component type of {where}", 5120, 5126)
         if number not in COMPONENTS:
-            raise self.error(f"is damaged: {where} has the component type {number}, which glTF lacks; export it again")
+            raise self.error(
+                f"is damaged: {where} has the component type {number}, which glTF lacks; export it "
+                "again"
+            )
         return np.dtype(COMPONENTS[number])
 
     def _strided(
-        self, view: Any, offset: Any, count: int, dtype: np.dtype[Any], shape: tuple[int, ...], where: str
+        self,
+        view: Any,
+        offset: Any,
+        count: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        where: str,
     ) -> np.ndarray:
-        """A view of ``count`` elements in a buffer view; matrices as stored, one column after the other."""
+        """A view of ``count`` elements in a buffer view.
+
+        Matrices as stored, one column after the other.
+        """
         data = self.view(view, where)
         steps = [dtype.itemsize]
         if len(shape) == 2:
-            steps = [-(-shape[1] * dtype.itemsize // 4) * 4, dtype.itemsize]  # spec 3.6.2.4: columns start at multiples of 4
+            steps = [
+                -(-shape[1] * dtype.itemsize // 4) * 4,
+                dtype.itemsize,
+            ]  # spec 3.6.2.4: columns start at multiples of 4
         size = steps[0] * shape[0] if shape else dtype.itemsize
         named = self.item("bufferViews", view, where).byteStride
         stride = self.integer(named, f"byteStride of {where}", size, 1 << 16) if named else size
         start = self.integer(offset or 0, f"byteOffset of {where}", 0, len(data))
         if start + stride * (count - 1) + size > len(data):
             raise self.error(
-                f"is damaged: {where} wants {count} elements of {size} bytes but its buffer view ends before; export it again"
+                f"is damaged: {where} wants {count} elements of {size} bytes but its buffer view "
+                "ends before; export it again"
             )
-        return np.ndarray((count, *shape), dtype, data, start, (stride, *steps) if shape else (stride,))
+        return np.ndarray(
+            (count, *shape), dtype, data, start, (stride, *steps) if shape else (stride,)
+        )
 
     def _buffer(self, index: int) -> bytes:
         if index not in self._buffers:
@@ -274,9 +379,16 @@ class GltfFile:
             for name in COMPRESSED:
                 if buffer.uri is None and self.extension(buffer, name):
                     raise self.compressed(name)
-            data = self._chunk if buffer.uri is None and index == 0 else self._resource(buffer.uri, where)
+            data = (
+                self._chunk
+                if buffer.uri is None and index == 0
+                else self._resource(buffer.uri, where)
+            )
             if len(data) < length:
-                raise self.error(f"is cut short: {where} has {len(data)} of {length} bytes; copy or export it again")
+                raise self.error(
+                    f"is cut short: {where} has {len(data)} of {length} bytes; copy or export it "
+                    "again"
+                )
             self._buffers[index] = data
         return self._buffers[index]
 
@@ -287,33 +399,56 @@ class GltfFile:
         if match := re.match(r"data:[^,]{0,200},", uri):
             try:
                 body = uri[match.end() :]
-                return base64.b64decode(body, validate=True) if match[0].endswith(";base64,") else unquote_to_bytes(body)
+                return (
+                    base64.b64decode(body, validate=True)
+                    if match[0].endswith(";base64,")
+                    else unquote_to_bytes(body)
+                )
             except (binascii.Error, ValueError) as error:
-                raise self.error(f"is damaged: the data URI of {where} is not base64; export it again") from error
-        names = [name.replace("\\", "/") for name in (uri, unquote(uri))]  # exporters forget to encode, and to turn slashes
-        if any(re.match(r"[A-Za-z][\w+.-]*:|/", name) or ".." in name.split("/") or "\0" in name for name in names):
+                raise self.error(
+                    f"is damaged: the data URI of {where} is not base64; export it again"
+                ) from error
+        names = [
+            name.replace("\\", "/") for name in (uri, unquote(uri))
+        ]  # exporters forget to encode, and to turn slashes
+        if any(
+            re.match(r"[A-Za-z][\w+.-]*:|/", name) or ".." in name.split("/") or "\0" in name
+            for name in names
+        ):
             raise self.error(
-                f"refers to '{uri[:80]}' for {where}, outside its folder; put that file beside it and export again"
+                f"refers to '{uri[:80]}' for {where}, outside its folder; put that file beside it "
+                "and export again"
             )
         paths = [self.path.parent / name for name in names]
-        data = _read_file(next((p for p in paths if os.path.lexists(p)), paths[1]), f"the file of {where} of {self.path},")
+        data = _read_file(
+            next((p for p in paths if os.path.lexists(p)), paths[1]),
+            f"the file of {where} of {self.path},",
+        )
         self._file_bytes += len(data)
         return data
 
-    # --- images ------------------------------------------------------------------------------------------------------
+    # --- images -----------------------------------------------------------------------------------
 
     def image(self, index: Any, where: str) -> UInt8[np.ndarray, "h w 4"]:
         """A picture as 8-bit RGBA; the colours are as stored, sRGB for base colours.
 
         Raises:
-            UserError: there is no such image, or it is absent, cut short, too large or of an unknown kind.
+            UserError: there is no such image, or it is absent, cut short, too large or of an
+                unknown kind.
         """
         image = self.item("images", index, where)
-        data = self.view(image.bufferView, where) if image.bufferView is not None else self._resource(image.uri, where)
+        data = (
+            self.view(image.bufferView, where)
+            if image.bufferView is not None
+            else self._resource(image.uri, where)
+        )
         with open_picture(BytesIO(data), f"image {index} of {self.path}") as picture:
             self._decoded_pixels += picture.width * picture.height
             if self._decoded_pixels > MAX_DECODED_PIXELS:
-                raise self.error(f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale them down")
+                raise self.error(
+                    f"has textures of more than {MAX_DECODED_PIXELS // 10**6} megapixels; scale "
+                    "them down"
+                )
             self.require_memory(4 * picture.width * picture.height, where)
             return to_rgba(picture)
 
@@ -327,14 +462,20 @@ def _read_file(path: Path, what: str) -> bytes:
                 else f"{what} is no regular file: {path}"
             )
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{what} is larger than {MAX_FILE_BYTES >> 30} GB ({path}); simplify the model")
+            raise UserError(
+                f"{what} is larger than {MAX_FILE_BYTES >> 30} GB ({path}); simplify the model"
+            )
         return path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{what} does not exist: {path}" if what != str(path) else f"{path} does not exist") from None
+        raise UserError(
+            f"{what} does not exist: {path}" if what != str(path) else f"{path} does not exist"
+        ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{what} cannot be read: {path} ({getattr(error, 'strerror', None) or error})") from error
+        raise UserError(
+            f"{what} cannot be read: {path} ({getattr(error, 'strerror', None) or error})"
+        ) from error
 
 
 def _split_container(data: bytes, path: Path) -> tuple[bytes, bytes]:
@@ -345,7 +486,9 @@ def _split_container(data: bytes, path: Path) -> tuple[bytes, bytes]:
         raise UserError(f"{path} is cut short: {len(data)} bytes; copy it again")
     version, total = struct.unpack_from("<II", data, 4)
     if version != 2:
-        raise UserError(f"{path} is binary glTF of version {version}, only 2 is read; export it as glTF 2.0")
+        raise UserError(
+            f"{path} is binary glTF of version {version}, only 2 is read; export it as glTF 2.0"
+        )
     if total > len(data):
         raise UserError(f"{path} is cut short: {len(data)} of {total} bytes; copy it again")
     chunks: list[tuple[bytes, bytes]] = []
@@ -353,7 +496,9 @@ def _split_container(data: bytes, path: Path) -> tuple[bytes, bytes]:
     while place + 8 <= total and len(chunks) < 16:
         length, kind = struct.unpack_from("<I4s", data, place)
         if place + 8 + length > total:
-            raise UserError(f"{path} is damaged: a chunk of {length} bytes ends after the file; export it again")
+            raise UserError(
+                f"{path} is damaged: a chunk of {length} bytes ends after the file; export it again"
+            )
         chunks.append((kind, data[place + 8 : place + 8 + length]))
         place += 8 + length
     if not chunks or chunks[0][0] != b"JSON":
@@ -363,15 +508,25 @@ def _split_container(data: bytes, path: Path) -> tuple[bytes, bytes]:
 
 def _parse(text: bytes, path: Path) -> dict[str, Any]:
     if not text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        raise UserError(f"{path} is not a glTF file; export the model as .glb (Blender: File > Export > glTF 2.0)")
+        raise UserError(
+            f"{path} is not a glTF file; export the model as .glb (Blender: File > Export > glTF "
+            "2.0)"
+        )
     if len(text) > MAX_JSON_BYTES:
-        raise UserError(f"{path} has {len(text) >> 20} MB of JSON; export it as .glb, which keeps its data outside")
+        raise UserError(
+            f"{path} has {len(text) >> 20} MB of JSON; export it as .glb, which keeps its data "
+            "outside"
+        )
     try:
         document = json.loads(text.decode("utf-8-sig").rstrip("\0 "))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: its JSON cannot be parsed ({str(error)[:80]}); export it again") from error
+        raise UserError(
+            f"{path} is damaged: its JSON cannot be parsed ({str(error)[:80]}); export it again"
+        ) from error
     asset = document.get("asset")
     version = str(asset.get("version") if isinstance(asset, dict) else None)
     if not version.startswith("2."):
-        raise UserError(f"{path} says it is glTF of version {version[:20]}, only 2.0 is read; export it again")
+        raise UserError(
+            f"{path} says it is glTF of version {version[:20]}, only 2.0 is read; export it again"
+        )
     return document

@@ -29,7 +29,10 @@ TIFF_PHOTOMETRIC, TIFF_EXTRA_SAMPLES = 262, 338
 
 
 class _UnclearError(UserError):
-    """A picture whose numbers can be read, but not what they mean; :func:`open_picture` adds which."""
+    """A picture whose numbers can be read, but not what they mean.
+
+    :func:`open_picture` adds which.
+    """
 
 
 @contextmanager
@@ -41,15 +44,23 @@ def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image
         name: what error sentences call it; empty: the path.
 
     Raises:
-        UserError: the file is absent, not a picture, or too large; also for whatever fails inside the block.
+        UserError: the file is absent, not a picture, or too large; also for whatever fails inside
+            the block.
     """
     path = name or source
     if isinstance(source, Path):
         require_plain_file(source)
-    with foreign(str(path), "a picture", "replace it with an intact file"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's doubts about metadata, and its own limit of pixels
+    with (
+        foreign(str(path), "a picture", "replace it with an intact file"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow's doubts about metadata, and its own limit of pixels
         Image.init()
-        known = [kind for kind in FORMATS if kind in Image.OPEN]  # older versions of Pillow lack AVIF
+        known = [
+            kind for kind in FORMATS if kind in Image.OPEN
+        ]  # older versions of Pillow lack AVIF
         try:
             with Image.open(source, formats=known) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
@@ -59,7 +70,9 @@ def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image
         except _UnclearError as error:
             raise UserError(f"{path} cannot be read as a picture: {error}") from None
         except Image.DecompressionBombError:
-            raise UserError(f"{path} has more than {MAX_PIXELS // 10**6} million pixels; {SMALLER}") from None
+            raise UserError(
+                f"{path} has more than {MAX_PIXELS // 10**6} million pixels; {SMALLER}"
+            ) from None
 
 
 def _scale_transparency(picture: Image.Image) -> None:
@@ -80,7 +93,9 @@ def has_alpha(picture: Image.Image) -> bool:
 
 
 def to_rgba(picture: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
-    """The picture as 8-bit RGBA with straight alpha in sRGB, whatever its mode: palette, grey, CMYK, Lab, 16 bit.
+    """The picture as 8-bit RGBA with straight alpha in sRGB, whatever its mode.
+
+    Palette, grey, CMYK, Lab, 16 bit.
 
     Raises:
         UserError: the file does not say which number is white, or what its fourth channel means.
@@ -88,7 +103,8 @@ def to_rgba(picture: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
     tags = getattr(picture, "tag_v2", {})
     if 0 in tags.get(TIFF_EXTRA_SAMPLES, ()) and not has_alpha(picture):
         raise _UnclearError(
-            "a channel is stored beside its colours, and it does not say whether that is alpha (TIFF ExtraSamples 0): "
+            "a channel is stored beside its colours, and it does not say whether that is alpha "
+            "(TIFF ExtraSamples 0): "
             "save it as PNG, with alpha or without the channel"
         )
     if picture.mode[:2] == "I;" or picture.mode in "IF":
@@ -99,7 +115,10 @@ def to_rgba(picture: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
         return np.stack([grey, grey, grey, alpha], -1)
     if picture.mode == "La":
         picture = Image.merge("RGBa", [picture.getchannel(0)] * 3 + [picture.getchannel(1)])
-    opaque_form = picture.format in ("TGA", "BMP")  # writers of 32 bit fill the fourth byte with 0 where they have no alpha
+    opaque_form = picture.format in (
+        "TGA",
+        "BMP",
+    )  # writers of 32 bit fill the fourth byte with 0 where they have no alpha
     picture = _to_srgb(picture)
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         picture = picture.convert("RGB")
@@ -118,7 +137,10 @@ def _levels(picture: Image.Image, *, inverted: bool) -> UInt8[np.ndarray, "h w"]
     known = picture.mode != "I" or picture.format in ("PNG", "PPM", "JPEG2000", None)
     if not (known and low >= 0 and high <= top):
         kind = "floats" if picture.mode == "F" else "integers of 16 or 32 bits"
-        raise _UnclearError(f"it holds {kind} from {low:g} to {high:g}, and nothing says which is white: save it as 8 bit")
+        raise _UnclearError(
+            f"it holds {kind} from {low:g} to {high:g}, and nothing says which is white: save it "
+            "as 8 bit"
+        )
     grey = (values * (255 / top)).round().astype(np.uint8)
     return 255 - grey if inverted else grey
 
@@ -134,7 +156,10 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         if "sRGB" in ImageCms.getProfileDescription(profile):
             return picture
         srgb = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(picture, profile, srgb, outputMode=modes[picture.mode]) or picture
+        return (
+            ImageCms.profileToProfile(picture, profile, srgb, outputMode=modes[picture.mode])
+            or picture
+        )
     except (ImageCms.PyCMSError, OSError):  # a broken profile is passed over, as browsers do
         return picture
 
@@ -151,7 +176,9 @@ def _upright(picture: Image.Image, rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np
 
 def _orientation(picture: Image.Image) -> int:
     # Pillow decodes a whole PNG in search of EXIF data that its header does not have.
-    if picture.format == "PNG" and not {"exif", "Raw profile type exif", "XML:com.adobe.xmp"} & set(picture.info):
+    if picture.format == "PNG" and not {"exif", "Raw profile type exif", "XML:com.adobe.xmp"} & set(
+        picture.info
+    ):
         return 1
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
@@ -160,22 +187,28 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def read_image(path: Path, *, need_alpha: bool = False) -> UInt8[np.ndarray, "h w 4"]:
-    """Reads a picture as 8-bit RGBA with straight alpha, upright; a picture without alpha becomes opaque.
+    """Reads a picture as 8-bit RGBA with straight alpha, upright.
+
+    A picture without alpha becomes opaque.
 
     Raises:
-        UserError: the file is absent, not one picture, cut short, too large, or has no alpha where ``need_alpha``.
+        UserError: the file is absent, not one picture, cut short, too large, or has no alpha where
+            ``need_alpha``.
     """
     with open_picture(path) as picture:
         _check_alpha(path, picture, need_alpha)
         if picture.format in ANIMATED_FORMATS and getattr(picture, "is_animated", False):
             raise UserError(
-                f"{path} is an animation where one picture is wanted; give it by itself, or save its frames as pictures"
+                f"{path} is an animation where one picture is wanted; give it by itself, or save "
+                "its frames as pictures"
             )
         return _upright(picture, to_rgba(picture))
 
 
 def read_size(path: Path, *, need_alpha: bool = False) -> tuple[int, int]:
-    """(width, height) of what :func:`read_image` gives, from the header; only a PNG that seems cut short is decoded.
+    """(width, height) of what :func:`read_image` gives, from the header.
+
+    Only a PNG that seems cut short is decoded.
 
     Raises:
         UserError: as :func:`read_image`.
@@ -192,7 +225,10 @@ def read_size(path: Path, *, need_alpha: bool = False) -> tuple[int, int]:
 
 def _check_alpha(path: Path, picture: Image.Image, need_alpha: bool) -> None:
     if need_alpha and not has_alpha(picture):
-        raise UserError(f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a transparent background")
+        raise UserError(
+            f"{path} has no alpha channel (mode {picture.mode}); save RGBA frames with a "
+            "transparent background"
+        )
 
 
 def read_rgba(path: Path) -> Float[Tensor, "h w 4"]:
@@ -212,16 +248,21 @@ def write_png(path: Path, image: Float[Tensor, "h w c"]) -> None:
 
 
 def resize_rgba(
-    image: UInt8[np.ndarray, "h w 4"], width: int, height: int, box: tuple[float, float, float, float] | None = None
+    image: UInt8[np.ndarray, "h w 4"],
+    width: int,
+    height: int,
+    box: tuple[float, float, float, float] | None = None,
 ) -> UInt8[np.ndarray, "H W 4"]:
-    """Area-true resampling of straight-alpha RGBA; colours are weighted by alpha, so that no hidden colour bleeds in.
+    """Area-true resampling of straight-alpha RGBA.
+
+    Colours are weighted by alpha, so that no hidden colour bleeds in.
 
     Args:
         image: the source.
         width: of the result, in pixels.
         height: of the result, in pixels.
-        box: left, top, right, bottom of the part that is taken, in pixels of the source; None: all of it. What lies beyond the
-            source is transparent.
+        box: left, top, right, bottom of the part that is taken, in pixels of the source; None: all
+            of it. What lies beyond the source is transparent.
     """
     if box is None and image.shape[:2] == (height, width):
         return image
@@ -233,7 +274,10 @@ def resize_rgba(
     values[..., :3] *= values[..., 3:] / 255
     method = Image.Resampling.BOX if width < right - left else Image.Resampling.BICUBIC
     part = (left - x0, top - y0, right - x0, bottom - y0)
-    planes = [np.asarray(Image.fromarray(values[..., c]).resize((width, height), method, part)) for c in range(4)]
+    planes = [
+        np.asarray(Image.fromarray(values[..., c]).resize((width, height), method, part))
+        for c in range(4)
+    ]
     resized = np.stack(planes, -1)
     resized[..., :3] *= 255 / np.maximum(resized[..., 3:], 1e-3)
     return resized.clip(0, 255).round().astype(np.uint8)

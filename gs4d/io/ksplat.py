@@ -1,9 +1,13 @@
-"""The .ksplat format (mkkellogg/GaussianSplats3D, 2023): a header of 4096 bytes, 1024 per section, then the sections.
+"""The .ksplat format (mkkellogg/GaussianSplats3D, 2023).
 
-A section holds the centres of its buckets (cubes of up to some hundreds of Gaussians) and one record per Gaussian: centre,
-standard deviations, rotation wxyz, RGB and opacity (8 bit each), and coefficients of degree 1-3 band by band, R, G and B one
-after the other in each. Level 0 has float32 throughout; level 1 16-bit centres within the bucket and float16; level 2 also
-8-bit coefficients. Positions are those of the PLY file of the same Gaussians. It is only read: newer formats are smaller.
+A header of 4096 bytes, 1024 per section, then the sections.
+
+A section holds the centres of its buckets (cubes of up to some hundreds of Gaussians) and one
+record per Gaussian: centre, standard deviations, rotation wxyz, RGB and opacity (8 bit each), and
+coefficients of degree 1-3 band by band, R, G and B one after the other in each. Level 0 has float32
+throughout; level 1 16-bit centres within the bucket and float16; level 2 also 8-bit coefficients.
+Positions are those of the PLY file of the same Gaussians. It is only read: newer formats are
+smaller.
 """
 
 from __future__ import annotations
@@ -16,12 +20,24 @@ import numpy as np
 from ..errors import UserError
 from ..gaussians import Gaussians
 from .foreign import foreign, read_bytes
-from .packing import Floats, dc_of, join_sh, logits, logs, require_count, require_length, to_gaussians
+from .packing import (
+    Floats,
+    dc_of,
+    join_sh,
+    logits,
+    logs,
+    require_count,
+    require_length,
+    to_gaussians,
+)
 
 HEADER_BYTES = 4096
 SECTION_BYTES = 1024
-HEADER = struct.Struct("<BB2xI8xIH14xff")  # major, minor, sections, Gaussians, level, least and largest coefficient
-# Gaussians, room for, per bucket, buckets, side of a bucket, bytes per bucket, range of a centre, full buckets, partial, degree
+HEADER = struct.Struct(
+    "<BB2xI8xIH14xff"
+)  # major, minor, sections, Gaussians, level, least and largest coefficient
+# Gaussians, room for, per bucket, buckets, side of a bucket, bytes per bucket, range of a centre,
+# full buckets, partial, degree
 SECTION = struct.Struct("<IIIIfH2xI4xIIH")
 MAX_SECTIONS = 1 << 16
 
@@ -37,7 +53,9 @@ def read_ksplat(path: Path) -> Gaussians:
         require_length(path, "header", len(data), HEADER_BYTES)
         major, minor, sections, n, level, low, high = HEADER.unpack_from(data)
         if major != 0 or minor < 1 or level > 2:
-            raise UserError(f"{path} is no .ksplat of version 0.1 or later, level 0 to 2; save it as .ply")
+            raise UserError(
+                f"{path} is no .ksplat of version 0.1 or later, level 0 to 2; save it as .ply"
+            )
         require_count(path, n, len(data))
         offset = HEADER_BYTES + sections * SECTION_BYTES
         if sections > MAX_SECTIONS:
@@ -46,12 +64,16 @@ def read_ksplat(path: Path) -> Gaussians:
         bounds = (low or -1.5, high or 1.5)
         parts = []
         for index in range(sections):
-            part, used = _read_section(path, data, HEADER_BYTES + index * SECTION_BYTES, offset, level, bounds)
+            part, used = _read_section(
+                path, data, HEADER_BYTES + index * SECTION_BYTES, offset, level, bounds
+            )
             offset += used
             parts += [part] if part is not None else []
         found = sum(len(part["means"]) for part in parts)
         if found != n:
-            raise UserError(f"{path} claims {n} Gaussians, its sections hold {found}; export it again")
+            raise UserError(
+                f"{path} claims {n} Gaussians, its sections hold {found}; export it again"
+            )
         most = max(part["rest"].shape[1] for part in parts)
         for part in parts:
             part["rest"] = np.pad(part["rest"], ((0, 0), (0, most - part["rest"].shape[1]), (0, 0)))
@@ -69,9 +91,14 @@ def _read_section(
     path: Path, data: bytes, header: int, offset: int, level: int, bounds: tuple[float, float]
 ) -> tuple[dict[str, Floats] | None, int]:
     """The arrays of one section (None when it is empty), and the bytes that it fills from ``offset``."""
-    count, room, per_bucket, buckets, side, bucket_bytes, span, full, partial, degree = SECTION.unpack_from(data, header)
+    count, room, per_bucket, buckets, side, bucket_bytes, span, full, partial, degree = (
+        SECTION.unpack_from(data, header)
+    )
     if degree > 3 or count > room:
-        raise UserError(f"{path} has a section of degree {degree} with {count} of {room} Gaussians; export it again")
+        raise UserError(
+            f"{path} has a section of degree {degree} with {count} of {room} Gaussians; export it "
+            "again"
+        )
     coefficients = (degree + 1) ** 2 - 1
     number, small = ("<f4", "<f4") if level == 0 else ("<u2", "<f2")
     record = np.dtype(
@@ -94,8 +121,14 @@ def _read_section(
         # Full buckets come first; the partly filled ones say how many they hold.
         ends = np.cumsum(np.concatenate([[full * per_bucket], sizes]))
         row = np.arange(count)
-        bucket = np.where(row < ends[0], row // max(per_bucket, 1), full + np.searchsorted(ends, row, "right") - 1)
-        centers = np.frombuffer(data, "<f4", 3 * buckets, centers_at).reshape(buckets, 3).astype(np.float64)
+        bucket = np.where(
+            row < ends[0], row // max(per_bucket, 1), full + np.searchsorted(ends, row, "right") - 1
+        )
+        centers = (
+            np.frombuffer(data, "<f4", 3 * buckets, centers_at)
+            .reshape(buckets, 3)
+            .astype(np.float64)
+        )
         means = (means - span) * (side / 2 / span) + centers[bucket]
     rest = records["rest"].astype(np.float64)
     if level == 2:

@@ -1,4 +1,7 @@
-"""Pictures that are decoded when they are asked for, and kept while they fit: long clips are larger than memory."""
+"""Pictures that are decoded when they are asked for, and kept while they fit.
+
+Long clips are larger than memory.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,18 @@ from ..clip import Pictures
 from ..errors import UserError
 from .images import read_image, resize_rgba
 
-CACHE_BYTES = 768 << 20  # decoded pictures of a whole clip; a fit at 512 pixels then stays below 2 GB
+CACHE_BYTES = (
+    768 << 20
+)  # decoded pictures of a whole clip; a fit at 512 pixels then stays below 2 GB
 READERS = 3  # threads that decode ahead
 MAX_PENDING = 64  # pictures that are decoded ahead at most: they come on top of the cache
 
 
 class PictureCache:
-    """Decoded pictures of all views of a clip, at most ``budget`` bytes of them; the longest unused goes first."""
+    """Decoded pictures of all views of a clip, at most ``budget`` bytes of them.
+
+    The longest unused goes first.
+    """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -100,5 +108,7 @@ class FilePictures(Pictures):
             try:
                 value = zlib.crc32(path.read_bytes(), value)
             except OSError as error:
-                raise UserError(f"{path} cannot be read ({error.strerror or error}); restore it") from error
+                raise UserError(
+                    f"{path} cannot be read ({error.strerror or error}); restore it"
+                ) from error
         return value

@@ -1,4 +1,7 @@
-"""Locks that end with their process, however it ends: on local disks, and on network disks that keep locks."""
+"""Locks that end with their process, however it ends.
+
+On local disks, and on network disks that keep locks.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from pathlib import Path
 
 from ..errors import UserError
 
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # from file systems that keep none
+NO_LOCKS = {
+    errno.ENOLCK,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+}  # from file systems that keep none
 OWNER_BYTES = 200
 WINDOWS_OFFSET = 1 << 30  # of the locked byte: Windows keeps others from reading what is locked
 
@@ -32,8 +40,14 @@ def one_writer(lock: Path, busy: str | None) -> Iterator[None]:
         held = take(lock, wait=busy is None)
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise UserError(f"cannot write {lock}: {error.strerror or error}; choose another folder") from error
-        print(f"warning: {lock.parent} is on a disk without locks, so start nothing else that writes there", file=sys.stderr)
+            raise UserError(
+                f"cannot write {lock}: {error.strerror or error}; choose another folder"
+            ) from error
+        print(
+            f"warning: {lock.parent} is on a disk without locks, so start nothing else that writes "
+            "there",
+            file=sys.stderr,
+        )
         yield
         return
     if held is None:
@@ -105,7 +119,10 @@ if sys.platform == "win32":
 else:
 
     def _lock(descriptor: int, wait: bool) -> bool:
-        """Locks the open file, not the process: threads too are kept out. On NFS, Linux has the server keep the lock."""
+        """Locks the open file, not the process: threads too are kept out.
+
+        On NFS, Linux has the server keep the lock.
+        """
         import fcntl
 
         try:

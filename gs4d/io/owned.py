@@ -1,7 +1,8 @@
 """Which files gs4d made in a folder of results, so that it never replaces or removes what it did not make.
 
-The list ``.gs4d.json`` stands in that folder and covers what lies directly in it and in its folders. A name is in it before
-the file appears, so that nothing that a killed process made is ever taken for somebody else's.
+The list ``.gs4d.json`` stands in that folder and covers what lies directly in it and in its
+folders. A name is in it before the file appears, so that nothing that a killed process made is ever
+taken for somebody else's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from .locks import one_writer
 LIST = ".gs4d.json"
 LIST_LOCK = ".gs4d.lock"
 LIST_BYTES = 256 << 20
-CLUTTER = {LIST, LIST_LOCK, ".lock", ".DS_Store", "Thumbs.db", "desktop.ini"}  # the last ones: what systems leave anywhere
+CLUTTER = {
+    LIST,
+    LIST_LOCK,
+    ".lock",
+    ".DS_Store",
+    "Thumbs.db",
+    "desktop.ini",
+}  # the last ones: what systems leave anywhere
 NAMED = 3  # strangers' files that a refusal names
 
 
@@ -34,14 +42,24 @@ def made_in(folder: Path) -> set[str]:
         return set()
     record = read_json(path, "list of files", LIST_BYTES)
     names = record.get("files") if isinstance(record, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) and _is_below(name) for name in names):
-        raise UserError(f"{path} is no list of what gs4d made here; restore it, or move what you want to keep and delete it")
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and _is_below(name) for name in names
+    ):
+        raise UserError(
+            f"{path} is no list of what gs4d made here; restore it, or move what you want to keep "
+            "and delete it"
+        )
     return set(names)
 
 
 def _is_below(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and not {"\\", ":", "\0"} & set(name)
+    return (
+        bool(parts)
+        and not name.startswith("/")
+        and ".." not in parts
+        and not {"\\", ":", "\0"} & set(name)
+    )
 
 
 def files_below(folder: Path) -> Iterator[str]:
@@ -55,7 +73,10 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def _home(path: Path) -> Path:
-    """The folder whose list covers ``path``: the one it lies in, or one above if only that has a list."""
+    """The folder whose list covers ``path``.
+
+    The one it lies in, or one above if only that has a list.
+    """
     above = path.parent.parent
     return above if not (path.parent / LIST).exists() and (above / LIST).exists() else path.parent
 
@@ -70,11 +91,16 @@ def require_ours(path: Path) -> None:
         return
     home = _home(path)
     made, name = made_in(home), path.relative_to(home)
-    files = sorted((name / file).as_posix() for file in files_below(path)) if path.is_dir() else [name.as_posix()]
+    files = (
+        sorted((name / file).as_posix() for file in files_below(path))
+        if path.is_dir()
+        else [name.as_posix()]
+    )
     if others := [file for file in files if file not in made]:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         raise UserError(
-            f"{home} holds {', '.join(others[:NAMED])}{more}, which gs4d did not make and will not replace; "
+            f"{home} holds {', '.join(others[:NAMED])}{more}, which gs4d did not make and will not "
+            "replace; "
             "move that away, or choose another folder for the results"
         )
 
@@ -83,7 +109,8 @@ def claim(*paths: Path) -> None:
     """Lists files and folders that are about to be made.
 
     Raises:
-        UserError: one is there already and is somebody else's (nothing is changed then), or the list cannot be written.
+        UserError: one is there already and is somebody else's (nothing is changed then), or the
+            list cannot be written.
     """
     for path in paths:
         require_ours(path)
@@ -96,7 +123,9 @@ def _relist(home: Path, change: Callable[[set[str]], set[str]]) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {home}: {error.strerror or error}; choose another folder") from error
+        raise UserError(
+            f"cannot write {home}: {error.strerror or error}; choose another folder"
+        ) from error
     with one_writer(home / LIST_LOCK, None):
         before = made_in(home)
         if (names := change(before)) != before:
@@ -108,7 +137,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """As :func:`gs4d.io.files.atomic_path` for a folder, which is there when the block begins, and is listed in the end.
 
     Raises:
-        UserError: a folder is there already with files that gs4d did not make, or see :func:`gs4d.io.files.atomic_path`.
+        UserError: a folder is there already with files that gs4d did not make, or see
+            :func:`gs4d.io.files.atomic_path`.
     """
     require_ours(path)
     with atomic_path(path) as part:
@@ -119,7 +149,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         name = path.relative_to(home)
         names = {(name / file).as_posix() for file in files_below(part)}
         _relist(home, names.union)
-    _relist(home, lambda all: {n for n in all if name not in PurePosixPath(n).parents or n in names})
+    _relist(
+        home, lambda all: {n for n in all if name not in PurePosixPath(n).parents or n in names}
+    )
 
 
 def adopt(folder: Path, shape: str) -> None:
@@ -130,11 +162,16 @@ def adopt(folder: Path, shape: str) -> None:
         shape: a regular expression for whole paths.
     """
     if not (folder / LIST).exists() and folder.is_dir():
-        write_json(folder / LIST, {"files": sorted(name for name in files_below(folder) if re.fullmatch(shape, name))})
+        write_json(
+            folder / LIST,
+            {"files": sorted(name for name in files_below(folder) if re.fullmatch(shape, name))},
+        )
 
 
 def remove_made(folder: Path) -> None:
-    """Removes what the folder's list names, and folders that are empty then; anything else stays, and so does the list.
+    """Removes what the folder's list names, and folders that are empty then.
+
+    Anything else stays, and so does the list.
 
     Raises:
         OSError: something cannot be removed.

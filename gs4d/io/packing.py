@@ -1,4 +1,7 @@
-"""What the readers and writers of packed splats share: bounds against lying headers, and the usual quantisations."""
+"""What the readers and writers of packed splats share.
+
+Bounds against lying headers, and the usual quantisations.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,11 @@ from .foreign import require_memory
 
 MAX_GAUSSIANS = 32 << 20
 BYTES_BASE, BYTES_PER_COEFFICIENT = 250, 30  # taken per Gaussian while it is unpacked, measured
-FAR_AWAY = 256  # a scene this many times its own size from the origin needs more than float32's 24 bits
-ALPHA_EPS = 1e-6  # opacities of 0 and 1 are read as this far inside, so that their logits (-13.8, 13.8) are finite
+FAR_AWAY = (
+    256  # a scene this many times its own size from the origin needs more than float32's 24 bits
+)
+# opacities of 0 and 1 are read as this far inside, so that their logits (-13.8, 13.8) are finite
+ALPHA_EPS = 1e-6
 
 Floats = Float[np.ndarray, "..."]
 Words = UInt[np.ndarray, "..."]
@@ -54,15 +60,23 @@ def require_count(path: Path, count: int, file_bytes: int, coefficients: int = 1
     if count < 1:
         raise UserError(f"{path} holds no Gaussians; export it again")
     if count > min(MAX_GAUSSIANS, (1 << 20) + 4 * file_bytes):
-        raise UserError(f"{path} claims {count} Gaussians in {file_bytes} bytes, which cannot be; export it again")
+        raise UserError(
+            f"{path} claims {count} Gaussians in {file_bytes} bytes, which cannot be; export it "
+            "again"
+        )
     need = count * (BYTES_BASE + BYTES_PER_COEFFICIENT * coefficients)
-    require_memory(path, need, file_bytes, f"{count} Gaussians with {coefficients} coefficients each")
+    require_memory(
+        path, need, file_bytes, f"{count} Gaussians with {coefficients} coefficients each"
+    )
 
 
 def require_length(path: Path, kind: str, have: int, need: int) -> None:
     """Raises a UserError when a file (or a part of it) of ``have`` bytes ends before the ``need`` that its header claims."""
     if have < need:
-        raise UserError(f"{path} is cut short: its header claims {need} bytes of {kind}, it holds {have}; export it again")
+        raise UserError(
+            f"{path} is cut short: its header claims {need} bytes of {kind}, it holds {have}; "
+            "export it again"
+        )
 
 
 def arrays_to_write(path: Path, gaussians: Gaussians) -> dict[str, Floats]:
@@ -72,21 +86,30 @@ def arrays_to_write(path: Path, gaussians: Gaussians) -> dict[str, Floats]:
         UserError: there are none, or a number is not finite; no packed format can say NaN.
     """
     if gaussians.views is not None:
-        raise ValueError(f"{gaussians.views} views cannot be written as one set of Gaussians: pass one")
+        raise ValueError(
+            f"{gaussians.views} views cannot be written as one set of Gaussians: pass one"
+        )
     if not gaussians.count:
         raise UserError(f"there are no Gaussians to write to {path}; fit or export again with some")
     arrays = {name: t.detach().cpu().to(torch.float32).numpy() for name, t in gaussians.items()}
     for name, values in arrays.items():
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise UserError(f"Gaussian {row} has {name} that are not finite, so {path} was not written; fit again or drop it")
+            raise UserError(
+                f"Gaussian {row} has {name} that are not finite, so {path} was not written; fit "
+                "again or drop it"
+            )
     quats = arrays["quats"].astype(np.float64)
     length = np.linalg.norm(quats, axis=1, keepdims=True)
-    arrays["quats"] = np.where(length > 0, quats / np.where(length > 0, length, 1), [1.0, 0.0, 0.0, 0.0]).astype(np.float32)
+    arrays["quats"] = np.where(
+        length > 0, quats / np.where(length > 0, length, 1), [1.0, 0.0, 0.0, 0.0]
+    ).astype(np.float32)
     return arrays
 
 
-def to_gaussians(means: Floats, quats: Floats, log_scales: Floats, logit_opacities: Floats, sh: Floats) -> Gaussians:
+def to_gaussians(
+    means: Floats, quats: Floats, log_scales: Floats, logit_opacities: Floats, sh: Floats
+) -> Gaussians:
     """Gaussians of numpy arrays of any float type: float32, but for centres that need float64.
 
     Centres in float64 stay so where they lie so far from the origin (a national grid) that float32
@@ -98,7 +121,13 @@ def to_gaussians(means: Floats, quats: Floats, log_scales: Floats, logit_opaciti
             return torch.from_numpy(np.require(values, dtype, ["C", "W"]))
 
     precise = np.float64 if means.dtype == np.float64 and is_far_away(means) else np.float32
-    return Gaussians(tensor(means, precise), tensor(quats), tensor(log_scales), tensor(logit_opacities), tensor(sh))
+    return Gaussians(
+        tensor(means, precise),
+        tensor(quats),
+        tensor(log_scales),
+        tensor(logit_opacities),
+        tensor(sh),
+    )
 
 
 def is_far_away(means: Floats) -> bool:
@@ -174,5 +203,8 @@ def sh_degree_of(path: Path, rest: int) -> int:
     """
     degree = math.isqrt(rest + 1) - 1
     if rest < 0 or (degree + 1) ** 2 != rest + 1 or degree > 4:
-        raise UserError(f"{path} has {3 * rest} f_rest properties, not 0, 9, 24 or 45; it is no 3D Gaussian splat")
+        raise UserError(
+            f"{path} has {3 * rest} f_rest properties, not 0, 9, 24 or 45; it is no 3D Gaussian "
+            "splat"
+        )
     return degree

@@ -1,7 +1,7 @@
 """PLY: 3D Gaussian splats in the layout that every viewer reads (Kerbl et al. 2023), SuperSplat's compressed ones, points.
 
-plyfile (GPL) is imported only here. Positions are the file's numbers; viewers take a splat PLY as x right, y down, z forward,
-which is half a turn about x from gs4d's world (``Gaussians.half_turn``).
+plyfile (GPL) is imported only here. Positions are the file's numbers; viewers take a splat PLY as x
+right, y down, z forward, which is half a turn about x from gs4d's world (``Gaussians.half_turn``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ Y_UP = "gs4d: y up"  # the comment by which a file of ours is told from one that
 RGB = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 PLACE, DC = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2")
 SHAPE = ("opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
-FLAT, THINNER = -14.0, 7.0  # logarithm of the third scale of flat splats: at most FLAT, and THINNER below the others
+FLAT, THINNER = (
+    -14.0,
+    7.0,
+)  # logarithm of the third scale of flat splats: at most FLAT, and THINNER below the others
 TIMED = ("trbf_center", "trbf_scale", *(f"motion_{i}" for i in range(9)))
 
 
@@ -59,12 +62,15 @@ def _columns(coefficients: int) -> list[str]:
 
 
 def write_ply(path: Path, gaussians: Gaussians, comment: str = Y_UP) -> None:
-    """Writes one set: raw parameters as float32, wxyz rotations, f_rest channel by channel; reads back bit for bit.
+    """Writes one set: raw parameters as float32, wxyz rotations, f_rest channel by channel.
+
+    Reads back bit for bit.
 
     Args:
         path: where to.
         gaussians: one set.
-        comment: what the header says of it; leave it as it is for a set with y up, the default of gs4d.
+        comment: what the header says of it; leave it as it is for a set with y up, the default of
+            gs4d.
     """
     g = gaussians.detach().to(torch.device("cpu")).to(torch.float32)
     n, k = g.count, g.sh.shape[-2]
@@ -75,19 +81,24 @@ def write_ply(path: Path, gaussians: Gaussians, comment: str = Y_UP) -> None:
     table = np.ascontiguousarray(torch.cat(parts, 1).numpy())
     vertices = table.view([(name, "<f4") for name in _columns(k)]).reshape(n)
     with atomic_path(path) as part:
-        PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<", comments=[comment]).write(str(part))
+        PlyData(
+            [PlyElement.describe(vertices, "vertex")], byte_order="<", comments=[comment]
+        ).write(str(part))
 
 
 def read_ply(path: Path) -> Gaussians:
-    """Reads a splat PLY of any degree, property order, type and byte order; a compressed one; or a coloured point cloud.
+    """Reads a splat PLY of any degree, property order, type and byte order; a compressed one.
 
-    A file without opacity, scales and rotations is a point cloud: see :func:`gaussians_of_points`. Degree 4 is cut to degree 3.
-    2DGS' flat splats get a third scale, Mip-Splatting's filter is applied, splats of SpacetimeGaussians are all shown at once
-    (a sentence says so; :func:`read_timed_ply` reads their motion).
+    Or a coloured point cloud.
+
+    A file without opacity, scales and rotations is a point cloud: see :func:`gaussians_of_points`.
+    Degree 4 is cut to degree 3. 2DGS' flat splats get a third scale, Mip-Splatting's filter is
+    applied, splats of SpacetimeGaussians are all shown at once (a sentence says so;
+    :func:`read_timed_ply` reads their motion).
 
     Raises:
-        UserError: the file is absent, is not a PLY, lies about its length, lacks a Gaussian property, or holds a mesh or
-            splats of another kind.
+        UserError: the file is absent, is not a PLY, lies about its length, lacks a Gaussian
+            property, or holds a mesh or splats of another kind.
     """
     header = read_header(path)
     with foreign(path, "PLY"):
@@ -100,7 +111,8 @@ def read_ply(path: Path) -> Gaussians:
             gaussians = _standard(path, Table(vertices))
             if is_timed(header):
                 warn(
-                    f"{path}: trbf_center, motion_0, ... say when and how its splats move; they are read here at all "
+                    f"{path}: trbf_center, motion_0, ... say when and how its splats move; they "
+                    "are read here at all "
                     "moments at once, and played by render.py, gs4d export and gs4d view"
                 )
     if not gaussians.count:
@@ -117,8 +129,9 @@ def is_timed(header: Header) -> bool:
 def read_timed_ply(path: Path) -> TimedGaussians:
     """Reads the splats of SpacetimeGaussians and their motion.
 
-    Its "lite" model stores colours as they are, not as coefficients: which of both, is told by their range. The full model's
-    come from a network that is not in the file: its base colours are read, and a sentence says so.
+    Its "lite" model stores colours as they are, not as coefficients: which of both, is told by
+    their range. The full model's come from a network that is not in the file: its base colours are
+    read, and a sentence says so.
 
     Raises:
         UserError: as :func:`read_ply`.
@@ -132,27 +145,41 @@ def read_timed_ply(path: Path) -> TimedGaussians:
         if any(name in table.names for name in ("f_dc_3", "f_t_0")):
             warn(f"{path} is of SpacetimeGaussians' full model, whose colours come from a network that is not in the file: "
                  "its base colours are drawn")  # fmt: skip
-            still = still.replace(sh=torch.from_numpy(dc_of(sigmoid(dc))[:, None].astype(np.float32)))
+            still = still.replace(
+                sh=torch.from_numpy(dc_of(sigmoid(dc))[:, None].astype(np.float32))
+            )
         elif (dc < -0.05).mean() < 0.005 and np.quantile(dc, 0.99) < 1.3:
-            warn(f"{path}: f_dc lie within 0 to 1, so they are taken as colours, as SpacetimeGaussians' lite model has them")
+            warn(
+                f"{path}: f_dc lie within 0 to 1, so they are taken as colours, as "
+                "SpacetimeGaussians' lite model has them"
+            )
             still = still.replace(sh=torch.from_numpy(dc_of(dc)[:, None].astype(np.float32)))
         omega = [f"omega_{i}" for i in range(4)]
         return TimedGaussians(
             still,
             torch.from_numpy(table.column("trbf_center").astype(np.float32)),
-            torch.from_numpy(np.exp(np.clip(table.column("trbf_scale"), -30, 30)).astype(np.float32)),
+            torch.from_numpy(
+                np.exp(np.clip(table.column("trbf_scale"), -30, 30)).astype(np.float32)
+            ),
             torch.from_numpy(table.stack(*(f"motion_{i}" for i in range(9))).reshape(n, 3, 3)),
-            torch.from_numpy(table.stack(*omega)) if table.names.issuperset(omega) else torch.zeros(n, 4),
+            torch.from_numpy(table.stack(*omega))
+            if table.names.issuperset(omega)
+            else torch.zeros(n, 4),
         )
 
 
 class Table:
-    """The columns of a PLY's vertices by the names that splats have: CloudCompare writes scalar_ before those it added."""
+    """The columns of a PLY's vertices by the names that splats have.
+
+    CloudCompare writes scalar_ before those it added.
+    """
 
     def __init__(self, rows: np.ndarray) -> None:
         own = rows.dtype.names or ()
         self._rows = rows
-        self._names = {name.removeprefix("scalar_"): name for name in own} | {name: name for name in own}
+        self._names = {name.removeprefix("scalar_"): name for name in own} | {
+            name: name for name in own
+        }
         self.names = set(self._names)
         self.plain = {name.removeprefix("scalar_") for name in own}
 
@@ -171,7 +198,9 @@ class Table:
     def places(self) -> Floats:
         """(n, 3) positions, float64 where the file's are."""
         columns = [self.column(name) for name in PLACE]
-        wide = any(np.result_type(c, np.float32) == np.float64 for c in columns)  # doubles and integers of 32 bits
+        wide = any(
+            np.result_type(c, np.float32) == np.float64 for c in columns
+        )  # doubles and integers of 32 bits
         return np.stack([c.astype(np.float64 if wide else np.float32) for c in columns], -1)
 
 
@@ -196,11 +225,16 @@ def _standard(path: Path, table: Table) -> Gaussians:
     rest = sum(re.fullmatch(r"f_rest_\d+", name) is not None for name in names)
     missing += [f"f_rest_{i}" for i in range(rest) if f"f_rest_{i}" not in names]
     if missing:
-        raise UserError(f"{path} lacks the property '{missing[0]}'; it is no 3D Gaussian splat in the standard layout")
+        raise UserError(
+            f"{path} lacks the property '{missing[0]}'; it is no 3D Gaussian splat in the standard "
+            "layout"
+        )
     if not len(table):
         raise UserError(f"{path} holds no Gaussians; export it again")
     if rest % 3:
-        raise UserError(f"{path} has {rest} f_rest properties, not 0, 9, 24 or 45; it is no 3D Gaussian splat")
+        raise UserError(
+            f"{path} has {rest} f_rest properties, not 0, 9, 24 or 45; it is no 3D Gaussian splat"
+        )
     degree = sh_degree_of(path, rest // 3)
     if "f_dc_0" in names:
         dc = table.stack(*DC)
@@ -213,7 +247,11 @@ def _standard(path: Path, table: Table) -> Gaussians:
         return gaussians_of_points(path, table.places(), dc)
     higher = None
     if degree:
-        higher = table.stack(*(f"f_rest_{i}" for i in range(rest))).reshape(len(table), 3, rest // 3).transpose(0, 2, 1)
+        higher = (
+            table.stack(*(f"f_rest_{i}" for i in range(rest)))
+            .reshape(len(table), 3, rest // 3)
+            .transpose(0, 2, 1)
+        )
     log_scales, opacities = _sizes(path, table)
     return to_gaussians(
         means=table.places(),
@@ -231,13 +269,15 @@ def _sizes(path: Path, table: Table) -> tuple[Floats, Floats]:
         log_scales = table.stack("scale_0", "scale_1", "scale_2")
     else:
         warn(
-            f"{path} has no scale_2, as 2DGS saves its flat splats: they are drawn as discs, the third axis being their normal"
+            f"{path} has no scale_2, as 2DGS saves its flat splats: they are drawn as discs, the "
+            "third axis being their normal"
         )
         two = table.stack("scale_0", "scale_1")
         log_scales = np.concatenate([two, np.minimum(two.min(1, keepdims=True) - THINNER, FLAT)], 1)
     if "filter_3D" not in table.names:
         return log_scales, opacities
-    # Mip-Splatting (Yu et al. 2024), eq. 7: scales grow by the filter, and opacity falls as the volume grows.
+    # Mip-Splatting (Yu et al. 2024), eq. 7: scales grow by the filter, and opacity falls as the
+    # volume grows.
     with np.errstate(over="ignore", divide="ignore"):
         square = np.exp(2 * log_scales.astype(np.float64))
         grown = square + table.column("filter_3D").astype(np.float64)[:, None] ** 2

@@ -1,4 +1,7 @@
-"""The header of a PLY file, as strangers' programs write it: byte order marks, any line end, comments in any alphabet."""
+"""The header of a PLY file, as strangers' programs write it.
+
+Byte order marks, any line end, comments in any alphabet.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,9 @@ class Header:
         "Vertical axis: y" says nothing: Brush writes it into files whose y points down.
         """
         for comment in reversed(self.comments):
-            said = re.fullmatch(r"vertical[ _]axis\s*[:=]\s*\[?([^\]]*?)\]?", comment.lower().strip())
+            said = re.fullmatch(
+                r"vertical[ _]axis\s*[:=]\s*\[?([^\]]*?)\]?", comment.lower().strip()
+            )
             if said and (up := VERTICAL.get(" ".join(re.split(r"[,\s]+", said[1].strip())))):
                 return up, comment
         return None
@@ -69,20 +74,29 @@ def read_header(path: Path) -> Header:
     """Reads the header and holds its counts against the file's size, because the parser takes the memory before it reads.
 
     Raises:
-        UserError: the file cannot be read, has no PLY header of at most 128 kB, or cannot hold what its header claims.
+        UserError: the file cannot be read, has no PLY header of at most 128 kB, or cannot hold what
+            its header claims.
     """
     size = require_plain_file(path)
     with foreign(path, "PLY"), path.open("rb") as file:
         start = file.read(HEADER_BYTES)
-    found = re.match(rb"(?:\xef\xbb\xbf)?ply[ \t]*(\r\n|\n|\r)(?:.*?\1)?end_header[ \t]*\1", start, re.DOTALL)
+    found = re.match(
+        rb"(?:\xef\xbb\xbf)?ply[ \t]*(\r\n|\n|\r)(?:.*?\1)?end_header[ \t]*\1", start, re.DOTALL
+    )
     if found is None:
-        raise UserError(f"{path} is not an intact PLY (its header has no beginning or no end); export it again")
+        raise UserError(
+            f"{path} is not an intact PLY (its header has no beginning or no end); export it again"
+        )
     raw = found[0]
     text = raw.removeprefix(BOM).decode("utf-8", "replace")
     lines = [line.strip() for line in text.split(found[1].decode())]
     kept = tuple(line for line in lines if line and line.split()[0] not in ("comment", "obj_info"))
-    comments = tuple(line.split(None, 1)[1] for line in lines if re.match(r"(comment|obj_info)\s+\S", line))
-    is_plain = raw.isascii() and found[1] in (b"\n", b"\r\n") and b" \n" not in raw and b"\t" not in raw
+    comments = tuple(
+        line.split(None, 1)[1] for line in lines if re.match(r"(comment|obj_info)\s+\S", line)
+    )
+    is_plain = (
+        raw.isascii() and found[1] in (b"\n", b"\r\n") and b" \n" not in raw and b"\t" not in raw
+    )
     header = Header(_elements(path, kept), comments, len(raw), kept, is_plain)
     _require_room(path, header, size)
     return header
@@ -93,8 +107,16 @@ def _elements(path: Path, lines: tuple[str, ...]) -> tuple[Element, ...]:
     for line in lines:
         words = line.split()
         if words[0] == "element":
-            if len(words) != 3 or not words[2].isascii() or not words[2].isdecimal() or len(words[2]) > 12:
-                raise UserError(f"{path} is not an intact PLY (it has the line '{one_line(line, 80)}'); export it again")
+            if (
+                len(words) != 3
+                or not words[2].isascii()
+                or not words[2].isdecimal()
+                or len(words[2]) > 12
+            ):
+                raise UserError(
+                    f"{path} is not an intact PLY (it has the line '{one_line(line, 80)}'); export "
+                    "it again"
+                )
             found.append(Element(words[1], int(words[2]), ()))
         elif words[0] == "property" and found and len(words) >= 3:
             last = found[-1]
@@ -117,6 +139,7 @@ def _require_room(path: Path, header: Header, size: int) -> None:
             need += count * (LIST_ROW if is_list else TEXT_NUMBER if text else width)
     if size > MAX_FILE_BYTES or least > size + 1:
         raise UserError(
-            f"{path} is not an intact PLY (its header claims at least {least} bytes, it has {size}); export it again"
+            f"{path} is not an intact PLY (its header claims at least {least} bytes, it has "
+            f"{size}); export it again"
         )
     require_memory(path, need, size, "the rows of its tables")

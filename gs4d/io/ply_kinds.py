@@ -1,4 +1,7 @@
-"""What a PLY's properties say about its kind: splats that move, splats of other kernels, and extras that are not drawn."""
+"""What a PLY's properties say about its kind.
+
+Splats that move, splats of other kernels, and extras that are not drawn.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,14 @@ MOVING = re.compile(
     r"t|time|timestamp|t_.*|.*_t|rot_[rlt]_?\d*|scale_[3-9]|rot_[4-7]|trbf_.*|motion_.*|omega_.*|"
     r".*(motion|deform|veloc|displac|disp_|tempor|fourier|lifespan|duration).*|v[xyz]|d[xyz]_\d+"
 )
-# Properties of splats that are not what a rasterizer of 3D Gaussians draws, whose they are, and what they are.
+# Properties of splats that are not what a rasterizer of 3D Gaussians draws, whose they are, and
+# what they are.
 OTHERS = (
-    (r"f_offset_\d+|f_anchor_feat_\d+", "Scaffold-GS", "anchors from which a network makes the splats"),
+    (
+        r"f_offset_\d+|f_anchor_feat_\d+",
+        "Scaffold-GS",
+        "anchors from which a network makes the splats",
+    ),
     (r"beta|sb_params_\d+", "Beta Splatting", "kernels of another shape"),
     (r"shape", "GES", "kernels of another shape"),
 )
@@ -38,20 +46,30 @@ def require_splats(path: Path, names: set[str], is_cloud: bool) -> None:
         for pattern, whose, what in OTHERS:
             if found := [name for name in extras if re.fullmatch(pattern, name)]:
                 raise UserError(
-                    f"{path} holds {what} ({whose}: {_listed(found)}), not 3D Gaussians; export them as 3D Gaussian splats"
+                    f"{path} holds {what} ({whose}: {_listed(found)}), not 3D Gaussians; export "
+                    "them as 3D Gaussian splats"
                 )
         moving = [name for name in sorted(names) if MOVING.fullmatch(name)]
         if timed:
-            moving = [name for name in moving if not re.fullmatch(r"trbf_.*|motion_\d|omega_\d|f_t_\d+", name)]
+            moving = [
+                name
+                for name in moving
+                if not re.fullmatch(r"trbf_.*|motion_\d|omega_\d|f_t_\d+", name)
+            ]
         else:
             moving = [name for name in moving if not re.fullmatch(r"f_t_\d+", name)]
         if moving:
             raise UserError(
-                f"{path} holds splats that move ({_listed(moving)}), in a layout that gs4d does not play; all moments would "
-                "show at once: export one PLY per frame from the program that made it, and give their folder"
+                f"{path} holds splats that move ({_listed(moving)}), in a layout that gs4d does "
+                "not play; all moments would "
+                "show at once: export one PLY per frame from the program that made it, and give "
+                "their folder"
             )
     if extras:
-        warn(f"{path} also holds {_listed(extras)}, which {'is' if len(extras) == 1 else 'are'} not drawn")
+        warn(
+            f"{path} also holds {_listed(extras)}, which {'is' if len(extras) == 1 else 'are'} not "
+            "drawn"
+        )
 
 
 def require_no_mesh(path: Path, header: Header) -> None:
@@ -65,12 +83,14 @@ def require_no_mesh(path: Path, header: Header) -> None:
     faces = sum(e.count for e in header.elements if e.name in ("face", "faces", "tristrips"))
     if faces and not names & {"opacity", "scale_0", "scalar_opacity", "packed_position"}:
         raise UserError(
-            f"{path} is a mesh of {faces} faces, not splats or points; save it as .glb for preprocess/mesh.py, "
+            f"{path} is a mesh of {faces} faces, not splats or points; save it as .glb for "
+            "preprocess/mesh.py, "
             "or sample points on it"
         )
     if any(e.name.startswith("delta_vertex_") for e in header.elements):
         raise UserError(
-            f"{path} holds splats that move (elements delta_vertex_0, ...), which gs4d does not play; export one PLY per frame"
+            f"{path} holds splats that move (elements delta_vertex_0, ...), which gs4d does not "
+            "play; export one PLY per frame"
         )
 
 

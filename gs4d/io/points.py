@@ -1,4 +1,7 @@
-"""Coloured point clouds as Gaussians: from the arrays of an .npz, or a PLY with colours and nothing else."""
+"""Coloured point clouds as Gaussians.
+
+From the arrays of an .npz, or a PLY with colours and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,32 @@ COLORS = ("colors", "rgb")
 OPACITY = 3.0  # logit: 0.95
 GREY = 0.6  # colour of points that have none
 FARTHEST = 1e15  # coordinates beyond it are no places
-MAX_SPREAD = 10.0  # of the median distance: a point far from all others stays a point instead of covering the picture
+# of the median distance: a point far from all others stays a point instead of covering the picture
+MAX_SPREAD = 10.0
 
 
 def gaussians_of_points(path: Path, points: Floats, dc: Floats) -> Gaussians:
     """Round, nearly opaque Gaussians, as wide as half the mean distance to the three nearest points.
 
     Args:
-        path: names the file in sentences; points that are not finite are left out, and counted in one.
+        path: names the file in sentences; points that are not finite are left out, and counted in
+            one.
         points: (n, 3).
         dc: (n, 3), their degree-0 coefficients.
 
     Raises:
         UserError: no point is finite.
     """
-    good = np.asarray(np.isfinite(points).all(1) & np.isfinite(dc).all(1) & (np.abs(points) < FARTHEST).all(1))
+    good = np.asarray(
+        np.isfinite(points).all(1) & np.isfinite(dc).all(1) & (np.abs(points) < FARTHEST).all(1)
+    )
     if not good.any():
         raise UserError(f"{path} has no point whose numbers are all finite; export it again")
     if not good.all():
-        warn(f"{path}: {(~good).sum()} of {len(good)} points are left out, whose numbers are not finite or beyond any scene")
+        warn(
+            f"{path}: {(~good).sum()} of {len(good)} points are left out, whose numbers are not "
+            "finite or beyond any scene"
+        )
         points, dc = points[good], dc[good]
     spread = np.full(len(points), 1.0)
     if len(points) > 1:
@@ -73,14 +83,19 @@ def unit_colors(path: Path, colors: np.ndarray) -> Floats:
         return values
     divisor = 255 if most <= 260 else 65535 if most <= 66000 else np.inf
     if divisor == np.inf:
-        raise UserError(f"{path} has colours up to {most:.3g}, neither 0 to 1, 0 to 255 nor 0 to 65535; scale them")
+        raise UserError(
+            f"{path} has colours up to {most:.3g}, neither 0 to 1, 0 to 255 nor 0 to 65535; scale "
+            "them"
+        )
     if not whole:
         warn(f"{path}: colours reach {most:.4g}, so they are taken as 0 to {divisor}")
     return values / divisor
 
 
 def read_points_npz(path: Path) -> Gaussians:
-    """Reads the point cloud of an .npz: (n, 3) arrays ``means3d`` (or means, points, xyz) and ``colors`` (or rgb).
+    """Reads the point cloud of an .npz.
+
+    (n, 3) arrays ``means3d`` (or means, points, xyz) and ``colors`` (or rgb).
 
     Nothing is unpickled. Other arrays, such as cameras, are left alone.
 
@@ -92,19 +107,30 @@ def read_points_npz(path: Path) -> Gaussians:
         points = _array(path, archive, MEANS, size)
         if points is None:
             held = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:8])
-            raise UserError(f"{path} has no array named {' or '.join(MEANS)} (it has: {held}); it is no point cloud")
+            raise UserError(
+                f"{path} has no array named {' or '.join(MEANS)} (it has: {held}); it is no point "
+                "cloud"
+            )
         colors = _array(path, archive, COLORS, size)
         if colors is None:
             warn(f"{path} has no array named {' or '.join(COLORS)}: its points are drawn grey")
             colors = np.full((len(points), 3), GREY)
         if len(points) != len(colors):
-            raise UserError(f"{path} has points {points.shape} and colours {colors.shape}, not one colour each; correct it")
+            raise UserError(
+                f"{path} has points {points.shape} and colours {colors.shape}, not one colour "
+                "each; correct it"
+            )
         places = points[:, :3].astype(np.float64 if points.dtype == np.float64 else np.float32)
         return gaussians_of_points(path, places, dc_of(unit_colors(path, colors[:, :3])))
 
 
-def _array(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...], size: int) -> np.ndarray | None:
-    """The first array (n, 3) of these names, or None; its header is checked before memory is taken."""
+def _array(
+    path: Path, archive: zipfile.ZipFile, names: tuple[str, ...], size: int
+) -> np.ndarray | None:
+    """The first array (n, 3) of these names, or None.
+
+    Its header is checked before memory is taken.
+    """
     entry = next((f"{name}.npy" for name in names if f"{name}.npy" in archive.namelist()), None)
     if entry is None:
         return None
@@ -113,7 +139,11 @@ def _array(path: Path, archive: zipfile.ZipFile, names: tuple[str, ...], size: i
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"{entry} is npy of version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         shape, fortran, dtype = read(file)
         if dtype.hasobject or dtype.kind not in "fui":
             raise ValueError(f"{entry} holds {dtype}, not a table of numbers")

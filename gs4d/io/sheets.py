@@ -1,4 +1,7 @@
-"""What a preprocessing step did, to be looked at: contact sheets and videos over a checkerboard, which shows every halo."""
+"""What a preprocessing step did, to be looked at.
+
+Contact sheets and videos over a checkerboard, which shows every halo.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,9 @@ def write_sheet(
     columns = max((len(row) for row in rows), default=0)
     text_width = max((round(font.getlength(note)) + 2 * GAP for note in notes), default=0)
     width = max(left + columns * (cell + GAP), text_width)
-    sheet = Image.new("RGB", (width, top + len(rows) * (cell + GAP) + LINE * len(notes) + GAP), "white")
+    sheet = Image.new(
+        "RGB", (width, top + len(rows) * (cell + GAP) + LINE * len(notes) + GAP), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     for c, label in enumerate(column_labels[:columns]):
         draw.text((left + c * (cell + GAP), GAP // 2), label, "black", font)
@@ -53,7 +58,9 @@ def write_sheet(
             draw.text((GAP, y + cell // 2 - LINE // 2), row_labels[r], "black", font)
         for c, image in enumerate(row):
             scale = cell / max(image.shape[:2])
-            small = resize_rgba(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+            small = resize_rgba(
+                image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+            )
             sheet.paste(Image.fromarray(over_checkerboard(small)), (left + c * (cell + GAP), y))
     for i, note in enumerate(notes):
         draw.text((GAP, top + len(rows) * (cell + GAP) + i * LINE), note, "black", font)
@@ -61,7 +68,9 @@ def write_sheet(
         sheet.save(part)
 
 
-def write_preview_video(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 4"]], fps: float) -> None:
+def write_preview_video(
+    path: Path, frames: Iterable[UInt8[np.ndarray, "h w 4"]], fps: float
+) -> None:
     """Writes the frames over a checkerboard as an mp4, atomically."""
 
     def pictures() -> Iterator[UInt8[np.ndarray, "h w 3"]]:

@@ -1,10 +1,13 @@
-"""SOG (PlayCanvas' "spatially ordered Gaussians"): ``meta.json`` and lossless WebP pictures, in a folder or one zip.
+"""SOG (PlayCanvas' "spatially ordered Gaussians").
 
-Pixel i of each picture belongs to Gaussian i: centres as 16-bit positions between bounds, on the scale sign(x) ln(|x| + 1);
-rotations as the three smaller of wxyz and the index of the largest; logarithms of the scales, degree-0 and further coefficients
-through code books of 256 values, the last also through a palette of up to 65536 sets. Positions are those of the PLY file of
-the same Gaussians. Version 1 (2025) has ranges of 256 even steps in the place of code books, and logits of the opacity.
-It is read only.
+``meta.json`` and lossless WebP pictures, in a folder or one zip.
+
+Pixel i of each picture belongs to Gaussian i: centres as 16-bit positions between bounds, on the
+scale sign(x) ln(|x| + 1); rotations as the three smaller of wxyz and the index of the largest;
+logarithms of the scales, degree-0 and further coefficients through code books of 256 values, the
+last also through a palette of up to 65536 sets. Positions are those of the PLY file of the same
+Gaussians. Version 1 (2025) has ranges of 256 even steps in the place of code books, and logits of
+the opacity. It is read only.
 """
 
 from __future__ import annotations
@@ -50,12 +53,19 @@ def read_sog(path: Path) -> Gaussians:
             index = zipped_meta(archive.namelist()) or META
             meta = json.loads(_entry(archive, index, MAX_META_BYTES))
             folder = index.removesuffix(META)
-            return _gaussians(path, meta, size, lambda name: _entry(archive, folder + name, MAX_PICTURE_BYTES))
+            return _gaussians(
+                path, meta, size, lambda name: _entry(archive, folder + name, MAX_PICTURE_BYTES)
+            )
 
 
 def zipped_meta(names: list[str]) -> str | None:
-    """The ``meta.json`` of a SOG among the files of a zip: at its top, or in the folder that was zipped."""
-    found = [name for name in names if name.split("/")[-1] == META and not name.startswith("__MACOSX")]
+    """The ``meta.json`` of a SOG among the files of a zip.
+
+    At its top, or in the folder that was zipped.
+    """
+    found = [
+        name for name in names if name.split("/")[-1] == META and not name.startswith("__MACOSX")
+    ]
     return min(found, key=lambda name: (name.count("/"), name), default=None)
 
 
@@ -68,14 +78,22 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 
 
 def _gaussians(path: Path, meta: Any, size: int, load: Callable[[str], bytes]) -> Gaussians:
-    version = meta.get("version", 1 if "means" in meta else None) if isinstance(meta, dict) else None
+    version = (
+        meta.get("version", 1 if "means" in meta else None) if isinstance(meta, dict) else None
+    )
     if version not in (1, 2):
-        raise UserError(f"{path} is no SOG of version 1 or 2 (it says {version!r:.40}); convert it with splat-transform")
+        raise UserError(
+            f"{path} is no SOG of version 1 or 2 (it says {version!r:.40}); convert it with "
+            "splat-transform"
+        )
     n = meta["means"]["shape"][0] if version == 1 else meta["count"]
     if not isinstance(n, int):
         raise ValueError("its count is no number")
     if meta.get("antialias"):
-        warn(f"{path} was trained with antialiasing, which is drawn without: fine parts come out a little denser")
+        warn(
+            f"{path} was trained with antialiasing, which is drawn without: fine parts come out a "
+            "little denser"
+        )
     bands = _bands(meta["shN"]) if meta.get("shN") else 0
     require_count(path, n, size, (bands + 1) ** 2)
 
@@ -113,19 +131,30 @@ def _bands(part: dict[str, Any]) -> int:
     return bands
 
 
-def _higher(path: Path, part: dict[str, Any], bands: int, n: int, size: int, load: Callable[[str], bytes]) -> Floats:
-    """(n, k - 1, 3) coefficients: each Gaussian names a set of the palette; one that names none has zeros."""
+def _higher(
+    path: Path, part: dict[str, Any], bands: int, n: int, size: int, load: Callable[[str], bytes]
+) -> Floats:
+    """(n, k - 1, 3) coefficients: each Gaussian names a set of the palette.
+
+    One that names none has zeros.
+    """
     centroids, labels = (load(_plain(name)) for name in part["files"])
     coefficients = (bands + 1) ** 2 - 1
     columns = PALETTE_COLUMNS * coefficients
     width, height = _webp_size(centroids)
-    palette = part["count"] if "count" in part else PALETTE_COLUMNS * height  # version 1 does not say
+    palette = (
+        part["count"] if "count" in part else PALETTE_COLUMNS * height
+    )  # version 1 does not say
     if not isinstance(palette, int) or not 0 < palette <= MAX_PALETTE:
         raise ValueError(f"its palette has {palette!r:.40} sets of degree {bands!r:.40}")
     if width != columns:
         raise ValueError(f"its palette is {width} pixels wide, not {columns}")
     least = columns * -(-palette // PALETTE_COLUMNS)
-    sets = _levels(part, _pixels(path, centroids, least, size), 3).reshape(-1, coefficients, 3).astype(np.float32)
+    sets = (
+        _levels(part, _pixels(path, centroids, least, size), 3)
+        .reshape(-1, coefficients, 3)
+        .astype(np.float32)
+    )
     chosen = _pixels(path, labels, n, size)[:n, :2].astype(np.int64)
     label = chosen[:, 0] | (chosen[:, 1] << 8)
     higher = sets[np.where(label < palette, label, 0)]
@@ -134,11 +163,16 @@ def _higher(path: Path, part: dict[str, Any], bands: int, n: int, size: int, loa
 
 
 def _levels(part: dict[str, Any], pixels: np.ndarray, columns: int) -> Floats:
-    """Numbers of the first bytes of (n, 4) pixels: by a code book, or (version 1) between bounds."""
+    """Numbers of the first bytes of (n, 4) pixels.
+
+    By a code book, or (version 1) between bounds.
+    """
     chosen = pixels[:, :columns]
     if "codebook" in part:
         return _book(part)[chosen]
-    low, high = (np.broadcast_to(np.array(part[end], np.float64), (columns,)) for end in ("mins", "maxs"))
+    low, high = (
+        np.broadcast_to(np.array(part[end], np.float64), (columns,)) for end in ("mins", "maxs")
+    )
     if not (np.isfinite(low) & np.isfinite(high)).all():
         raise ValueError("its bounds are not finite")
     return low + (high - low) * (chosen / 255.0)
@@ -158,7 +192,10 @@ def _plain(name: Any) -> str:
 
 
 def _pixels(path: Path, data: bytes, least: int, size: int) -> np.ndarray:
-    """(pixels, 4) RGBA bytes of a WebP of at least ``least`` pixels, and of not many more: its size is read first."""
+    """(pixels, 4) RGBA bytes of a WebP of at least ``least`` pixels, and of not many more.
+
+    Its size is read first.
+    """
     width, height = _webp_size(data)
     if not least <= width * height <= 2 * least + (1 << 20):
         raise ValueError(f"a picture has {width}x{height} pixels for {least} values")
@@ -168,9 +205,17 @@ def _pixels(path: Path, data: bytes, least: int, size: int) -> np.ndarray:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a WebP's first chunk claims (RFC 9649): the decoder takes memory for them at once."""
+    """Width and height that a WebP's first chunk claims (RFC 9649).
+
+    The decoder takes memory for them at once.
+    """
     kind = data[12:16]
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30 or kind not in (b"VP8L", b"VP8X", b"VP8 "):
+    if (
+        data[:4] != b"RIFF"
+        or data[8:12] != b"WEBP"
+        or len(data) < 30
+        or kind not in (b"VP8L", b"VP8X", b"VP8 ")
+    ):
         raise ValueError("a picture is no WebP")
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)

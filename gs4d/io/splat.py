@@ -1,4 +1,6 @@
-"""The .splat format (antimatter15/splat, 2023): 32 bytes per Gaussian, no header, no spherical harmonics.
+"""The .splat format (antimatter15/splat, 2023).
+
+32 bytes per Gaussian, no header, no spherical harmonics.
 
 | bytes | what | quantisation |
 |---|---|---|
@@ -7,7 +9,8 @@
 | 24-27 | R, G, B, opacity, 8 bit each | 1/255; colours outside [0, 1] are clamped |
 | 28-31 | rotation wxyz, 8 bit each: q = (byte - 128) / 128 | 1/128 per component, then made unit |
 
-Little-endian. Positions are those of the PLY file of the same Gaussians, which viewers take as y down.
+Little-endian. Positions are those of the PLY file of the same Gaussians, which viewers take as y
+down.
 """
 
 from __future__ import annotations
@@ -20,9 +23,20 @@ from ..errors import UserError
 from ..gaussians import Gaussians
 from .files import atomic_path
 from .foreign import foreign, read_bytes
-from .packing import arrays_to_write, colors_of, dc_of, logits, logs, sigmoid, to_gaussians, to_uint8
+from .packing import (
+    arrays_to_write,
+    colors_of,
+    dc_of,
+    logits,
+    logs,
+    sigmoid,
+    to_gaussians,
+    to_uint8,
+)
 
-RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
+RECORD = np.dtype(
+    [("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)]
+)
 
 
 def write_splat(path: Path, gaussians: Gaussians) -> None:
@@ -50,12 +64,17 @@ def read_splat(path: Path) -> Gaussians:
     """
     data = read_bytes(path)
     if not data or len(data) % RECORD.itemsize:
-        raise UserError(f"{path} has {len(data)} bytes, not a multiple of 32; it is no .splat file or was cut short")
+        raise UserError(
+            f"{path} has {len(data)} bytes, not a multiple of 32; it is no .splat file or was cut "
+            "short"
+        )
     with foreign(path, ".splat"):
         records = np.frombuffer(data, RECORD)
         rgba = records["rgba"] / 255.0
         quats = (records["quats"].astype(np.float32) - 128) / 128
-        quats /= np.maximum(np.linalg.norm(quats, axis=1, keepdims=True), 1e-12)  # all zero stays so: the identity
+        quats /= np.maximum(
+            np.linalg.norm(quats, axis=1, keepdims=True), 1e-12
+        )  # all zero stays so: the identity
         return to_gaussians(
             means=records["means"],
             quats=quats,

@@ -1,12 +1,13 @@
 """Niantic's SPZ: reads versions 1 to 4, writes version 4 (the current one, of nianticlabs/spz 3.0, 2026).
 
-Version 4, little-endian: a header of 32 bytes (magic "NGSP", version, count: 4 bytes each; SH degree, fractional bits, flags,
-number of streams: 1 byte each; offset of the table of contents: 4 bytes; 12 zero bytes), extensions, the table
-(compressed and raw length of each stream, 8 bytes each), and the streams, each one zstd frame. Versions 1-3 are one gzip stream
-of the header's first 16 bytes and the same attributes one after the other, then extensions.
+Version 4, little-endian: a header of 32 bytes (magic "NGSP", version, count: 4 bytes each; SH
+degree, fractional bits, flags, number of streams: 1 byte each; offset of the table of contents: 4
+bytes; 12 zero bytes), extensions, the table (compressed and raw length of each stream, 8 bytes
+each), and the streams, each one zstd frame. Versions 1-3 are one gzip stream of the header's first
+16 bytes and the same attributes one after the other, then extensions.
 
-Extensions are records of a type, a length (4 bytes each) and that many bytes. SPZ_ADOBE_coordinate_system says where the axes
-point; others are skipped and named.
+Extensions are records of a type, a length (4 bytes each) and that many bytes.
+SPZ_ADOBE_coordinate_system says where the axes point; others are skipped and named.
 
 | stream | bytes | value | quantisation |
 |---|---|---|---|
@@ -18,8 +19,9 @@ point; others are skipped and named.
 | | 3 | versions 1 and 2: x, y, z = u / 127.5 - 1, w >= 0 | 0.008 |
 | further SH | 3 each | (u - 128) / 128 | 1/128, -1 to 1 |
 
-The format stores x right, y up, z back, PLY files x right, y down, z forward: read and written here are the numbers of the PLY
-file of the same Gaussians, as other converters have it, so that y and z change sign on the way (or what the extension wants).
+The format stores x right, y up, z back, PLY files x right, y down, z forward: read and written here
+are the numbers of the PLY file of the same Gaussians, as other converters have it, so that y and z
+change sign on the way (or what the extension wants).
 """
 
 from __future__ import annotations
@@ -62,38 +64,54 @@ MAGNITUDE = 511  # 9 bits stand for 1/sqrt(2)
 TURN = np.array([1.0, -1.0, -1.0])  # y and z change sign between PLY's axes and SPZ's
 SH_SIGNS = np.array(HALF_TURN_SH)[1:, None]
 ANTIALIASED, EXTENDED = 1, 2  # bits of the flags
-# What x, y and z mean in SPZ_ADOBE_coordinate_system: Left or Right, Up or Down, Front or Back; 0 is unspecified.
+# What x, y and z mean in SPZ_ADOBE_coordinate_system: Left or Right, Up or Down, Front or Back; 0
+# is unspecified.
 AXES = (
     "RUB", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF",
     "LFD", "RFD", "LFU", "RFU", "LBD", "RBD", "LBU", "RBU",
 )  # fmt: skip
 AXES_RECORD, CAMERA_RECORD = 0xADBE0003, 0xADBE0002
-DIRECTIONS = {"R": (0, 1), "L": (0, -1), "D": (1, 1), "U": (1, -1), "F": (2, 1), "B": (2, -1)}  # in a PLY's axes
+DIRECTIONS = {
+    "R": (0, 1),
+    "L": (0, -1),
+    "D": (1, 1),
+    "U": (1, -1),
+    "F": (2, 1),
+    "B": (2, -1),
+}  # in a PLY's axes
 MAX_EXTENSIONS = 1 << 20  # bytes
 LEVEL = 6  # of zstd: beyond it time doubles for a percent of size
 
 
 def write_spz(path: Path, gaussians: Gaussians) -> None:
-    """Writes one set in its order, version 4. Fractional bits are as many as keep the step near 1/65536 of the extent.
+    """Writes one set in its order, version 4.
+
+    Fractional bits are as many as keep the step near 1/65536 of the extent.
 
     Raises:
-        UserError: a number is not finite, or positions exceed 8.3 million units, or the file cannot be written.
+        UserError: a number is not finite, or positions exceed 8.3 million units, or the file cannot
+            be written.
     """
     arrays = arrays_to_write(path, gaussians)
     extent = float(np.abs(arrays["means"]).max())
     bits_of_extent = max(math.ceil(math.log2(extent)), -8) if extent > 0 else -8
     if bits_of_extent > 22:
         raise UserError(
-            f"positions reach {extent:.3g} units, more than SPZ can say, so {path} was not written; scale them down"
+            f"positions reach {extent:.3g} units, more than SPZ can say, so {path} was not "
+            "written; scale them down"
         )
     fraction = min(max(12, 16 - bits_of_extent), 22 - bits_of_extent)
     fixed = np.rint(arrays["means"].astype(np.float64) * TURN * 2.0**fraction).astype("<i4")
     largest, three = split_largest(np.roll(arrays["quats"], -1, 1) * np.append(TURN, 1))
-    magnitude = np.rint(np.abs(three) * (MAGNITUDE * math.sqrt(2))).clip(0, MAGNITUDE).astype(np.uint32)
+    magnitude = (
+        np.rint(np.abs(three) * (MAGNITUDE * math.sqrt(2))).clip(0, MAGNITUDE).astype(np.uint32)
+    )
     rotation = largest
     for column in range(3):
         rotation = (
-            (rotation << np.uint32(10)) | ((three[:, column] < 0).astype(np.uint32) << np.uint32(9)) | magnitude[:, column]
+            (rotation << np.uint32(10))
+            | ((three[:, column] < 0).astype(np.uint32) << np.uint32(9))
+            | magnitude[:, column]
         )
     rest = arrays["sh"][:, 1:]
     streams = [
@@ -108,9 +126,15 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
     raw = [stream.tobytes() for stream in streams]
     packed = [compressor.compress(stream) for stream in raw]
     with atomic_path(path) as part, part.open("wb") as file:
-        file.write(HEADER.pack(MAGIC, 4, gaussians.count, gaussians.sh_degree, fraction, 0, len(raw)))
+        file.write(
+            HEADER.pack(MAGIC, 4, gaussians.count, gaussians.sh_degree, fraction, 0, len(raw))
+        )
         file.write(TABLE_OFFSET.pack(HEADER.size + TABLE_OFFSET.size))
-        file.write(b"".join(STREAM.pack(len(some), len(whole)) for some, whole in zip(packed, raw, strict=True)))
+        file.write(
+            b"".join(
+                STREAM.pack(len(some), len(whole)) for some, whole in zip(packed, raw, strict=True)
+            )
+        )
         file.write(b"".join(packed))
 
 
@@ -118,7 +142,8 @@ def read_spz(path: Path) -> Gaussians:
     """Reads SPZ of version 1 to 4; degree 4 is cut to degree 3.
 
     Raises:
-        UserError: it is absent, no SPZ, of a later version, or its header does not fit what it holds.
+        UserError: it is absent, no SPZ, of a later version, or its header does not fit what it
+            holds.
     """
     data = read_bytes(path)
     with foreign(path, "SPZ"):
@@ -129,11 +154,23 @@ def read_spz(path: Path) -> Gaussians:
         if magic != MAGIC:
             raise UserError(f"{path} is no SPZ file: it does not begin with NGSP; export it again")
         if not 1 <= version <= 4:
-            raise UserError(f"{path} is SPZ of version {version}; versions 1 to 4 are read, save it as one of those")
+            raise UserError(
+                f"{path} is SPZ of version {version}; versions 1 to 4 are read, save it as one of "
+                "those"
+            )
         if degree > 4 or fraction > 30:
-            raise UserError(f"{path} claims SH degree {degree} and {fraction} fractional bits; export it again")
+            raise UserError(
+                f"{path} claims SH degree {degree} and {fraction} fractional bits; export it again"
+            )
         require_count(path, n, len(data), (degree + 1) ** 2)
-        sizes = [6 if version == 1 else 9, 1, 3, 3, 4 if version >= 3 else 3, 3 * ((degree + 1) ** 2 - 1)]
+        sizes = [
+            6 if version == 1 else 9,
+            1,
+            3,
+            3,
+            4 if version >= 3 else 3,
+            3 * ((degree + 1) ** 2 - 1),
+        ]
         lengths = [n * size for size in sizes]
         if version == 4:
             parts, records = _zstd_streams(path, data, streams, lengths)
@@ -142,18 +179,31 @@ def read_spz(path: Path) -> Gaussians:
             body = _gunzip(data, end + MAX_EXTENSIONS) if is_packed else data
             require_length(path, "Gaussians", len(body), end)
             records = body[end:] if flags & EXTENDED else b""
-            parts = [body[begin:end] for begin, end in pairwise(accumulate([HEADER.size, *lengths]))]
-        positions, alphas, colors, scales, rotations, rest = (np.frombuffer(part, "u1") for part in parts)
+            parts = [
+                body[begin:end] for begin, end in pairwise(accumulate([HEADER.size, *lengths]))
+            ]
+        positions, alphas, colors, scales, rotations, rest = (
+            np.frombuffer(part, "u1") for part in parts
+        )
         if version == 1:
             means = positions.view("<f2").reshape(n, 3).astype(np.float64)
         else:
             wide = np.zeros((n, 3, 4), "u1")
-            wide[:, :, 1:] = positions.reshape(n, 3, 3)  # in the high bytes, so that the shift back spreads the sign
+            wide[:, :, 1:] = positions.reshape(
+                n, 3, 3
+            )  # in the high bytes, so that the shift back spreads the sign
             means = (wide.view("<i4")[..., 0] >> 8) * 2.0**-fraction
-        xyzw = _smallest_three(rotations.view("<u4")) if version >= 3 else _first_three(rotations.reshape(n, 3))
+        xyzw = (
+            _smallest_three(rotations.view("<u4"))
+            if version >= 3
+            else _first_three(rotations.reshape(n, 3))
+        )
         higher = (rest.reshape(n, -1, 3)[:, :15].astype(np.float32) - 128) / 128 if degree else None
         if flags & ANTIALIASED:
-            warn(f"{path} was trained with antialiasing, which is drawn without: fine parts come out a little denser")
+            warn(
+                f"{path} was trained with antialiasing, which is drawn without: fine parts come "
+                "out a little denser"
+            )
         gaussians = to_gaussians(
             means=means * TURN,
             quats=np.roll(xyzw * np.append(TURN, 1), 1, 1),
@@ -186,10 +236,16 @@ def _axes(path: Path, records: bytes) -> str:
         if kind == AXES_RECORD and length >= 4:
             (number,) = struct.unpack_from("<I", records, offset + 8)
             if number >= len(AXES):
-                raise UserError(f"{path} names coordinate system {number}, of which 0 to 16 are known; save it without")
+                raise UserError(
+                    f"{path} names coordinate system {number}, of which 0 to 16 are known; save it "
+                    "without"
+                )
             found = AXES[number]
         elif kind != CAMERA_RECORD:  # limits of a viewer's camera change nothing of the splats
-            warn(f"{path} holds an extension of type 0x{kind:08X}, which is not known and was skipped")
+            warn(
+                f"{path} holds an extension of type 0x{kind:08X}, which is not known and was "
+                "skipped"
+            )
         offset += 8 + length
     return found
 
@@ -202,7 +258,9 @@ def _gunzip(data: bytes, limit: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
-def _zstd_streams(path: Path, data: bytes, count: int, lengths: list[int]) -> tuple[list[bytes], bytes]:
+def _zstd_streams(
+    path: Path, data: bytes, count: int, lengths: list[int]
+) -> tuple[list[bytes], bytes]:
     """The raw streams of version 4, each exactly as long as the header implies (an absent SH stream is empty), and the
     records of the extensions."""
     wanted = [length for length in lengths if length]
@@ -218,15 +276,24 @@ def _zstd_streams(path: Path, data: bytes, count: int, lengths: list[int]) -> tu
         packed, raw = STREAM.unpack_from(data, table + i * STREAM.size)
         require_length(path, "streams", len(data), offset + packed)
         if raw != length:
-            raise UserError(f"{path} has {raw} bytes in stream {i} where its Gaussians need {length}; export it again")
+            raise UserError(
+                f"{path} has {raw} bytes in stream {i} where its Gaussians need {length}; export "
+                "it again"
+            )
         try:
-            # read() of one byte more than fits: neither a frame that lies about its size nor a bomb is unpacked further
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data[offset : offset + packed]) as reader:
+            # read() of one byte more than fits: neither a frame that lies about its size nor a bomb
+            # is unpacked further
+            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+                data[offset : offset + packed]
+            ) as reader:
                 part = reader.read(length + 1)
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
         if len(part) != length:
-            raise UserError(f"{path} has {len(part)} bytes in stream {i} where its Gaussians need {length}; export it again")
+            raise UserError(
+                f"{path} has {len(part)} bytes in stream {i} where its Gaussians need {length}; "
+                "export it again"
+            )
         parts.append(part)
         offset += packed
     return [*parts, *[b""] * (len(lengths) - len(parts))], data[begin:table]
@@ -235,7 +302,9 @@ def _zstd_streams(path: Path, data: bytes, count: int, lengths: list[int]) -> tu
 def _smallest_three(words: Words) -> Floats:
     fields = np.stack([words >> np.uint32(20), words >> np.uint32(10), words], 1)
     magnitude = (fields & np.uint32(MAGNITUDE)) / (MAGNITUDE * math.sqrt(2))
-    return join_largest(words >> np.uint32(30), np.where(fields & np.uint32(512), -magnitude, magnitude))
+    return join_largest(
+        words >> np.uint32(30), np.where(fields & np.uint32(512), -magnitude, magnitude)
+    )
 
 
 def _first_three(xyz: Words) -> Floats:

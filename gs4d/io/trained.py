@@ -1,4 +1,7 @@
-"""Run folders and checkpoints of other trainers: which file holds the splats of their last step, and reading it."""
+"""Run folders and checkpoints of other trainers.
+
+Which file holds the splats of their last step, and reading it.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,16 @@ RESULTS = (
     r"ckpts/ckpt_(\d+)(?:_rank0)?\.pt",
     r"nerfstudio_models/step-(\d+)\.ckpt",
 )
-GLOBS = ("point_cloud/*/*.ply", "*/point_cloud.ply", "ply/*.ply", "ckpts/*.pt", "nerfstudio_models/*.ckpt")
-SNAPSHOT = re.compile(r"(?:export|splat|point_cloud|ckpt)_(\d+)")  # one file per some hundred steps of a training
+GLOBS = (
+    "point_cloud/*/*.ply",
+    "*/point_cloud.ply",
+    "ply/*.ply",
+    "ckpts/*.pt",
+    "nerfstudio_models/*.ckpt",
+)
+SNAPSHOT = re.compile(
+    r"(?:export|splat|point_cloud|ckpt)_(\d+)"
+)  # one file per some hundred steps of a training
 SNAPSHOT_STEPS = 100
 DEFORMATION = ("deformation.pth", "deform/iteration_*/deform.pth", "deformation_table.pth")
 SUFFIXES = (".pt", ".ckpt", ".pth")
@@ -41,8 +52,8 @@ FIELDS = {  # names in the checkpoints of gsplat and nerfstudio
 def trained_splats(folder: Path) -> Path | None:
     """The file with the splats of the last step in the run folder of another trainer, or None where it is no such folder.
 
-    Known are the layouts of 3D Gaussian Splatting and what descends from it (2DGS, Mip-Splatting, ...), gsplat and nerfstudio.
-    Nothing is said; :func:`say_trained` does.
+    Known are the layouts of 3D Gaussian Splatting and what descends from it (2DGS, Mip-Splatting,
+    ...), gsplat and nerfstudio. Nothing is said; :func:`say_trained` does.
 
     Raises:
         UserError: the folder cannot be read.
@@ -77,19 +88,25 @@ def snapshots(files: list[Path]) -> Path | None:
 
 def say_trained(folder: Path, chosen: Path) -> None:
     """Says which file of a run folder is opened, and what beside it is not played."""
-    warn(f"{folder} is a training run of another program: its last step, {chosen.relative_to(folder)}, is opened")
+    warn(
+        f"{folder} is a training run of another program: its last step, "
+        f"{chosen.relative_to(folder)}, is opened"
+    )
     for pattern in DEFORMATION:
         for place in (folder, chosen.parent):
             if found := next(place.glob(pattern), None):
                 warn(
-                    f"{found} moves these splats by a network that gs4d does not read: they are shown at rest; "
+                    f"{found} moves these splats by a network that gs4d does not read: they are "
+                    "shown at rest; "
                     "export one PLY per frame with its own program to see the motion"
                 )
                 return
 
 
 def read_trained(path: Path) -> Gaussians:
-    """The Gaussians of a checkpoint of gsplat or nerfstudio's splatfacto; those of gsplat's further ranks are added.
+    """The Gaussians of a checkpoint of gsplat or nerfstudio's splatfacto.
+
+    Those of gsplat's further ranks are added.
 
     Raises:
         UserError: it is absent, damaged, or holds no Gaussians.
@@ -100,7 +117,9 @@ def read_trained(path: Path) -> Gaussians:
         parts += [_read_one(other) for other in others if other != path]
     with foreign(path, "checkpoint of Gaussians"):
         names = [name for name, _ in parts[0].items()]
-        return Gaussians(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+        return Gaussians(
+            **{name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        )
 
 
 def _read_one(path: Path) -> Gaussians:
@@ -111,12 +130,17 @@ def _read_one(path: Path) -> Gaussians:
         for field, names in FIELDS.items():
             own = [key for key in tensors if key.rsplit(".", 1)[-1] in names]
             if len(own) > 1:
-                raise UserError(f"{path} holds several '{own[0].rsplit('.', 1)[-1]}'; export its splats as .ply")
+                raise UserError(
+                    f"{path} holds several '{own[0].rsplit('.', 1)[-1]}'; export its splats as .ply"
+                )
             if own:
                 found[field] = tensors[own[0]].detach()
         missing = [field for field in FIELDS if field not in found and field != "rest"]
         if missing:
-            raise UserError(f"{path} holds no Gaussians that gs4d knows ('{missing[0]}' is missing); export them as .ply")
+            raise UserError(
+                f"{path} holds no Gaussians that gs4d knows ('{missing[0]}' is missing); export "
+                "them as .ply"
+            )
         n = len(found["means"])
         require_memory(path, 8 * sum(t.numel() for t in found.values()), size, f"{n} Gaussians")
         dc = found["dc"].reshape(n, 1, 3)

@@ -35,16 +35,23 @@ from .images import MAX_PIXELS, open_picture
 
 av.logging.set_level(None)  # what goes wrong is said once, by us
 
-# A file from a stranger may be a playlist that names other files or addresses: only true containers are opened.
-CONTAINERS = (
-    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,nut,mxf,dv,wtv,rm,gif,apng"
-)
+# A file from a stranger may be a playlist that names other files or addresses: only true containers
+# are opened.
+CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,nut,mxf,dv,wtv,rm,gif,apng"
 UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 HDR_CURVES = (16, 18)  # AVCOL_TRC_SMPTE2084 (PQ), AVCOL_TRC_ARIB_STD_B67 (HLG)
-ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders ignore the alpha plane of a webm
+ALPHA_DECODERS = {
+    "vp8": "libvpx",
+    "vp9": "libvpx-vp9",
+}  # ffmpeg's own decoders ignore the alpha plane of a webm
 WIDE_PRIMARIES = (9, 11, 12)  # AVCOL_PRI_BT2020, AVCOL_PRI_SMPTE431 and AVCOL_PRI_SMPTE432 (P3)
 STILL_BRANDS = ("heic", "heix", "mif1", "heim", "heis")  # of HEIF pictures, whose streams are tiles
-NO_CLIP = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent
+NO_CLIP = (
+    Disposition.attached_pic
+    | Disposition.timed_thumbnails
+    | Disposition.still_image
+    | Disposition.dependent
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,11 @@ class VideoInfo:
 
     Attributes:
         times: when each frame is shown, in seconds after the first, rising.
-        duration: how long the file says it is, in seconds; more than ``times`` reach when it is cut short.
+        duration: how long the file says it is, in seconds; more than ``times`` reach when it is cut
+            short.
         complete: whether all frames that the file announces are there.
-        notes: what the user should know, as sentences: other streams, fields, colours beyond sRGB, guessed times.
+        notes: what the user should know, as sentences: other streams, fields, colours beyond sRGB,
+            guessed times.
     """
 
     times: tuple[float, ...]
@@ -76,7 +85,8 @@ class _Index:
     Attributes:
         info: what callers see of it.
         stream: number of the stream that is shown.
-        ticks: presentation time of each frame, in the stream's time base; None where frames are counted as they are decoded.
+        ticks: presentation time of each frame, in the stream's time base; None where frames are
+            counted as they are decoded.
         turn: the display matrix, 16.16 fixed point, rows (a b u), (c d v), (x y w).
     """
 
@@ -106,29 +116,40 @@ def read_frames(
 
     Args:
         path: the file.
-        wanted: rising numbers of frames, counted as ``video_info(path).times``; None: all. One frame is held at a time.
-        notes: gets a sentence, after the last frame, if some could not be decoded and others stand for them.
+        wanted: rising numbers of frames, counted as ``video_info(path).times``; None: all. One
+            frame is held at a time.
+        notes: gets a sentence, after the last frame, if some could not be decoded and others stand
+            for them.
 
     Raises:
-        UserError: the file is absent, cannot be decoded up to the last frame wanted, or changes its size between them.
+        UserError: the file is absent, cannot be decoded up to the last frame wanted, or changes its
+            size between them.
     """
     moving = is_animation(path)
     info = video_info(path)
     numbers = list(range(len(info.times)) if wanted is None else wanted)
     size = None
-    frames = read_animation(path, numbers) if moving else _read_video(path, numbers, [] if notes is None else notes)
+    frames = (
+        read_animation(path, numbers)
+        if moving
+        else _read_video(path, numbers, [] if notes is None else notes)
+    )
     for number, frame in zip(numbers, frames, strict=True):
         size = size or frame.shape
         if frame.shape != size:
             raise UserError(
-                f"{path} changes its size from {size[1]}x{size[0]} to {frame.shape[1]}x{frame.shape[0]} pixels at "
-                f"{info.times[number]:.2f} s; take the part before or after with --end or --start, or export it in one size"
+                f"{path} changes its size from {size[1]}x{size[0]} to "
+                f"{frame.shape[1]}x{frame.shape[0]} pixels at "
+                f"{info.times[number]:.2f} s; take the part before or after with --end or --start, "
+                "or export it in one size"
             )
         yield frame
 
 
 def read_video(path: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Yields the frames of a video or gif as 8-bit RGB without holding more than one; alpha is dropped.
+    """Yields the frames of a video or gif as 8-bit RGB without holding more than one.
+
+    Alpha is dropped.
 
     Raises:
         UserError: the file is absent or cannot be decoded.
@@ -146,7 +167,9 @@ def is_still(path: Path) -> bool:
         return False
 
 
-def _read_video(path: Path, numbers: Sequence[int], notes: list[str]) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
+def _read_video(
+    path: Path, numbers: Sequence[int], notes: list[str]
+) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     index, at = _index_of(path), 0
     failed: list[int | None] = []
     with _opened(path) as container:
@@ -162,14 +185,16 @@ def _read_video(path: Path, numbers: Sequence[int], notes: list[str]) -> Iterato
                 break
     if failed:
         notes.append(
-            f"{path.name} is damaged: {len(failed)} of its packets cannot be decoded, so that some frames repeat another or "
+            f"{path.name} is damaged: {len(failed)} of its packets cannot be decoded, so that some "
+            "frames repeat another or "
             "show blocks; copy or export it again, or leave that part out with --start and --end"
         )
     if at == len(numbers):
         return
     reached = index.info.times[numbers[at - 1]] if at else 0.0
     raise UserError(
-        f"{path} is cut short: it can be decoded for {reached:.2f} s of {index.info.duration:.2f} s; "
+        f"{path} is cut short: it can be decoded for {reached:.2f} s of {index.info.duration:.2f} "
+        "s; "
         f"copy it again, or take the part that is there with --end {int(reached * 100) / 100:g}"
     )
 
@@ -194,7 +219,9 @@ def _opened(path: Path, **options: str) -> Iterator[InputContainer]:
         try:
             with av.open(f"file:{path}", options=only, metadata_errors="replace") as container:
                 if container.metadata.get("major_brand") in STILL_BRANDS:
-                    raise UserError(f"{path} is a HEIF picture, which is not read; save it as PNG or JPEG")
+                    raise UserError(
+                        f"{path} is a HEIF picture, which is not read; save it as PNG or JPEG"
+                    )
                 yield container
         except FFmpegError as error:
             raise OSError(error.errno, error.strerror) from error
@@ -207,27 +234,47 @@ def _index_of(path: Path) -> _Index:
 
 @lru_cache(maxsize=64)
 def _index(path: Path, size: int, changed: int) -> _Index:
-    """The frames of a video, by its packets; by decoding it where these do not say which of them is a frame."""
+    """The frames of a video, by its packets.
+
+    By decoding it where these do not say which of them is a frame.
+    """
     number, notes = _choose(path)
     with _opened(path) as container:
         stream = container.streams.video[number]
         first = next(_decoded(container, stream, own=True), None)
         if first is None:
-            raise UserError(f"{path} holds no picture that can be read; it is cut short or empty: copy or export it again")
+            raise UserError(
+                f"{path} holds no picture that can be read; it is cut short or empty: copy or "
+                "export it again"
+            )
         notes += _notes(path, first)
-        if stream.codec_context.name == "hevc" and not _has_alpha(first) and has_layers(stream.codec_context.extradata or b""):
+        if (
+            stream.codec_context.name == "hevc"
+            and not _has_alpha(first)
+            and has_layers(stream.codec_context.extradata or b"")
+        ):
             notes.append(
-                f"{path.name} has a second layer (alpha or another view) that is not decoded; export it as ProRes 4444"
+                f"{path.name} has a second layer (alpha or another view) that is not decoded; "
+                "export it as ProRes 4444"
             )
         start = first.pts
         interlaced = first.interlaced_frame
     with _opened(path) as container:
         stream = container.streams.video[number]
-        vp8 = stream.codec_context.name == "vp8"  # whose helper frames, never shown, are packets of their own
+        vp8 = (
+            stream.codec_context.name == "vp8"
+        )  # whose helper frames, never shown, are packets of their own
         packets = [p for p in container.demux(stream) if p.size]
         found, announced = len(packets), stream.frames
-        ticks = [p.pts for p in packets if not p.is_discard and not (vp8 and bytes(p)[0] & 0x10 == 0)]
-        clear = not interlaced and None not in ticks and len(set(ticks)) == len(ticks) and start is not None
+        ticks = [
+            p.pts for p in packets if not p.is_discard and not (vp8 and bytes(p)[0] & 0x10 == 0)
+        ]
+        clear = (
+            not interlaced
+            and None not in ticks
+            and len(set(ticks)) == len(ticks)
+            and start is not None
+        )
         seconds = float(stream.time_base or 0)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         rate = rate if 0.1 <= rate <= 1000 else 25.0
@@ -238,19 +285,26 @@ def _index(path: Path, size: int, changed: int) -> _Index:
     else:
         shown = list(_decoded_ticks(path, number))
     if not shown:
-        raise UserError(f"{path} holds no picture that is shown; it is cut short or empty: copy or export it again")
+        raise UserError(
+            f"{path} holds no picture that is shown; it is cut short or empty: copy or export it "
+            "again"
+        )
     if None in shown or any(b <= a for a, b in pairwise(cast(list[int], shown))):
-        notes.append(f"{path.name} does not say when its frames are shown; {rate:g} per second are assumed")
+        notes.append(
+            f"{path.name} does not say when its frames are shown; {rate:g} per second are assumed"
+        )
         times = [i / rate for i in range(len(shown))]
         kept = None
     else:
         kept = tuple(cast(list[int], shown))
         times = [(t - kept[0]) * seconds for t in kept]
     if kept and (known := [t for t in ticks if t is not None]):
-        duration -= max(0, kept[0] - min(known)) * seconds  # what cannot be decoded before the first key frame
+        duration -= (
+            max(0, kept[0] - min(known)) * seconds
+        )  # what cannot be decoded before the first key frame
     gaps = [b - a for a, b in pairwise(times)]
-    # Only some containers count their frames; the others give a length, which may be that of the sound, or of a last frame
-    # that stays.
+    # Only some containers count their frames; the others give a length, which may be that of the
+    # sound, or of a last frame that stays.
     even = len(gaps) > 1 and max(gaps) < 2 * median(gaps) and alone
     missing = even and duration - times[-1] > max(3 * median(gaps), 0.1 * duration)
     if announced > found:
@@ -262,8 +316,9 @@ def _index(path: Path, size: int, changed: int) -> _Index:
 def _choose(path: Path) -> tuple[int, list[str]]:
     """The video stream that a player would show, and a sentence if there were several.
 
-    Covers and thumbnails are left out: by their flags, by having far fewer frames than the richest stream or less than a
-    quarter of the pixels of the largest. Of the rest the one marked as default is taken, then that with the most pixels.
+    Covers and thumbnails are left out: by their flags, by having far fewer frames than the richest
+    stream or less than a quarter of the pixels of the largest. Of the rest the one marked as
+    default is taken, then that with the most pixels.
     """
     with _opened(path) as container:
         streams = container.streams.video
@@ -273,12 +328,24 @@ def _choose(path: Path) -> tuple[int, list[str]]:
         if len(moving) == 1:
             return _small_enough(path, streams[moving[0]], moving[0]), []
         names = {streams[i].index: i for i in moving}
-        counts = Counter(names[p.stream_index] for p in container.demux(*[streams[i] for i in moving]) if p.size)
+        counts = Counter(
+            names[p.stream_index] for p in container.demux(*[streams[i] for i in moving]) if p.size
+        )
         pixels = {i: streams[i].width * streams[i].height for i in moving}
         rich = [i for i in moving if 4 * counts[i] >= max(counts.values(), default=0)]
         large = [i for i in rich if 4 * pixels[i] >= max(pixels[k] for k in rich)]
-        chosen = max(large, key=lambda i: (bool(streams[i].disposition & Disposition.default), pixels[i], counts[i], -i))
-        rows = ", ".join(f"{streams[i].width}x{streams[i].height} ({counts[i]} frames)" for i in moving)
+        chosen = max(
+            large,
+            key=lambda i: (
+                bool(streams[i].disposition & Disposition.default),
+                pixels[i],
+                counts[i],
+                -i,
+            ),
+        )
+        rows = ", ".join(
+            f"{streams[i].width}x{streams[i].height} ({counts[i]} frames)" for i in moving
+        )
         place = moving.index(chosen) + 1
         note = f"{path.name} holds {len(moving)} video streams: {rows}; number {place} is read and the others are left out"
         return _small_enough(path, streams[chosen], chosen), [note]
@@ -287,7 +354,9 @@ def _choose(path: Path) -> tuple[int, list[str]]:
 def _small_enough(path: Path, stream: VideoStream, number: int) -> int:
     if stream.width * stream.height > MAX_PIXELS:
         limit = MAX_PIXELS // 10**6
-        raise UserError(f"{path} is {stream.width}x{stream.height} pixels; scale it down to {limit} megapixels")
+        raise UserError(
+            f"{path} is {stream.width}x{stream.height} pixels; scale it down to {limit} megapixels"
+        )
     return number
 
 
@@ -295,7 +364,9 @@ def _duration(container: InputContainer, stream: VideoStream) -> float:
     """Seconds of the stream, or of the whole file, from its first picture on."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    late = container.start_time or 0 if container.format.name.startswith("matroska") else 0  # which says when it ends
+    late = (
+        container.start_time or 0 if container.format.name.startswith("matroska") else 0
+    )  # which says when it ends
     return ((container.duration or 0) - max(late, 0)) / av.time_base
 
 
@@ -315,29 +386,45 @@ def _decoded_ticks(path: Path, number: int) -> Iterator[int | None]:
 def _notes(path: Path, first: VideoFrame) -> list[str]:
     notes = []
     if first.interlaced_frame:
-        notes.append(f"{path.name} is interlaced; every frame is made of its first field and what did not move of the second")
+        notes.append(
+            f"{path.name} is interlaced; every frame is made of its first field and what did not "
+            "move of the second"
+        )
     if first.color_trc in HDR_CURVES:
-        notes.append("the video is HDR and is read as if it were not, so its colours are pale; export it as SDR to avoid that")
+        notes.append(
+            "the video is HDR and is read as if it were not, so its colours are pale; export it as "
+            "SDR to avoid that"
+        )
     elif first.color_primaries in WIDE_PRIMARIES:
-        notes.append("the video has colours beyond sRGB and is read as sRGB, so its colours are a little pale")
+        notes.append(
+            "the video has colours beyond sRGB and is read as sRGB, so its colours are a little "
+            "pale"
+        )
     angle = _angle(_display_matrix(first))
     if angle % 90:
         notes.append(
-            f"{path.name} asks to be shown turned by {angle:g} degrees; only right angles are applied, so it is not turned"
+            f"{path.name} asks to be shown turned by {angle:g} degrees; only right angles are "
+            "applied, so it is not turned"
         )
     return notes
 
 
 def _decoded(
-    container: InputContainer, stream: VideoStream, failed: list[int | None] | None = None, *, own: bool = False
+    container: InputContainer,
+    stream: VideoStream,
+    failed: list[int | None] | None = None,
+    *,
+    own: bool = False,
 ) -> Iterator[VideoFrame]:
     """Decoded frames in the order of showing; packets that are damaged are passed over.
 
     Args:
         container: the file.
         stream: of it.
-        failed: gets the times of the packets that cannot be decoded, but for those before the first picture.
-        own: keep to ffmpeg's own decoder, which ignores alpha in a webm but knows the display matrix.
+        failed: gets the times of the packets that cannot be decoded, but for those before the first
+            picture.
+        own: keep to ffmpeg's own decoder, which ignores alpha in a webm but knows the display
+            matrix.
     """
     context: VideoCodecContext = stream.codec_context
     if not own and stream.metadata.get("alpha_mode") == "1" and context.name in ALPHA_DECODERS:
@@ -358,7 +445,10 @@ def _decoded(
 
 
 def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
-    """One whole picture per frame from the first interlaced one on (bwdif); what moved is taken from the first field."""
+    """One whole picture per frame from the first interlaced one on (bwdif).
+
+    What moved is taken from the first field.
+    """
     graph: av.filter.Graph | None = None
     shape = None
     for frame in frames:
@@ -379,7 +469,9 @@ def _deinterlaced(frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
 def _bwdif(frame: VideoFrame) -> av.filter.Graph:
     graph = av.filter.Graph()
     base = frame.time_base or Fraction(1, 90000)
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=base)
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=base
+    )
     field = graph.add("bwdif", "mode=send_frame:deint=interlaced")
     sink = graph.add("buffersink")
     source.link_to(field)
@@ -398,15 +490,25 @@ def _pulled(graph: av.filter.Graph, *, flush: bool = True) -> Iterator[VideoFram
             return
 
 
-def _shown(frame: VideoFrame, stream: VideoStream, turn: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 4"]:
-    """The frame as a viewer shows it: its colour matrix, its pixel shape and its display matrix applied."""
+def _shown(
+    frame: VideoFrame, stream: VideoStream, turn: tuple[int, ...] | None
+) -> UInt8[np.ndarray, "h w 4"]:
+    """The frame as a viewer shows it.
+
+    Its colour matrix, its pixel shape and its display matrix applied.
+    """
     # A large video that does not name its colour matrix has that of HD, as every player assumes.
     source = Colorspace.ITU709 if frame.colorspace == UNSPECIFIED and frame.height >= 720 else None
     shape = stream.sample_aspect_ratio or Fraction(1)
     width = round(frame.width * shape) if 0.25 <= shape <= 4 else frame.width
     alpha = _has_alpha(frame)
     out = frame.reformat(
-        width, frame.height, "rgba" if alpha else "rgb24", source, interpolation="BICUBIC", dst_color_range=ColorRange.JPEG
+        width,
+        frame.height,
+        "rgba" if alpha else "rgb24",
+        source,
+        interpolation="BICUBIC",
+        dst_color_range=ColorRange.JPEG,
     )
     image = _turned(out.to_ndarray(), turn)
     if not alpha:
@@ -443,7 +545,9 @@ def _angle(turn: tuple[int, ...] | None) -> float:
     return round(float(np.degrees(np.arctan2(turn[1], turn[0]))), 1) if turn else 0.0
 
 
-def _turned(image: UInt8[np.ndarray, "h w c"], turn: tuple[int, ...] | None) -> UInt8[np.ndarray, "H W c"]:
+def _turned(
+    image: UInt8[np.ndarray, "h w c"], turn: tuple[int, ...] | None
+) -> UInt8[np.ndarray, "H W c"]:
     """Applies a display matrix of quarter turns and mirrors, which takes (x, y) to (a x + c y, b x + d y)."""
     if turn is None or _angle(turn) % 90:
         return image

@@ -17,7 +17,13 @@ from .foreign import foreign, require_plain_file
 
 AGAIN = "download it again"
 Network = TypeVar("Network", bound=nn.Module)
-TRAINERS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.")  # whose objects are left out
+TRAINERS = (
+    "pytorch_lightning.",
+    "lightning.",
+    "lightning_fabric.",
+    "omegaconf.",
+    "numpy.",
+)  # whose objects are left out
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -34,11 +40,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a training checkpoint (``.ckpt``): those under ``state_dict``, or all where there is no such entry.
+    """The tensors of a training checkpoint (``.ckpt``).
 
-    Trainers leave objects of their own packages beside the tensors. Those of :data:`TRAINERS` become empty stand-ins, so that
-    neither the packages nor their code are needed; anything else that would have to be called is refused. The tensors stay in
-    the file until they are used, so that a checkpoint may be larger than the memory.
+    Those under ``state_dict``, or all where there is no such entry.
+
+    Trainers leave objects of their own packages beside the tensors. Those of :data:`TRAINERS`
+    become empty stand-ins, so that neither the packages nor their code are needed; anything else
+    that would have to be called is refused. The tensors stay in the file until they are used, so
+    that a checkpoint may be larger than the memory.
 
     Raises:
         UserError: the file is absent, damaged, or holds objects that are not data.
@@ -71,7 +80,10 @@ def _load_training(path: Path) -> object:
     with foreign(f"checkpoint {path}", "training checkpoint", AGAIN):
         objects = get_unsafe_globals_in_checkpoint(path)
         if code := sorted(name for name in objects if not name.startswith(TRAINERS)):
-            raise UserError(f"checkpoint {path} wants to call {code[0]}, which is code and was not run; do not trust this file")
+            raise UserError(
+                f"checkpoint {path} wants to call {code[0]}, which is code and was not run; do not "
+                "trust this file"
+            )
         with safe_globals([(StandIn, name) for name in objects]):
             return _load(path, size, mmap=True)
 
@@ -83,7 +95,10 @@ def _load(path: Path, size: int, mmap: bool = False) -> object:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(entry.file_size for entry in archive.infolist())
         if claimed > size:  # torch.save compresses nothing
-            raise UserError(f"{path} would unpack {size} bytes to {claimed}, as no checkpoint does; download it again")
+            raise UserError(
+                f"{path} would unpack {size} bytes to {claimed}, as no checkpoint does; download "
+                "it again"
+            )
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
 
 
@@ -98,20 +113,28 @@ class StandIn:
 
 
 def _named_tensors(found: object, path: Path) -> dict[str, Tensor]:
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"weights file {path} is no state dict of named tensors; save model.state_dict()")
+    if not isinstance(found, Mapping) or not all(
+        isinstance(value, Tensor) for value in found.values()
+    ):
+        raise UserError(
+            f"weights file {path} is no state dict of named tensors; save model.state_dict()"
+        )
     return dict(found)
 
 
-def fill(network: Network, weights: Mapping[str, Tensor], source: str, *, assign: bool = False) -> Network:
-    """Puts ``weights`` into a network in evaluation mode, frozen; names that it does not have are passed over.
+def fill(
+    network: Network, weights: Mapping[str, Tensor], source: str, *, assign: bool = False
+) -> Network:
+    """Puts ``weights`` into a network in evaluation mode, frozen.
+
+    Names that it does not have are passed over.
 
     Args:
         network: what to fill.
         weights: by name.
         source: names the files in sentences.
-        assign: make the tensors themselves the parameters, of whatever dtype, instead of copying them: for a network without
-            memory of its own (on the meta device).
+        assign: make the tensors themselves the parameters, of whatever dtype, instead of copying
+            them: for a network without memory of its own (on the meta device).
 
     Raises:
         UserError: a tensor is missing or has another shape.
@@ -123,7 +146,8 @@ def fill(network: Network, weights: Mapping[str, Tensor], source: str, *, assign
             raise UserError(f"{source} lacks the tensor '{name}'; it belongs to another network")
         if weights[name].shape != value.shape:
             raise UserError(
-                f"{source} has '{name}' of shape {tuple(weights[name].shape)}, wanted {tuple(value.shape)}; "
+                f"{source} has '{name}' of shape {tuple(weights[name].shape)}, wanted "
+                f"{tuple(value.shape)}; "
                 "it belongs to another network"
             )
     network.load_state_dict(weights, strict=False, assign=assign)

@@ -28,10 +28,17 @@ class Channel:
 
     def varies(self) -> bool:
         """Whether the value ever changes."""
-        return bool((self.values != self.values[:1]).any()) if self.interpolation != "CUBICSPLINE" else len(self.times) > 1
+        return (
+            bool((self.values != self.values[:1]).any())
+            if self.interpolation != "CUBICSPLINE"
+            else len(self.times) > 1
+        )
 
     def at(self, time: float) -> Float[np.ndarray, "c"]:
-        """The value at ``time`` in seconds; before the first key and after the last it stands still."""
+        """The value at ``time`` in seconds.
+
+        Before the first key and after the last it stands still.
+        """
         cubic = self.interpolation == "CUBICSPLINE"
         last = len(self.times) - 1
         k = min(max(int(np.searchsorted(self.times, time, side="right")) - 1, 0), last)
@@ -41,7 +48,10 @@ class Channel:
             value = self.values[k, 1] if cubic else self.values[k]
             return _unit(value) if self.path == "rotation" else value.astype(np.float64)
         if cubic:
-            (_, start, leave), (arrive, end, _) = self.values[k].astype(np.float64), self.values[k + 1].astype(np.float64)
+            (_, start, leave), (arrive, end, _) = (
+                self.values[k].astype(np.float64),
+                self.values[k + 1].astype(np.float64),
+            )
             value = (
                 (2 * s**3 - 3 * s**2 + 1) * start
                 + span * (s**3 - 2 * s**2 + s) * leave
@@ -73,7 +83,9 @@ def slerp(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"], s: float) -> Flo
 
 
 def transform(
-    translation: Float[np.ndarray, "3"], rotation: Float[np.ndarray, "4"], scale: Float[np.ndarray, "3"]
+    translation: Float[np.ndarray, "3"],
+    rotation: Float[np.ndarray, "4"],
+    scale: Float[np.ndarray, "3"],
 ) -> Float[np.ndarray, "4 4"]:
     """The matrix that scales, then turns (xyzw, unit), then moves."""
     x, y, z, w = rotation
@@ -124,14 +136,21 @@ class NodeTree:
     channels: tuple[Channel, ...]
 
     def span(self) -> tuple[float, float]:
-        """First and last key in seconds, of the channels that change anything: nothing moves before or after."""
+        """First and last key in seconds, of the channels that change anything.
+
+        Nothing moves before or after.
+        """
         moving = [channel for channel in self.channels if channel.varies()] or self.channels
         first = min((float(channel.times[0]) for channel in moving), default=0.0)
         return first, max((float(channel.times[-1]) for channel in moving), default=first)
 
-    def at(self, time: float) -> tuple[Float[np.ndarray, "n 4 4"], dict[int, Float[np.ndarray, "m"]]]:
+    def at(
+        self, time: float
+    ) -> tuple[Float[np.ndarray, "n 4 4"], dict[int, Float[np.ndarray, "m"]]]:
         """World matrices of all nodes at ``time`` in seconds, and the morph weights of the nodes that have any."""
-        moved: dict[tuple[int, str], np.ndarray] = {(c.node, c.path): c.at(time) for c in self.channels}
+        moved: dict[tuple[int, str], np.ndarray] = {
+            (c.node, c.path): c.at(time) for c in self.channels
+        }
         world = np.empty((len(self.nodes), 4, 4))
         for i in self.order:
             node = self.nodes[i]

@@ -1,7 +1,10 @@
-"""Pictures of triangle meshes: what is seen through every sample of a pixel, its colour in light, and the mean of these.
+"""Pictures of triangle meshes.
 
-Triangles are found by the native module (submodules/native/mesh.cpp), the rest is numpy. Light is what a plain scene of
-three.js has: a sky that shines from above, ground from below, and one lamp far away, all matt and without shadows.
+What is seen through every sample of a pixel, its colour in light, and the mean of these.
+
+Triangles are found by the native module (submodules/native/mesh.cpp), the rest is numpy. Light is
+what a plain scene of three.js has: a sky that shines from above, ground from below, and one lamp
+far away, all matt and without shadows.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ CODES = 1 << 14  # steps of the table that encodes linear light as sRGB
 class Lighting:
     """Light that falls on a surface, linear RGB; white that is lit by 1 is white.
 
-    The default is a hemisphere light of intensity 2.2 over ground of sRGB (144, 153, 168) and a directional light of 1.2
-    from (1, 2, 1.5), over pi as three.js has it.
+    The default is a hemisphere light of intensity 2.2 over ground of sRGB (144, 153, 168) and a
+    directional light of 1.2 from (1, 2, 1.5), over pi as three.js has it.
 
     Attributes:
         sky: from straight above.
@@ -75,15 +78,24 @@ def decode_srgb(codes: UInt8[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
 
 def _encoding_table() -> Float[np.ndarray, "codes"]:
     values = np.linspace(0, 1, CODES)
-    return np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055).astype(np.float32)
+    return np.where(
+        values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055
+    ).astype(np.float32)
 
 
 ENCODED = _encoding_table()
 
 
 def _levels(texture: Texture) -> list[Float[np.ndarray, "h w 4"]]:
-    """The texture in linear RGBA, then at half the size, a quarter, ...: each is read where it is seen that small."""
-    levels = [np.concatenate([decode_srgb(texture.pixels[..., :3]), texture.pixels[..., 3:] / np.float32(255)], -1)]
+    """The texture in linear RGBA, then at half the size, a quarter, ....
+
+    Each is read where it is seen that small.
+    """
+    levels = [
+        np.concatenate(
+            [decode_srgb(texture.pixels[..., :3]), texture.pixels[..., 3:] / np.float32(255)], -1
+        )
+    ]
     while min(levels[-1].shape[:2]) > 1:
         even = levels[-1][: levels[-1].shape[0] // 2 * 2, : levels[-1].shape[1] // 2 * 2]
         levels.append((even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4)
@@ -96,21 +108,33 @@ class Painter:
     def __init__(self, parts: Sequence[Part]) -> None:
         materials = [part.material for part in parts]
         starts = np.cumsum([0, *(len(part.positions) for part in parts)])
-        self.faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)]).astype(np.int32)
-        self.part_of = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.faces) for part in parts])
-        self.double_sided = np.array([material.double_sided for material in materials])[self.part_of]
+        self.faces = np.concatenate(
+            [part.faces + start for part, start in zip(parts, starts, strict=False)]
+        ).astype(np.int32)
+        self.part_of = np.repeat(
+            np.arange(len(parts), dtype=np.int32), [len(part.faces) for part in parts]
+        )
+        self.double_sided = np.array([material.double_sided for material in materials])[
+            self.part_of
+        ]
         self.columns = np.concatenate([_columns(part) for part in parts]).astype(np.float32)
         self.materials = np.array([_numbers(material) for material in materials], np.float32)
         self.read = [(material.texture, material.emissive_texture) for material in materials]
-        distinct = {id(texture): texture for pair in self.read for texture in pair if texture is not None}
+        distinct = {
+            id(texture): texture for pair in self.read for texture in pair if texture is not None
+        }
         self.levels = {key: _levels(texture) for key, texture in distinct.items()}
-        self.uv_areas = [self._sums(abs(_doubled_area(self.columns[self.faces, k : k + 2]))) for k in (0, 2)]
+        self.uv_areas = [
+            self._sums(abs(_doubled_area(self.columns[self.faces, k : k + 2]))) for k in (0, 2)
+        ]
 
     def _sums(self, values: Float[np.ndarray, "f"]) -> Float[np.ndarray, "p"]:
         """Of a value of the faces over each part."""
         return np.bincount(self.part_of, values, len(self.materials))
 
-    def draw(self, pose: Pose, orbit: Orbit, height: int, width: int, lighting: Lighting) -> UInt8[np.ndarray, "h w 4"]:
+    def draw(
+        self, pose: Pose, orbit: Orbit, height: int, width: int, lighting: Lighting
+    ) -> UInt8[np.ndarray, "h w 4"]:
         """The pose from ``orbit`` with straight alpha; nothing hides in the colour under alpha 0.
 
         Triangles with a corner nearer to the camera than ``NEAR``, or behind it, are left out.
@@ -149,13 +173,22 @@ class Painter:
         width = 1024
         height = -(-len(faces) // width)
         row, column = np.divmod(np.arange(len(faces)), width)
-        corners = np.stack([column, row], -1)[:, None] + np.array([[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]])
-        screen = np.concatenate([corners.reshape(-1, 2), np.ones((3 * len(faces), 1))], 1).astype(np.float32)
+        corners = np.stack([column, row], -1)[:, None] + np.array(
+            [[0.0, 0.0], [1.5, 0.0], [0.0, 1.5]]
+        )
+        screen = np.concatenate([corners.reshape(-1, 2), np.ones((3 * len(faces), 1))], 1).astype(
+            np.float32
+        )
         values = np.concatenate([normals, columns], 1).astype(np.float32).repeat(3, 0)
-        indices, parts = np.arange(3 * len(faces), dtype=np.int32).reshape(-1, 3), self.part_of[faces]
+        indices, parts = (
+            np.arange(3 * len(faces), dtype=np.int32).reshape(-1, 3),
+            self.part_of[faces],
+        )
         areas = np.bincount(parts, minlength=len(self.materials)) * 2.0
         front = np.zeros(len(faces), bool)
-        picture = self._paint(screen, values, indices, parts, front, areas, lighting, 1, height, width)
+        picture = self._paint(
+            screen, values, indices, parts, front, areas, lighting, 1, height, width
+        )
         return picture.reshape(-1, 4)[: len(faces)].astype(np.float32) / 255
 
     def _paint(
@@ -173,7 +206,9 @@ class Painter:
     ) -> UInt8[np.ndarray, "h w 4"]:
         """Calls the native module; ``areas`` are twice the samples that each part covers with all its faces."""
         if kernels is None:
-            raise ImportError("gs4d's native module is missing, which draws triangles: run: pip install -e .")
+            raise ImportError(
+                "gs4d's native module is missing, which draws triangles: run: pip install -e ."
+            )
         reads, textures = self._reads(areas)
         picture = np.empty((height, width, 4), np.uint8)
         light = lighting.rows()
@@ -193,14 +228,21 @@ class Painter:
         )
         return picture
 
-    def _reads(self, areas: Float[np.ndarray, "p"]) -> tuple[Int[np.ndarray, "p 2 4"], list[Float[np.ndarray, "h w 4"]]]:
+    def _reads(
+        self, areas: Float[np.ndarray, "p"]
+    ) -> tuple[Int[np.ndarray, "p 2 4"], list[Float[np.ndarray, "h w 4"]]]:
         """Which picture, wrapped how, each part reads for colour and emission, given the samples that it covers."""
         reads, textures = np.full((len(self.read), 2, 4), -1, np.int32), []
         for i, pair in enumerate(self.read):
             for k, texture in enumerate(pair):
                 if texture is not None:
                     levels = self.levels[id(texture)]
-                    texels = self.uv_areas[k][i] * levels[0].shape[0] * levels[0].shape[1] / max(areas[i], 1e-9)
+                    texels = (
+                        self.uv_areas[k][i]
+                        * levels[0].shape[0]
+                        * levels[0].shape[1]
+                        / max(areas[i], 1e-9)
+                    )
                     level = min(int(math.log2(max(texels, 1.0)) / 2), len(levels) - 1)
                     wraps = (WRAPS.index(wrap) for wrap in texture.wrap)
                     reads[i, k] = (len(textures), *wraps, texture.smooth or level > 0)
@@ -209,13 +251,25 @@ class Painter:
 
 
 def _numbers(material: Material) -> tuple[float, ...]:
-    """A material as mesh_draw takes it: colour, emission, what alpha does, from where on it is opaque, unlit."""
+    """A material as mesh_draw takes it.
+
+    Colour, emission, what alpha does, from where on it is opaque, unlit.
+    """
     alpha = 2.0 if material.blend else 0.0 if material.alpha_cutoff is None else 1.0
-    return (*material.color, *material.emissive, alpha, material.alpha_cutoff or 0.0, float(material.unlit))
+    return (
+        *material.color,
+        *material.emissive,
+        alpha,
+        material.alpha_cutoff or 0.0,
+        float(material.unlit),
+    )
 
 
 def _columns(part: Part) -> Float[np.ndarray, "v 8"]:
-    """What is interpolated and does not move: texture coordinates of base colour and emission, and vertex colour."""
+    """What is interpolated and does not move.
+
+    Texture coordinates of base colour and emission, and vertex colour.
+    """
     blank, white = np.zeros((len(part.positions), 2)), np.ones((len(part.positions), 4))
     uv, emissive_uv = (blank if v is None else v for v in (part.uv, part.emissive_uv))
     return np.concatenate([uv, emissive_uv, white if part.colors is None else part.colors], 1)
@@ -227,12 +281,21 @@ def _doubled_area(corners: Float[np.ndarray, "f 3 2"]) -> Float[np.ndarray, "f"]
     return a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]
 
 
-def _project(vertices: Float[np.ndarray, "v 3"], orbit: Orbit, height: int, width: int) -> Float[np.ndarray, "v 3"]:
+def _project(
+    vertices: Float[np.ndarray, "v 3"], orbit: Orbit, height: int, width: int
+) -> Float[np.ndarray, "v 3"]:
     """Columns and rows in pixels, and one over depth (0 behind the camera), float32."""
     camera = cameras_of([orbit], width=width, height=height)
     T, K = camera.T_camera_world[0].numpy().astype(np.float64), camera.K[0].numpy()
     points = vertices @ T[:3, :3].T + T[:3, 3]
     ahead = points[:, 2] > 0
     inverse = np.where(ahead, 1 / np.where(ahead, points[:, 2], 1), 0)
-    screen = np.stack([points[:, 0] * inverse * K[0, 0] + K[0, 2], points[:, 1] * inverse * K[1, 1] + K[1, 2], inverse], 1)
+    screen = np.stack(
+        [
+            points[:, 0] * inverse * K[0, 0] + K[0, 2],
+            points[:, 1] * inverse * K[1, 1] + K[1, 2],
+            inverse,
+        ],
+        1,
+    )
     return np.ascontiguousarray(screen, np.float32)

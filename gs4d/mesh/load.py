@@ -1,4 +1,7 @@
-"""From a glTF file to an :class:`AnimatedMesh`: which nodes are shown, what they carry, and the clip that moves them."""
+"""From a glTF file to an :class:`AnimatedMesh`.
+
+Which nodes are shown, what they carry, and the clip that moves them.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,9 @@ def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") ->
 
     Args:
         path: a .glb or .gltf file.
-        clip: name of a motion (``AnimatedMesh.clips``) or of one animation; None takes the first that moves anything, if there
-            is one. Animations that move no node in common are parts of one motion, as exporters write one per object.
+        clip: name of a motion (``AnimatedMesh.clips``) or of one animation; None takes the first
+            that moves anything, if there is one. Animations that move no node in common are parts
+            of one motion, as exporters write one per object.
         up: as for :meth:`AnimatedMesh.fitted`.
 
     Raises:
@@ -59,17 +63,29 @@ def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") ->
             if moves:
                 break
         if best is None:
-            raise loader.file.error("shows no triangles; export a model that has a mesh in its scene")
+            raise loader.file.error(
+                "shows no triangles; export a model that has a mesh in its scene"
+            )
         scene, mesh = best
         if scene != scenes[0]:
             why = "moves" if mesh.clip is not None else "shows anything"
-            loader.warn(f"scene {scene} is drawn, because scene {scenes[0]}, which the file names as the first, never {why}")
+            loader.warn(
+                f"scene {scene} is drawn, because scene {scenes[0]}, which the file names as the "
+                f"first, never {why}"
+            )
         mesh = replace(mesh, warnings=tuple(loader.warnings))
-        return mesh.fitted([k / FIT_POSES for k in range(FIT_POSES)] if mesh.duration else [0.0], up=up)
+        return mesh.fitted(
+            [k / FIT_POSES for k in range(FIT_POSES)] if mesh.duration else [0.0], up=up
+        )
 
 
-def _moving(loader: _Loader, still: AnimatedMesh, motions: dict[str, list[int]], *, any_will_do: bool) -> AnimatedMesh:
-    """The mesh with the first of the motions that moves it (or the first, whether it does or not); else at rest."""
+def _moving(
+    loader: _Loader, still: AnimatedMesh, motions: dict[str, list[int]], *, any_will_do: bool
+) -> AnimatedMesh:
+    """The mesh with the first of the motions that moves it (or the first, whether it does or not).
+
+    Else at rest.
+    """
     for name, indices in motions.items():
         played = loader.played(still.tree, indices)
         begin, end = played.span()
@@ -83,7 +99,9 @@ def _moving(loader: _Loader, still: AnimatedMesh, motions: dict[str, list[int]],
 class _Loader:
     file: GltfFile
     warnings: list[str] = field(default_factory=list)
-    instances: dict[int, list[int]] = field(default_factory=dict)  # node -> the nodes that repeat its mesh instead of it
+    instances: dict[int, list[int]] = field(
+        default_factory=dict
+    )  # node -> the nodes that repeat its mesh instead of it
 
     def __post_init__(self) -> None:
         self.materials = Materials(self.file, self.warn)
@@ -92,7 +110,7 @@ class _Loader:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
-    # --- nodes -------------------------------------------------------------------------------------------------------
+    # --- nodes ------------------------------------------------------------------------------------
 
     def tree(self) -> NodeTree:
         count = len(self.file.items("nodes"))
@@ -100,15 +118,20 @@ class _Loader:
             raise self.file.error(f"has {count} nodes, more than {MAX_NODES}; simplify the model")
         parents = [-1] * count
         for i in range(count):
-            for child in self._indices(self.file.item("nodes", i, "node").children, "nodes", f"children of node {i}"):
+            for child in self._indices(
+                self.file.item("nodes", i, "node").children, "nodes", f"children of node {i}"
+            ):
                 if parents[child] >= 0:
                     raise self.file.error(
-                        f"is damaged: node {child} has two parents, {parents[child]} and {i}; export it again"
+                        f"is damaged: node {child} has two parents, {parents[child]} and {i}; "
+                        "export it again"
                     )
                 parents[child] = i
         order = [i for i in range(count) if parents[i] < 0]
         for i in order:  # grows as children are found
-            order += self._indices(self.file.item("nodes", i, "node").children, "nodes", f"children of node {i}")
+            order += self._indices(
+                self.file.item("nodes", i, "node").children, "nodes", f"children of node {i}"
+            )
         if len(order) < count:
             lost = min(set(range(count)) - set(order))
             raise self.file.error(f"is damaged: node {lost} is its own ancestor; export it again")
@@ -119,36 +142,60 @@ class _Loader:
             nodes += copies
             order += self.instances[i]
             if len(nodes) > MAX_NODES:
-                raise self.file.error(f"repeats its meshes more than {MAX_NODES} times; simplify the model")
+                raise self.file.error(
+                    f"repeats its meshes more than {MAX_NODES} times; simplify the model"
+                )
         return NodeTree(tuple(nodes), tuple(order), ())
 
     def _copies(self, index: int, node: Node) -> list[Node]:
         """The nodes that EXT_mesh_gpu_instancing puts under a node, each of which shows its mesh."""
         where = f"EXT_mesh_gpu_instancing of node {index}"
-        attributes = self.file.extension(self.file.item("nodes", index, "node"), "EXT_mesh_gpu_instancing").get("attributes")
+        attributes = self.file.extension(
+            self.file.item("nodes", index, "node"), "EXT_mesh_gpu_instancing"
+        ).get("attributes")
         if not isinstance(attributes, dict):
             return []
         kinds = {"TRANSLATION": "VEC3", "ROTATION": "VEC4", "SCALE": "VEC3"}
-        given = {name: self.file.floats(attributes[name], where, kind) for name, kind in kinds.items() if name in attributes}
+        given = {
+            name: self.file.floats(attributes[name], where, kind)
+            for name, kind in kinds.items()
+            if name in attributes
+        }
         counts = {len(values) for values in given.values()}
         if len(counts) > 1:
-            raise self.file.error(f"is damaged: the attributes of {where} have different lengths; export it again")
+            raise self.file.error(
+                f"is damaged: the attributes of {where} have different lengths; export it again"
+            )
         count = min(max(counts, default=0), MAX_NODES + 1)
         rest = {"TRANSLATION": [0.0] * 3, "ROTATION": [0.0, 0.0, 0.0, 1.0], "SCALE": [1.0] * 3}
-        rows = {name: np.asarray(given.get(name, np.tile(value, (count, 1))), float) for name, value in rest.items()}
-        turns = rows["ROTATION"] / np.maximum(np.linalg.norm(rows["ROTATION"], axis=1, keepdims=True), 1e-12)
-        return [Node(index, rows["TRANSLATION"][k], turns[k], rows["SCALE"][k], None, node.weights) for k in range(count)]
+        rows = {
+            name: np.asarray(given.get(name, np.tile(value, (count, 1))), float)
+            for name, value in rest.items()
+        }
+        turns = rows["ROTATION"] / np.maximum(
+            np.linalg.norm(rows["ROTATION"], axis=1, keepdims=True), 1e-12
+        )
+        return [
+            Node(index, rows["TRANSLATION"][k], turns[k], rows["SCALE"][k], None, node.weights)
+            for k in range(count)
+        ]
 
     def _indices(self, values: Any, kind: str, where: str) -> list[int]:
         last = len(self.file.items(kind)) - 1
-        return [self.file.integer(value, where, 0, last) for value in self.file.list_of(values, where)]
+        return [
+            self.file.integer(value, where, 0, last) for value in self.file.list_of(values, where)
+        ]
 
     def _node(self, index: int, parent: int) -> Node:
         node, where = self.file.item("nodes", index, "node"), f"node {index}"
 
         def numbers(name: str, default: list[float]) -> np.ndarray:
             value = getattr(node, name)
-            return np.array(default if value is None else self.file.numbers(value, f"{name} of {where}", len(default)))
+            return np.array(
+                default
+                if value is None
+                else self.file.numbers(value, f"{name} of {where}", len(default))
+            )
 
         quat = numbers("rotation", [0.0, 0.0, 0.0, 1.0])
         norm = float(np.linalg.norm(quat))
@@ -170,13 +217,14 @@ class _Loader:
         values = self.file.list_of(raw, f"weights of node {index}")
         return np.array(self.file.numbers(values, f"weights of node {index}", len(values)))
 
-    # --- animation ---------------------------------------------------------------------------------------------------
+    # --- animation --------------------------------------------------------------------------------
 
     def motions(self, nodes: int) -> dict[str, list[int]]:
         """Name -> the animations that are played together, because they move no node in common.
 
-        Animations that share nodes, directly or through others, are alternatives; of every such family the first ones are
-        played together, then the second ones, and so on. A family of one takes part in all.
+        Animations that share nodes, directly or through others, are alternatives; of every such
+        family the first ones are played together, then the second ones, and so on. A family of one
+        takes part in all.
         """
         names, moved = self.names(), self._moved(nodes)
         families: list[tuple[list[int], set[int]]] = []
@@ -189,10 +237,13 @@ class _Loader:
         found: dict[str, list[int]] = {}
         for turn in range(max((len(members) for members, _ in families), default=0)):
             each = [
-                members[turn] if turn < len(members) else members[0] if len(members) == 1 else None for members, _ in families
+                members[turn] if turn < len(members) else members[0] if len(members) == 1 else None
+                for members, _ in families
             ]
             together = [index for index in each if index is not None]
-            label = " + ".join(names[i] for i in together[:3]) + (f" + {len(together) - 3} more" if together[3:] else "")
+            label = " + ".join(names[i] for i in together[:3]) + (
+                f" + {len(together) - 3} more" if together[3:] else ""
+            )
             found.setdefault(label, together)
         return found
 
@@ -200,7 +251,9 @@ class _Loader:
         """Of the animations."""
         entries = self.file.items("animations")
         names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
-        return [name if isinstance(name, str) and name else f"clip_{i}" for i, name in enumerate(names)]
+        return [
+            name if isinstance(name, str) and name else f"clip_{i}" for i, name in enumerate(names)
+        ]
 
     def named(self, clip: str, motions: dict[str, list[int]]) -> list[int]:
         """The animations that a name stands for."""
@@ -208,40 +261,69 @@ class _Loader:
         if clip in motions or clip in names:
             return motions.get(clip) or [names.index(clip)]
         known = [*dict.fromkeys([*motions, *names])]
-        there = f"there are: {', '.join(known)}" if known else "it has no animation at all, leave out --clip"
-        raise UserError(f"no clip named '{clip}' in {self.file.path}{nearest(clip, known)}; {there}")
+        there = (
+            f"there are: {', '.join(known)}"
+            if known
+            else "it has no animation at all, leave out --clip"
+        )
+        raise UserError(
+            f"no clip named '{clip}' in {self.file.path}{nearest(clip, known)}; {there}"
+        )
 
     def _moved(self, nodes: int) -> list[set[int]]:
-        """The nodes that each animation names, by the JSON as it came: pygltflib is slow where there are many clips."""
+        """The nodes that each animation names, by the JSON as it came.
+
+        Pygltflib is slow where there are many clips.
+        """
         found = []
         for index, animation in enumerate(self.file.items("animations")):
             channels = animation.get("channels") if isinstance(animation, dict) else None
-            targets = [channel.get("target") for channel in channels or () if isinstance(channel, dict)]
-            named = [target.get("node") for target in targets if isinstance(target, dict) and target.get("node") is not None]
-            found.append({self.file.integer(node, f"a target of animation {index}", 0, nodes - 1) for node in named})
+            targets = [
+                channel.get("target") for channel in channels or () if isinstance(channel, dict)
+            ]
+            named = [
+                target.get("node")
+                for target in targets
+                if isinstance(target, dict) and target.get("node") is not None
+            ]
+            found.append(
+                {
+                    self.file.integer(node, f"a target of animation {index}", 0, nodes - 1)
+                    for node in named
+                }
+            )
         return found
 
     def played(self, tree: NodeTree, indices: list[int]) -> NodeTree:
         """The tree, moved by some animations together."""
         channels = [channel for index in indices for channel in self._channels(tree, index)]
         moved = {channel.node for channel in channels}
-        nodes = tuple(_apart(node) if i in moved and node.matrix is not None else node for i, node in enumerate(tree.nodes))
+        nodes = tuple(
+            _apart(node) if i in moved and node.matrix is not None else node
+            for i, node in enumerate(tree.nodes)
+        )
         return NodeTree(nodes, tree.order, tuple(channels))
 
     def _channels(self, tree: NodeTree, index: int) -> Iterator[Channel]:
         animation = self.file.item("animations", index, "animation")
         samplers = self.file.objects(animation.samplers, f"samplers of animation {index}")
-        for k, channel in enumerate(self.file.objects(animation.channels, f"channels of animation {index}")):
+        for k, channel in enumerate(
+            self.file.objects(animation.channels, f"channels of animation {index}")
+        ):
             where = f"channel {k} of animation {index}"
             target = channel.target
             if pointer := self.file.extension(target, "KHR_animation_pointer").get("pointer"):
-                self.warn(f"{where} animates {pointer!s:.80} (KHR_animation_pointer), which is not played")
+                self.warn(
+                    f"{where} animates {pointer!s:.80} (KHR_animation_pointer), which is not played"
+                )
                 continue
             if target is None or target.path not in (*PATHS, "weights") or target.node is None:
                 self.warn(f"{where} moves something that is not drawn")
                 continue
             node = self.file.integer(target.node, f"node of {where}", 0, len(tree.nodes) - 1)
-            sampler = samplers[self.file.integer(channel.sampler, f"sampler of {where}", 0, len(samplers) - 1)]
+            sampler = samplers[
+                self.file.integer(channel.sampler, f"sampler of {where}", 0, len(samplers) - 1)
+            ]
             found = self._channel(node, target.path, sampler, len(tree.nodes[node].weights), where)
             copies = self.instances.get(node, []) if target.path == "weights" else []
             yield from (replace(found, node=i) for i in (node, *copies))
@@ -249,25 +331,38 @@ class _Loader:
     def _channel(self, node: int, path: str, sampler: Any, weights: int, where: str) -> Channel:
         times = self.file.floats(sampler.input, f"times of {where}", "SCALAR")
         values = self.file.floats(
-            sampler.output, f"values of {where}", {3: "VEC3", 4: "VEC4"}.get(PATHS.get(path, 0), "SCALAR")
+            sampler.output,
+            f"values of {where}",
+            {3: "VEC3", 4: "VEC4"}.get(PATHS.get(path, 0), "SCALAR"),
         )
         interpolation = sampler.interpolation or "LINEAR"
         if interpolation not in ("LINEAR", "STEP", "CUBICSPLINE"):
-            raise self.file.error(f"is damaged: {where} interpolates by {interpolation!s:.20}; export it again")
+            raise self.file.error(
+                f"is damaged: {where} interpolates by {interpolation!s:.20}; export it again"
+            )
         if (np.diff(times) < 0).any() or not (abs(times) < 1e6).all():
             raise self.file.error(f"is damaged: the times of {where} do not rise; export it again")
         triple = (3,) if interpolation == "CUBICSPLINE" else ()
         width = PATHS.get(path) or values.size // max(1, len(times) * (3 if triple else 1))
-        if values.size != len(times) * width * (3 if triple else 1) or (path == "weights" and width < weights):
-            raise self.file.error(f"is damaged: {where} has {values.size} numbers for {len(times)} times; export it again")
+        if values.size != len(times) * width * (3 if triple else 1) or (
+            path == "weights" and width < weights
+        ):
+            raise self.file.error(
+                f"is damaged: {where} has {values.size} numbers for {len(times)} times; export it "
+                "again"
+            )
         return Channel(node, path, times, values.reshape(len(times), *triple, width), interpolation)
 
-    # --- parts -------------------------------------------------------------------------------------------------------
+    # --- parts ------------------------------------------------------------------------------------
 
     def scenes(self) -> list[int]:
         """The scene that is shown first, then the others; [0] of a file without any."""
         count = len(self.file.items("scenes"))
-        first = self.file.integer(self.file.document.get("scene", 0), "scene", 0, count - 1) if count else 0
+        first = (
+            self.file.integer(self.file.document.get("scene", 0), "scene", 0, count - 1)
+            if count
+            else 0
+        )
         return [first, *(i for i in range(count) if i != first)]
 
     def parts(self, tree: NodeTree, scene: int) -> Iterator[Part]:
@@ -285,9 +380,16 @@ class _Loader:
                     self.warn(f"{where} holds points or lines, which are not drawn")
                 elif (part := self._part(i, primitive, skin, where)) is not None:
                     carriers = self.instances[i] or [i]
-                    vertices += len(carriers) * max(len(part.positions), 3 * len(part.faces)) * (1 + len(part.morphs))
+                    vertices += (
+                        len(carriers)
+                        * max(len(part.positions), 3 * len(part.faces))
+                        * (1 + len(part.morphs))
+                    )
                     if vertices > MAX_VERTICES:
-                        raise self.file.error(f"has more than {MAX_VERTICES // 10**6} million vertices; simplify the model")
+                        raise self.file.error(
+                            f"has more than {MAX_VERTICES // 10**6} million vertices; simplify the "
+                            "model"
+                        )
                     yield from (replace(part, node=carrier) for carrier in carriers)
 
     def _shown(self, tree: NodeTree, scene: int) -> list[int]:
@@ -304,7 +406,12 @@ class _Loader:
                 continue
             if tree.nodes[i].parent in shown:
                 shown.add(i)
-            off = self.file.extension(self.file.item("nodes", i, "node"), "KHR_node_visibility").get("visible") is False
+            off = (
+                self.file.extension(self.file.item("nodes", i, "node"), "KHR_node_visibility").get(
+                    "visible"
+                )
+                is False
+            )
             if off or tree.nodes[i].parent in hidden:
                 hidden.add(i)
         return [i for i in tree.order if i in shown and i not in hidden]
@@ -319,7 +426,8 @@ class _Loader:
         matrices = self.file.floats(skin.inverseBindMatrices, f"skin {index}", "MAT4")
         if len(matrices) < len(joints):
             raise self.file.error(
-                f"is damaged: skin {index} has {len(joints)} joints but {len(matrices)} matrices; export it again"
+                f"is damaged: skin {index} has {len(joints)} joints but {len(matrices)} matrices; "
+                "export it again"
             )
         return Skin(joints, matrices[: len(joints)].astype(np.float64))
 
@@ -340,7 +448,10 @@ class _Loader:
                 return None
             values = self.file.floats(attributes[name], f"{name} of {where}", *kinds, finite=finite)
             if len(values) != count:
-                raise self.file.error(f"is damaged: {where} has {count} positions but {len(values)} {name}; export it again")
+                raise self.file.error(
+                    f"is damaged: {where} has {count} positions but {len(values)} {name}; export "
+                    "it again"
+                )
             return values
 
         def uv(info: Any) -> np.ndarray | None:
@@ -349,7 +460,9 @@ class _Loader:
             return None if values is None else values @ turn[:2, :2].T + turn[:2, 2]
 
         material, base, shine = self.materials.read(primitive.material, where)
-        normals = attribute("NORMAL", "VEC3", finite=False)  # exporters write NaN for triangles without area
+        normals = attribute(
+            "NORMAL", "VEC3", finite=False
+        )  # exporters write NaN for triangles without area
         morphs, normal_morphs = self._morphs(primitive, count, where)
         joints, weights = self._weights(attribute, attributes, skin, where)
         colors = attribute("COLOR_0", "VEC3", "VEC4")
@@ -378,7 +491,10 @@ class _Loader:
         else:
             indices = self.file.integers(primitive.indices, f"indices of {where}", "SCALAR")
             if int(indices.max()) >= count:
-                raise self.file.error(f"is damaged: {where} refers to vertex {int(indices.max())} of {count}; export it again")
+                raise self.file.error(
+                    f"is damaged: {where} refers to vertex {int(indices.max())} of {count}; export "
+                    "it again"
+                )
         if primitive.mode == STRIP:
             turns = np.arange(max(len(indices) - 2, 0))[:, None]
             return indices[turns + np.where(turns % 2, [1, 0, 2], [0, 1, 2])]
@@ -387,46 +503,69 @@ class _Loader:
             return indices[np.concatenate([0 * turns, turns + 1, turns + 2], 1)]
         return indices[: len(indices) // 3 * 3].reshape(-1, 3)
 
-    def _morphs(self, primitive: Any, count: int, where: str) -> tuple[Float[np.ndarray, "m v 3"], Float[np.ndarray, "k v 3"]]:
+    def _morphs(
+        self, primitive: Any, count: int, where: str
+    ) -> tuple[Float[np.ndarray, "m v 3"], Float[np.ndarray, "k v 3"]]:
         targets = self.file.list_of(primitive.targets, f"morph targets of {where}")
-        self.file.require_memory(2 * 12 * count * len(targets), f"{len(targets)} morph targets of {where}")
+        self.file.require_memory(
+            2 * 12 * count * len(targets), f"{len(targets)} morph targets of {where}"
+        )
         moves = []
         for name in ("POSITION", "NORMAL"):
             arrays = [
-                self.file.floats(target[name], f"morph target {m} of {where}", "VEC3", finite=name == "POSITION")
+                self.file.floats(
+                    target[name], f"morph target {m} of {where}", "VEC3", finite=name == "POSITION"
+                )
                 if isinstance(target, dict) and name in target
                 else np.zeros((count, 3), np.float32)
                 for m, target in enumerate(targets)
             ]
             if any(len(array) != count for array in arrays):
-                raise self.file.error(f"is damaged: a morph target of {where} has another number of vertices; export it again")
-            moves.append(np.nan_to_num(np.stack(arrays)) if arrays else np.zeros((0, count, 3), np.float32))
+                raise self.file.error(
+                    f"is damaged: a morph target of {where} has another number of vertices; export "
+                    "it again"
+                )
+            moves.append(
+                np.nan_to_num(np.stack(arrays)) if arrays else np.zeros((0, count, 3), np.float32)
+            )
         return moves[0], moves[1]
 
     def _weights(
         self, attribute: Any, attributes: dict[str, Any], skin: Skin | None, where: str
     ) -> tuple[Int[np.ndarray, "v i"], Float[np.ndarray, "v i"]]:
-        """Joints and weights that sum to one; exporters are careless about the sum. Without a skin there are none."""
+        """Joints and weights that sum to one; exporters are careless about the sum.
+
+        Without a skin there are none.
+        """
         sets = [k for k in range(4) if f"WEIGHTS_{k}" in attributes] if skin is not None else []
         if skin is None or not sets:
             count = len(attribute("POSITION", "VEC3"))
             return np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32)
         weights = np.concatenate([attribute(f"WEIGHTS_{k}", "VEC4", finite=False) for k in sets], 1)
-        columns = [self.file.integers(attributes.get(f"JOINTS_{k}"), f"JOINTS_{k} of {where}", "VEC4") for k in sets]
+        columns = [
+            self.file.integers(attributes.get(f"JOINTS_{k}"), f"JOINTS_{k} of {where}", "VEC4")
+            for k in sets
+        ]
         if any(len(column) != len(weights) for column in columns):
-            raise self.file.error(f"is damaged: {where} has joints for another number of vertices; export it again")
+            raise self.file.error(
+                f"is damaged: {where} has joints for another number of vertices; export it again"
+            )
         total = np.where(weights > 0, weights, 0).sum(1, keepdims=True)
         lost = ~np.isfinite(weights).all(1) | ~(total[:, 0] > 1e-8)
         if lost.any():
             self.warn(
-                f"{np.count_nonzero(lost)} of {len(lost)} vertices of {where} have skin weights that are zero or no numbers, "
+                f"{np.count_nonzero(lost)} of {len(lost)} vertices of {where} have skin weights "
+                "that are zero or no numbers, "
                 "and hang on their first joint"
             )
-        weights = np.where(lost[:, None], np.eye(1, weights.shape[1], dtype=np.float32), np.maximum(weights, 0))
+        weights = np.where(
+            lost[:, None], np.eye(1, weights.shape[1], dtype=np.float32), np.maximum(weights, 0)
+        )
         joints = np.where(weights > 0, np.concatenate(columns, 1), 0)  # unused places hold anything
         if int(joints.max()) >= len(skin.joints):
             raise self.file.error(
-                f"is damaged: {where} hangs on joint {int(joints.max())} of {len(skin.joints)}; export it again"
+                f"is damaged: {where} hangs on joint {int(joints.max())} of {len(skin.joints)}; "
+                "export it again"
             )
         return joints, weights / np.where(lost[:, None], 1, total)
 
@@ -439,4 +578,6 @@ def _apart(node: Node) -> Node:
         scale[0] = -scale[0]
     turn = torch.from_numpy(matrix[:3, :3] / np.where(scale == 0, 1, scale))
     w, x, y, z = rotations_to_quats(turn).tolist()
-    return replace(node, translation=matrix[:3, 3], rotation=np.array([x, y, z, w]), scale=scale, matrix=None)
+    return replace(
+        node, translation=matrix[:3, 3], rotation=np.array([x, y, z, w]), scale=scale, matrix=None
+    )

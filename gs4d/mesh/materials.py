@@ -1,4 +1,7 @@
-"""Materials of glTF files: base colour, emission and what alpha does; the rest of their models of light is not drawn."""
+"""Materials of glTF files: base colour, emission and what alpha does.
+
+The rest of their models of light is not drawn.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from .parts import Material, Texture
 WRAPS = {33071: "clamp", 33648: "mirror"}
 NEAREST = 9728
 GLASS = ("KHR_materials_transmission", "KHR_materials_diffuse_transmission", "KHR_materials_volume")
-TEXTURES = ("EXT_texture_webp", "EXT_texture_avif")  # extensions that name a picture of a kind that is read
+TEXTURES = (
+    "EXT_texture_webp",
+    "EXT_texture_avif",
+)  # extensions that name a picture of a kind that is read
 
 
 @dataclass
@@ -37,7 +43,9 @@ class Materials:
         surface, shine = raw.pbrMetallicRoughness, raw.emissiveTexture
         factor, base = [1.0] * 4, None
         extensions = raw.extensions if isinstance(raw.extensions, dict) else {}
-        if "KHR_materials_pbrSpecularGlossiness" in extensions:  # replaces the other model, which is there for old readers
+        if (
+            "KHR_materials_pbrSpecularGlossiness" in extensions
+        ):  # replaces the other model, which is there for old readers
             glossy = self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness")
             factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
             if isinstance(named, dict):
@@ -45,14 +53,27 @@ class Materials:
         elif surface is not None:
             factor, base = surface.baseColorFactor or factor, surface.baseColorTexture
         if glass := [name for name in GLASS if name in extensions]:
-            self.warn(f"{where} lets light through ({glass[0]}), which is not drawn: it looks opaque")
+            self.warn(
+                f"{where} lets light through ({glass[0]}), which is not drawn: it looks opaque"
+            )
         red, green, blue, alpha = self.file.numbers(factor, f"colour of {where}", 4)
-        strength = self.file.extension(raw, "KHR_materials_emissive_strength").get("emissiveStrength", 1.0)
+        strength = self.file.extension(raw, "KHR_materials_emissive_strength").get(
+            "emissiveStrength", 1.0
+        )
         (gain,) = self.file.numbers(strength, f"emissive strength of {where}", 1)
-        emissive = [gain * v for v in self.file.numbers(raw.emissiveFactor or [0.0] * 3, f"emissive colour of {where}", 3)]
+        emissive = [
+            gain * v
+            for v in self.file.numbers(
+                raw.emissiveFactor or [0.0] * 3, f"emissive colour of {where}", 3
+            )
+        ]
         cutoff = None
         if raw.alphaMode == "MASK":
-            cutoff = 0.5 if raw.alphaCutoff is None else self.file.numbers(raw.alphaCutoff, f"alphaCutoff of {where}", 1)[0]
+            cutoff = (
+                0.5
+                if raw.alphaCutoff is None
+                else self.file.numbers(raw.alphaCutoff, f"alphaCutoff of {where}", 1)[0]
+            )
         material = Material(
             color=(red, green, blue, alpha),
             texture=self._texture(base, where),
@@ -68,7 +89,9 @@ class Materials:
     def uv_set(self, info: Any, where: str) -> tuple[int, Float[np.ndarray, "3 3"]]:
         """Which texture coordinates a reference uses, and the transform of KHR_texture_transform."""
         turn = self.file.extension(info, "KHR_texture_transform")
-        number = self.file.integer(turn.get("texCoord", info.texCoord or 0), f"texCoord in {where}", 0, 15)
+        number = self.file.integer(
+            turn.get("texCoord", info.texCoord or 0), f"texCoord in {where}", 0, 15
+        )
         shift = self.file.numbers(turn.get("offset", [0.0, 0.0]), f"texture offset in {where}", 2)
         scale = self.file.numbers(turn.get("scale", [1.0, 1.0]), f"texture scale in {where}", 2)
         (angle,) = self.file.numbers(turn.get("rotation", 0.0), f"texture rotation in {where}", 1)
@@ -77,7 +100,10 @@ class Materials:
         return number, matrix @ np.diag([scale[0], scale[1], 1.0])
 
     def _texture(self, info: Any, where: str) -> Texture | None:
-        """The texture of a reference; where its picture is missing or broken the surface is drawn without, with a warning."""
+        """The texture of a reference.
+
+        Where its picture is missing or broken the surface is drawn without, with a warning.
+        """
         if info is None or info.index is None:
             return None
         raw = self.file.item("textures", info.index, f"texture of {where}")
@@ -86,9 +112,20 @@ class Materials:
             source = next((value for value in named if value is not None), raw.source)
             try:
                 if source is None:
-                    packed = ", ".join(raw.extensions) if isinstance(raw.extensions, dict) and raw.extensions else ""
-                    why = f"its picture is there only as {packed:.80}, which is not read" if packed else "it names no picture"
-                    raise self.file.error(f"has texture {key} without a picture that can be drawn ({why}); export it with PNG")
+                    packed = (
+                        ", ".join(raw.extensions)
+                        if isinstance(raw.extensions, dict) and raw.extensions
+                        else ""
+                    )
+                    why = (
+                        f"its picture is there only as {packed:.80}, which is not read"
+                        if packed
+                        else "it names no picture"
+                    )
+                    raise self.file.error(
+                        f"has texture {key} without a picture that can be drawn ({why}); export it "
+                        "with PNG"
+                    )
                 pixels = self.file.image(source, f"texture {key}")
             except UserError as error:
                 self.warn(f"{where} is drawn without its texture: {error}")

@@ -26,7 +26,8 @@ class AnimatedMesh:
     Attributes:
         parts: its pieces; their vertices follow each other in a pose.
         tree: moves them.
-        clips: names of the motions of the file: of an animation, or of several that move no node in common.
+        clips: names of the motions of the file: of an animation, or of several that move no node in
+            common.
         clip: the one that is played, None for a model at rest.
         duration: seconds from its first key to its last, 0 for a model at rest.
         warnings: sentences about what the file holds and is not drawn.
@@ -56,13 +57,23 @@ class AnimatedMesh:
         if not self.duration:
             return False
         keys = np.unique(
-            np.concatenate([channel.times for channel in self.tree.channels if channel.varies()] or [[self.begin]])
+            np.concatenate(
+                [channel.times for channel in self.tree.channels if channel.varies()]
+                or [[self.begin]]
+            )
         )
         some = keys[np.unique(np.linspace(0, len(keys) - 1, MOVES_LOOKS).round().astype(int))]
         first = self.at(0.0).vertices
         enough = 1e-3 * float(np.ptp(first, axis=0).max())
-        looks = [*((some - self.begin) / self.duration), 0.27, 0.5, 0.77]  # at keys and, of a few that return, between them
-        return any(float(np.abs(self.at(float(time)).vertices - first).max()) > enough for time in looks)
+        looks = [
+            *((some - self.begin) / self.duration),
+            0.27,
+            0.5,
+            0.77,
+        ]  # at keys and, of a few that return, between them
+        return any(
+            float(np.abs(self.at(float(time)).vertices - first).max()) > enough for time in looks
+        )
 
     @cached_property
     def painter(self) -> Painter:
@@ -78,7 +89,9 @@ class AnimatedMesh:
         *,
         lighting: Lighting | None = None,
     ) -> UInt8[np.ndarray, "b h w 4"]:
-        """Pictures with straight alpha: view ``i`` shows the pose at ``times[i]`` from ``orbits[i]``.
+        """Pictures with straight alpha.
+
+        View ``i`` shows the pose at ``times[i]`` from ``orbits[i]``.
 
         Args:
             times: fractions of the clip, in [0, 1].
@@ -95,10 +108,13 @@ class AnimatedMesh:
             pictures[i] = self.painter.draw(pose, orbit, height, width, lighting or Lighting())
         return pictures
 
-    def fitted(self, times: Sequence[float], *, radius: float = RADIUS, up: str = "y") -> AnimatedMesh:
+    def fitted(
+        self, times: Sequence[float], *, radius: float = RADIUS, up: str = "y"
+    ) -> AnimatedMesh:
         """This mesh moved and scaled, the same for the whole clip, so that it stays inside a sphere around the origin.
 
-        The middle of the box around all poses comes to the origin; the vertex that is farthest from it, to the sphere.
+        The middle of the box around all poses comes to the origin; the vertex that is farthest from
+        it, to the sphere.
 
         Args:
             times: fractions of the clip at which it must fit.
@@ -119,9 +135,14 @@ class AnimatedMesh:
                 low, high = np.minimum(low, vertices.min(0)), np.maximum(high, vertices.max(0))
             center = (low + high) / 2
             for time in times:
-                reach = max(reach, float(np.linalg.norm(turned.at(time).vertices - center, axis=1).max()))
+                reach = max(
+                    reach, float(np.linalg.norm(turned.at(time).vertices - center, axis=1).max())
+                )
         if not 1e-12 < reach < 1e12:
-            raise UserError(f"the model reaches {reach:.3g} units from its middle, which cannot be drawn; scale it to about 1")
+            raise UserError(
+                f"the model reaches {reach:.3g} units from its middle, which cannot be drawn; "
+                "scale it to about 1"
+            )
         placement = turn.copy()
         placement[:3] *= radius / reach
         placement[:3, 3] -= center * (radius / reach)

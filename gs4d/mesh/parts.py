@@ -1,4 +1,7 @@
-"""The pieces of an animated triangle mesh: morphed, skinned and moved by a node tree, and what they are made of."""
+"""The pieces of an animated triangle mesh.
+
+Morphed, skinned and moved by a node tree, and what they are made of.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,8 @@ class Part:
         node: index of the node.
         faces: vertex indices, counter-clockwise seen from outside.
         positions: at rest, before morphing.
-        normals: None where every face is flat; then no vertex is shared and the faces are (0, 1, 2), (3, 4, 5), ...
+        normals: None where every face is flat; then no vertex is shared and the faces are (0, 1,
+            2), (3, 4, 5), ...
         morphs: displacement per morph target.
         normal_morphs: the same for normals; may be empty.
         skin: None where the node itself moves the part.
@@ -113,7 +117,9 @@ class Part:
             inside_out = bool(np.linalg.det(matrix[:3, :3]) < 0)
             mirrored = np.full(len(self.faces), inside_out)
             if normals is not None:
-                normals = normals @ _cofactors(matrix[None, :3, :3])[0].T * (-1 if inside_out else 1)
+                normals = (
+                    normals @ _cofactors(matrix[None, :3, :3])[0].T * (-1 if inside_out else 1)
+                )
         else:
             joints = world[self.skin.joints] @ self.skin.inverse_bind
             blended = np.zeros((len(positions), 3, 4))
@@ -121,7 +127,9 @@ class Part:
                 blended += self.weights[:, k, None, None] * joints[self.joints[:, k], :3]
             positions = np.einsum("vij,vj->vi", blended[..., :3], positions) + blended[..., 3]
             mirrored = np.zeros(len(self.faces), bool)
-            if (np.linalg.det(joints[:, :3, :3]) < 0).any():  # of the blend: half the joints may be mirrored, and half not
+            if (
+                np.linalg.det(joints[:, :3, :3]) < 0
+            ).any():  # of the blend: half the joints may be mirrored, and half not
                 signs = np.sign(np.linalg.det(blended[..., :3]))
                 mirrored = signs[self.faces].sum(1) < 0
             if normals is not None:
@@ -157,7 +165,9 @@ class Part:
 
 def _morphed(rest: np.ndarray, morphs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     result = rest.astype(np.float64)
-    for weight, morph in zip(weights, morphs, strict=False):  # a file may name fewer weights than targets, or none
+    for weight, morph in zip(
+        weights, morphs, strict=False
+    ):  # a file may name fewer weights than targets, or none
         if weight:
             result = result + weight * morph
     return result

@@ -1,4 +1,7 @@
-"""Gaussians that cover the surface of an animated mesh and move with it: each stays at one place of one triangle."""
+"""Gaussians that cover the surface of an animated mesh and move with it.
+
+Each stays at one place of one triangle.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,15 @@ from .draw import Lighting
 from .model import AnimatedMesh
 
 LOOKS = 8  # poses in which the area of a triangle is measured
-SPREAD = 0.42  # standard deviation in the plane per distance between neighbours: less leaves holes, more swells the outline
+# standard deviation in the plane per distance between neighbours: less leaves holes, more swells
+# the outline
+SPREAD = 0.42
 THICKNESS = 0.1  # standard deviation along the normal, as a share of that in the plane
 MAX_OPACITY = 0.99
-GOLDEN = (0.7548776662466927, 0.5698402909980532)  # Roberts' R2 sequence: 1 / p and 1 / p^2, p^3 = p + 1
+GOLDEN = (
+    0.7548776662466927,
+    0.5698402909980532,
+)  # Roberts' R2 sequence: 1 / p and 1 / p^2, p^3 = p + 1
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ class SurfaceGaussians:
         mesh: carries them.
         faces: the triangle of each.
         barycentric: where on it, sum 1.
-        frames: per sample the triangle's corner vectors (two columns) to a plane of its own, where it is largest, inverted.
+        frames: per sample the triangle's corner vectors (two columns) to a plane of its own, where
+            it is largest, inverted.
         sigma: standard deviation in that plane, object units.
         lighting: is baked into the colours, anew at every time.
     """
@@ -43,7 +52,10 @@ class SurfaceGaussians:
     lighting: Lighting
 
     def at(self, time: float) -> Gaussians:
-        """The Gaussians at ``time``, a fraction of the clip; spherical harmonics of degree 0, float32."""
+        """The Gaussians at ``time``, a fraction of the clip.
+
+        Spherical harmonics of degree 0, float32.
+        """
         pose, painter = self.mesh.at(time), self.mesh.painter
         corners = painter.faces[self.faces]
         points = pose.vertices[corners]
@@ -66,7 +78,9 @@ class SurfaceGaussians:
         )
 
 
-def surface_gaussians(mesh: AnimatedMesh, count: int, seed: int = 0, *, lighting: Lighting | None = None) -> SurfaceGaussians:
+def surface_gaussians(
+    mesh: AnimatedMesh, count: int, seed: int = 0, *, lighting: Lighting | None = None
+) -> SurfaceGaussians:
     """Spreads Gaussians evenly over the surface, by the area that triangles have where they are largest.
 
     Args:
@@ -84,7 +98,12 @@ def surface_gaussians(mesh: AnimatedMesh, count: int, seed: int = 0, *, lighting
     areas = np.zeros(len(painter.faces))
     for time in np.arange(LOOKS if mesh.duration else 1) / LOOKS:
         points = mesh.at(float(time)).vertices[painter.faces]
-        area = np.linalg.norm(np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), axis=1) / 2
+        area = (
+            np.linalg.norm(
+                np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]), axis=1
+            )
+            / 2
+        )
         corners[area > areas] = points[area > areas]
         areas = np.maximum(areas, area)
     total = float(areas.sum())
@@ -94,14 +113,20 @@ def surface_gaussians(mesh: AnimatedMesh, count: int, seed: int = 0, *, lighting
     steps = (np.arange(count) + rng.random(count)) / count * total
     faces = np.minimum(np.searchsorted(np.cumsum(areas), steps, side="right"), len(areas) - 1)
     faces = np.where(areas[faces] > 0, faces, int(areas.argmax()))
-    order = np.arange(count)[:, None] * GOLDEN + rng.random(2)  # neighbours in the list share a face, and are well apart
+    order = np.arange(count)[:, None] * GOLDEN + rng.random(
+        2
+    )  # neighbours in the list share a face, and are well apart
     u, v = (order % 1).T
     fold = u + v > 1
     u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
     barycentric = np.stack([1 - u - v, u, v], 1)
-    samples = SurfaceGaussians(mesh, faces, barycentric, _planes(corners[faces]), SPREAD * math.sqrt(total / count), light)
+    samples = SurfaceGaussians(
+        mesh, faces, barycentric, _planes(corners[faces]), SPREAD * math.sqrt(total / count), light
+    )
     shown = np.flatnonzero(samples.at(0.0).logit_opacities.numpy() > math.log(0.02))
-    return SurfaceGaussians(mesh, faces[shown], barycentric[shown], samples.frames[shown], samples.sigma, light)
+    return SurfaceGaussians(
+        mesh, faces[shown], barycentric[shown], samples.frames[shown], samples.sigma, light
+    )
 
 
 def _planes(corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 2 2"]:
@@ -111,10 +136,15 @@ def _planes(corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 2 2"]:
     along = (first * second).sum(1) / length
     height = np.maximum(np.linalg.norm(np.cross(first, second), axis=1) / length, 1e-12)
     zero = np.zeros_like(length)
-    return np.stack([np.stack([1 / length, -along / (length * height)], -1), np.stack([zero, 1 / height], -1)], 1)
+    return np.stack(
+        [np.stack([1 / length, -along / (length * height)], -1), np.stack([zero, 1 / height], -1)],
+        1,
+    )
 
 
-def _axes(stretch: Float[np.ndarray, "n 3 2"]) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
+def _axes(
+    stretch: Float[np.ndarray, "n 3 2"],
+) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
     """Principal axes of the ellipse that a unit circle becomes, as a rotation whose third axis is the normal, and half axes."""
     gram = stretch.swapaxes(1, 2) @ stretch
     angle = 0.5 * np.arctan2(2 * gram[:, 0, 1], gram[:, 0, 0] - gram[:, 1, 1])
@@ -126,5 +156,9 @@ def _axes(stretch: Float[np.ndarray, "n 3 2"]) -> tuple[Float[np.ndarray, "n 3 3
     second = turned[..., 1] - (turned[..., 1] * first).sum(1, keepdims=True) * first
     spare = np.cross(first, np.where(abs(first[:, :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]))
     size = np.linalg.norm(second, axis=1, keepdims=True)
-    second = np.where(size > 1e-12, second / np.maximum(size, 1e-12), spare / np.linalg.norm(spare, axis=1, keepdims=True))
+    second = np.where(
+        size > 1e-12,
+        second / np.maximum(size, 1e-12),
+        spare / np.linalg.norm(spare, axis=1, keepdims=True),
+    )
     return np.stack([first, second, np.cross(first, second)], -1), lengths

@@ -1,1 +1,4 @@
-"""Scores of pictures and videos against their truth: pure functions on tensors, each with its paper."""
+"""Scores of pictures and videos against their truth.
+
+Pure functions on tensors, each with its paper.
+"""

@@ -1,9 +1,13 @@
-"""What CLIP (Radford et al. 2021) sees: likeness of a render to its truth, and of every frame to the next.
+"""What CLIP (Radford et al. 2021) sees.
+
+Likeness of a render to its truth, and of every frame to the next.
 
 Three numbers that papers call "CLIP", named apart:
 
-- ``clip_i``: cosine of render and truth, higher is better (the "CLIP" of Consistent4D's script and of the tables after it).
-- ``clip_t_4dgen``: spherical distance of consecutive frames, lower is better (the "CLIP-T" of 4DGen).
+- ``clip_i``: cosine of render and truth, higher is better (the "CLIP" of Consistent4D's script and
+  of the tables after it).
+- ``clip_t_4dgen``: spherical distance of consecutive frames, lower is better (the "CLIP-T" of
+  4DGen).
 - ``clip_t_cosine``: cosine of consecutive frames, higher is better.
 
 The last two cannot tell a steady video from a frozen one: read them beside the motion amount.
@@ -33,7 +37,8 @@ class ClipEmbedder(nn.Module):
     def forward(self, pictures: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b d"]:
         """Unit embeddings of pictures with colours in [0, 1].
 
-        As CLIP's own preparation: the shorter side is scaled to the network's (antialiased bicubic), the centre cut out.
+        As CLIP's own preparation: the shorter side is scaled to the network's (antialiased
+        bicubic), the centre cut out.
         """
         x = pictures.movedim(-1, 1).float()
         scale = self.side / min(x.shape[2:])
@@ -49,8 +54,9 @@ def load_clip(source: str, *, allow_download: bool = False) -> ClipEmbedder:
     """Loads a CLIP model from a local folder, or by its hub id from the local cache.
 
     Args:
-        source: a folder written by ``save_pretrained``, or an id such as ``openai/clip-vit-base-patch32`` (Consistent4D's)
-            or ``laion/CLIP-ViT-B-32-laion2B-s34B-b79K`` (4DGen's).
+        source: a folder written by ``save_pretrained``, or an id such as
+            ``openai/clip-vit-base-patch32`` (Consistent4D's) or
+            ``laion/CLIP-ViT-B-32-laion2B-s34B-b79K`` (4DGen's).
         allow_download: fetch a hub id that is not in the cache.
 
     Raises:
@@ -59,12 +65,15 @@ def load_clip(source: str, *, allow_download: bool = False) -> ClipEmbedder:
     try:
         from transformers import CLIPModel
     except ImportError as error:
-        raise UserError("CLIP needs transformers; install it with: pip install 'gs4d[metrics]'") from error
+        raise UserError(
+            "CLIP needs transformers; install it with: pip install 'gs4d[metrics]'"
+        ) from error
     try:
         model = CLIPModel.from_pretrained(source, local_files_only=not allow_download)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"no CLIP model in '{source}' ({str(error).splitlines()[0]}); give a folder written by save_pretrained, "
+            f"no CLIP model in '{source}' ({str(error).splitlines()[0]}); give a folder written by "
+            "save_pretrained, "
             "or allow the download of a hub id"
         ) from error
     side = model.vision_model.embeddings.image_size
@@ -79,5 +88,8 @@ def cosine(a: Float[Tensor, "*b d"], b: Float[Tensor, "*b d"]) -> Float[Tensor, 
 
 
 def spherical_distance(a: Float[Tensor, "*b d"], b: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-    """Half the squared angle between unit embeddings, 2 asin(|a - b| / 2)^2 (4DGen's evaluation): 0 to pi^2 / 2."""
+    """Half the squared angle between unit embeddings, 2 asin(|a - b| / 2)^2 (4DGen's evaluation).
+
+    0 to pi^2 / 2.
+    """
     return 2 * ((a - b).norm(dim=-1) / 2).clamp(max=1).asin().square()

@@ -10,8 +10,9 @@ from torch import Tensor
 def _distance(mean_gap: Tensor, half_x: Tensor, half_y: Tensor) -> Float[Tensor, ""]:
     """With covariances X = half_x^T half_x and Y likewise.
 
-    The non-zero eigenvalues of XY are the squared singular values of half_x half_y^T, so the trace of the square root
-    is their plain sum: no matrix square root, no jitter, no complex numbers, and rank deficiency is harmless.
+    The non-zero eigenvalues of XY are the squared singular values of half_x half_y^T, so the trace
+    of the square root is their plain sum: no matrix square root, no jitter, no complex numbers, and
+    rank deficiency is harmless.
     """
     cross = torch.linalg.matrix_norm(half_x @ half_y.T, ord="nuc")
     spread = half_x.square().sum() + half_y.square().sum() - 2 * cross
@@ -20,7 +21,9 @@ def _distance(mean_gap: Tensor, half_x: Tensor, half_y: Tensor) -> Float[Tensor,
 
 def _half(features: Float[Tensor, "n d"]) -> Tensor:
     centred = features - features.mean(0)
-    triangle = torch.linalg.qr(centred, mode="r").R  # at most d rows, however many samples there are
+    triangle = torch.linalg.qr(
+        centred, mode="r"
+    ).R  # at most d rows, however many samples there are
     return triangle / max(len(features) - 1, 1) ** 0.5
 
 
@@ -34,7 +37,9 @@ def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[
         ValueError: a set is empty, the feature lengths differ, or a value is not finite.
     """
     if not len(x) or not len(y) or x.shape[1] != y.shape[1]:
-        raise ValueError(f"feature sets of shapes {tuple(x.shape)} and {tuple(y.shape)} have no Frechet distance")
+        raise ValueError(
+            f"feature sets of shapes {tuple(x.shape)} and {tuple(y.shape)} have no Frechet distance"
+        )
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("the features hold NaN or infinite values, which have no Frechet distance")
     x, y = x.double(), y.double()
@@ -44,9 +49,10 @@ def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[
 def c4d_fvd(pred: Float[Tensor, "d"], truth: Float[Tensor, "d"]) -> Float[Tensor, ""]:
     """What the evaluation script of Consistent4D computes under the name FVD, in float64.
 
-    It gives one video per set to a Frechet distance. Old numpy reads the single row of d logits as d samples of one
-    variable, so the result is |a - b|^2 + (s_a - s_b)^2 with s the standard deviation *over the logits* (unbiased): a
-    distance between two vectors, not between distributions. Published "FVD" on the Consistent4D set is this number.
+    It gives one video per set to a Frechet distance. Old numpy reads the single row of d logits as
+    d samples of one variable, so the result is |a - b|^2 + (s_a - s_b)^2 with s the standard
+    deviation *over the logits* (unbiased): a distance between two vectors, not between
+    distributions. Published "FVD" on the Consistent4D set is this number.
 
     Args:
         pred: I3D logits of one rendered video, averaged over time.
@@ -66,9 +72,10 @@ def grid_videos(views: int, frames: int) -> GridVideos:
 
     - ``fvd_f``: every view over time.
     - ``fvd_v``: every frame over the views.
-    - ``fvd_diag``: one video along the grid's diagonal; where the grid is not square, the shorter side moves more slowly.
-    - ``fv4d``: one video of all pictures, row by row with every second row backwards, so that neighbours in the video are
-      neighbours in the grid.
+    - ``fvd_diag``: one video along the grid's diagonal; where the grid is not square, the shorter
+      side moves more slowly.
+    - ``fv4d``: one video of all pictures, row by row with every second row backwards, so that
+      neighbours in the video are neighbours in the grid.
     """
     longest = max(views, frames)
     diagonal = [(k * views // longest, k * frames // longest) for k in range(longest)]

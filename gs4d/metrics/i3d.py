@@ -1,4 +1,7 @@
-"""Features of videos for Frechet video distances: the Inception-I3D network (Carreira & Zisserman 2017)."""
+"""Features of videos for Frechet video distances.
+
+The Inception-I3D network (Carreira & Zisserman 2017).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ CLASSES = 400
 
 
 def _pad_same(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    """TensorFlow's SAME padding, which the published weights were trained with: the odd zero goes behind."""
+    """TensorFlow's SAME padding, which the published weights were trained with.
+
+    The odd zero goes behind.
+    """
     pads: list[int] = []
     for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         total = max((-(-size // s) - 1) * s + k - size, 0)
@@ -57,7 +63,9 @@ class _Mixed(nn.Module):
         self.b3a, self.b3b = _Pool((3, 3, 3), (1, 1, 1)), _Unit(inputs, widths[5])
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], 1)
+        return torch.cat(
+            [self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], 1
+        )
 
 
 MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -96,7 +104,10 @@ class I3D(nn.Module):
         self.logits.add_module("conv3d", nn.Conv3d(channels, CLASSES, 1))
 
     def forward(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 400"]:
-        """Logits over Kinetics-400 averaged over time, of videos with colours in [-1, 1]; 224x224, at least 9 frames."""
+        """Logits over Kinetics-400 averaged over time, of videos with colours in [-1, 1].
+
+        224x224, at least 9 frames.
+        """
         x = video
         for name, layer in self.named_children():
             if name == "logits":
@@ -115,17 +126,23 @@ def load_i3d(path: Path) -> I3D:
 
 
 def i3d_frame(picture: Float[Tensor, "h w 3"]) -> Float[Tensor, "224 224 3"]:
-    """A picture in [0, 1] as I3D sees it, in [-1, 1]: antialiased bicubic whatever the aspect, not clamped.
+    """A picture in [0, 1] as I3D sees it, in [-1, 1].
+
+    Antialiased bicubic whatever the aspect, not clamped.
 
     The result is float16, which keeps more than 8 bits and makes long videos half as large.
     """
-    small = F.interpolate(picture.movedim(-1, 0)[None].float(), (SIDE, SIDE), mode="bicubic", antialias=True)
+    small = F.interpolate(
+        picture.movedim(-1, 0)[None].float(), (SIDE, SIDE), mode="bicubic", antialias=True
+    )
     return (small[0].movedim(0, -1) * 2 - 1).half()
 
 
 @torch.inference_mode()
 def video_logits(network: I3D, frames: Float[Tensor, "t 224 224 3"]) -> Float[Tensor, "400"]:
-    """The features of one video of :func:`i3d_frame`; fewer than 9 frames are slowed down to 9 by repeating them evenly.
+    """The features of one video of :func:`i3d_frame`.
+
+    Fewer than 9 frames are slowed down to 9 by repeating them evenly.
 
     Raises:
         ValueError: there is no frame.

@@ -17,7 +17,11 @@ from ..io.weights import fill, read_weights
 from .image import check_pair
 
 Backbone = Literal["alex", "vgg"]
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for colours in [0, 1]: what torchvision's backbones were trained on
+MEAN = (
+    0.485,
+    0.456,
+    0.406,
+)  # of ImageNet, for colours in [0, 1]: what torchvision's backbones were trained on
 STD = (0.229, 0.224, 0.225)
 
 
@@ -65,15 +69,22 @@ class LPIPS(nn.Module):
         channels = 3
         for stage in STAGES[backbone]:
             for conv in stage.convs:
-                self.features[str(conv.place)] = nn.Conv2d(channels, conv.channels, conv.kernel, conv.stride, conv.padding)
+                self.features[str(conv.place)] = nn.Conv2d(
+                    channels, conv.channels, conv.kernel, conv.stride, conv.padding
+                )
                 channels = conv.channels
             self.lins.append(nn.Conv2d(channels, 1, 1, bias=False))
 
-    def forward(self, pred: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]) -> Float[Tensor, ""]:
-        """The distance of two pictures with colours in [0, 1]; 0 for equal ones (Zhang et al. 2018, eq. 1).
+    def forward(
+        self, pred: Float[Tensor, "h w 3"], truth: Float[Tensor, "h w 3"]
+    ) -> Float[Tensor, ""]:
+        """The distance of two pictures with colours in [0, 1].
+
+        0 for equal ones (Zhang et al. 2018, eq. 1).
 
         Raises:
-            ValueError: a side is shorter than ``SMALLEST_SIDE``, or the pictures cannot be compared.
+            ValueError: a side is shorter than ``SMALLEST_SIDE``, or the pictures cannot be
+                compared.
         """
         check_pair(pred, truth)
         if min(pred.shape[:2]) < SMALLEST_SIDE[self.backbone]:
@@ -97,8 +108,9 @@ class LPIPS(nn.Module):
 def load_lpips(backbone: Backbone, files: Sequence[Path]) -> LPIPS:
     """Reads LPIPS from local files whose tensors are taken together.
 
-    Either the two parts as published, torchvision's backbone (``features.0.weight`` ...) and the calibration of
-    richzhang/PerceptualSimilarity (``lin0.model.1.weight`` ...), or that project's whole state dict in one file.
+    Either the two parts as published, torchvision's backbone (``features.0.weight`` ...) and the
+    calibration of richzhang/PerceptualSimilarity (``lin0.model.1.weight`` ...), or that project's
+    whole state dict in one file.
 
     Raises:
         UserError: a file cannot be read, or a tensor is missing or misshapen.
@@ -111,7 +123,13 @@ def load_lpips(backbone: Backbone, files: Sequence[Path]) -> LPIPS:
                 weights[f"lins.{number}.weight" if lin else f"features.{index}.{kind}"] = value
     names = " and ".join(str(path) for path in files)
     if not any(key.startswith("lins.") for key in weights):
-        raise UserError(f"{names} holds no calibration 'lin0.model.1.weight'; give richzhang's {backbone}.pth (v0.1) as well")
+        raise UserError(
+            f"{names} holds no calibration 'lin0.model.1.weight'; give richzhang's {backbone}.pth "
+            "(v0.1) as well"
+        )
     if not any(key.startswith("features.") for key in weights):
-        raise UserError(f"{names} holds no backbone 'features.0.weight'; give torchvision's {backbone} weights as well")
+        raise UserError(
+            f"{names} holds no backbone 'features.0.weight'; give torchvision's {backbone} weights "
+            "as well"
+        )
     return fill(LPIPS(backbone), weights, names)

@@ -1,4 +1,7 @@
-"""The first verb: move Gaussians through time. Every motion is the identity until it has been trained."""
+"""The first verb: move Gaussians through time.
+
+Every motion is the identity until it has been trained.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,14 @@ __all__ = [
 
 @runtime_checkable
 class Motion(Protocol):
-    """Anything that says where the Gaussians are at times in [0, 1]: first frame 0, last frame 1."""
+    """Anything that says where the Gaussians are at times in [0, 1].
+
+    First frame 0, last frame 1.
+    """
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
-        """The Gaussians of ``b`` views, each at its own time: a leading view axis on the fields that move."""
+        """The Gaussians of ``b`` views, each at its own time.
+
+        A leading view axis on the fields that move.
+        """
         ...

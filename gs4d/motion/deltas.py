@@ -19,11 +19,13 @@ class Heads:
 
     Attributes:
         position: 3 columns, added to the means, world units.
-        rotation: 3 columns r; the quaternion becomes (1, r) * q: a turn of 2 atan |r| about r, in world axes. It needs
-            no unit q, is the same for all Gaussians of a rigid part however each is oriented, and never degenerates.
+        rotation: 3 columns r; the quaternion becomes (1, r) * q: a turn of 2 atan |r| about r, in
+            world axes. It needs no unit q, is the same for all Gaussians of a rigid part however
+            each is oriented, and never degenerates.
         log_scale: 3 columns, added to the log scales.
         opacity: 1 column, added to the logit of the opacity.
-        color: 3 columns, added to the colour of spherical-harmonic degree 0, on the scale of [0, 1] colours.
+        color: 3 columns, added to the colour of spherical-harmonic degree 0, on the scale of [0, 1]
+            colours.
     """
 
     position: bool = True
@@ -71,7 +73,10 @@ def apply_deltas(gaussians: Gaussians, deltas: dict[str, Tensor]) -> Gaussians:
 
 
 def _turned(quats: Float[Tensor, "n 4"], turns: Float[Tensor, "t n 3"]) -> Float[Tensor, "t n 4"]:
-    """(1, r) * q for every turn r. One contiguous tensor per component halves the time of strided ones."""
+    """(1, r) * q for every turn r.
+
+    One contiguous tensor per component halves the time of strided ones.
+    """
     w, x, y, z = quats.T.contiguous().unbind(0)
     a, b, c = turns.movedim(-1, 0).contiguous().unbind(0)
     rows = [
@@ -91,7 +96,9 @@ class DeltaMotion(nn.Module, ABC):
         """The deltas of each head that is on, (t, n, columns), for Gaussians whose canonical centres are ``means``."""
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
-        """The Gaussians of ``b`` views, each at its own time in [0, 1]; a time that repeats is computed once.
+        """The Gaussians of ``b`` views, each at its own time in [0, 1].
+
+        A time that repeats is computed once.
 
         Returns:
             A set with a leading view axis on the fields that move, the others shared.
@@ -100,12 +107,17 @@ class DeltaMotion(nn.Module, ABC):
             ValueError: the Gaussians already have a view axis.
         """
         if gaussians.views is not None:
-            raise ValueError(f"{type(self).__name__}.at_times got Gaussians of {gaussians.views} views: pass one set")
+            raise ValueError(
+                f"{type(self).__name__}.at_times got Gaussians of {gaussians.views} views: pass "
+                "one set"
+            )
         distinct, views = torch.unique(times, return_inverse=True)
         if len(distinct) == len(times):
             return apply_deltas(gaussians, self.moves(gaussians.means, times))
         moved = apply_deltas(gaussians, self.moves(gaussians.means, distinct))
-        picked = {name: t.index_select(0, views) for name, t in moved.items() if t.ndim > FIELD_NDIM[name]}
+        picked = {
+            name: t.index_select(0, views) for name, t in moved.items() if t.ndim > FIELD_NDIM[name]
+        }
         return moved.replace(**picked)
 
     def forward(self, gaussians: Gaussians, t: float) -> Gaussians:

@@ -1,4 +1,7 @@
-"""The deformation field on the compiled kernels: ``hexplane.decode_torch`` is what it must equal."""
+"""The deformation field on the compiled kernels.
+
+``hexplane.decode_torch`` is what it must equal.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ def decode_fused(
     out_weight: Float[Tensor, "d w"],
     out_bias: Float[Tensor, " d"],
 ) -> Float[Tensor, "t n d"]:
-    """As ``hexplane.decode_torch``, for float32 on the CPU; the same bits for any number of threads."""
+    """As ``hexplane.decode_torch``, for float32 on the CPU.
+
+    The same bits for any number of threads.
+    """
     return _Decode.apply(unit, hidden_weight, hidden_bias, out_weight, out_bias, *space, *rows)
 
 
@@ -38,7 +44,10 @@ class _Decode(torch.autograd.Function):
         out_bias: Tensor,
         *planes: Tensor,
     ) -> Tensor:
-        inputs = [t.detach().contiguous() for t in (unit, hidden_weight, hidden_bias, out_weight, out_bias, *planes)]
+        inputs = [
+            t.detach().contiguous()
+            for t in (unit, hidden_weight, hidden_bias, out_weight, out_bias, *planes)
+        ]
         ctx.save_for_backward(*inputs)
         unit, w1_transposed, b1, w2_transposed, b2, *planes_ = inputs
         levels = len(planes_) // 2
@@ -57,7 +66,10 @@ class _Decode(torch.autograd.Function):
         space, rows = planes[:levels], planes[levels:]
         h, f = w1_transposed.shape
         d = len(b2)
-        w2_padded, b2_padded = F.pad(w2_transposed, (0, 0, 0, OUTPUTS - d)), F.pad(b2, (0, OUTPUTS - d))
+        w2_padded, b2_padded = (
+            F.pad(w2_transposed, (0, 0, 0, OUTPUTS - d)),
+            F.pad(b2, (0, OUTPUTS - d)),
+        )
         sizes = [*(r.numel() for r in rows), f * h, h, OUTPUTS * h, OUTPUTS]
         grad_unit, grad_space = torch.empty_like(unit), [torch.empty_like(s) for s in space]
         rest = unit.new_empty(sum(sizes))
@@ -66,4 +78,12 @@ class _Decode(torch.autograd.Function):
         kernels.field_backward(unit, space, rows, *layers, *grads)
         *grad_rows, w1, grad_b1, w2, grad_b2 = rest.split(sizes)
         grad_rows = [grad.view_as(r) for grad, r in zip(grad_rows, rows, strict=True)]
-        return grad_unit, w1.view(f, h).T, grad_b1, w2.view(OUTPUTS, h)[:d], grad_b2[:d], *grad_space, *grad_rows
+        return (
+            grad_unit,
+            w1.view(f, h).T,
+            grad_b1,
+            w2.view(OUTPUTS, h)[:d],
+            grad_b2[:d],
+            *grad_space,
+            *grad_rows,
+        )

@@ -1,4 +1,7 @@
-"""A deformation field on six planes: what is at x and moves alike at t shares texels, so few views train all of it."""
+"""A deformation field on six planes.
+
+What is at x and moves alike at t shares texels, so few views train all of it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,18 @@ from ..native import can_run
 from .deltas import DeltaMotion, Heads
 from .fused import MAX_LEVELS, decode_fused
 
-PLANE_AXES = ((0, 1), (0, 2), (1, 2))  # xy, xz, yz: the world axes along the rows and the columns of a spatial plane
-LANES = 16  # channels and hidden units come in multiples of this, so that the CPU kernel needs no remainder loops
-MAX_WIDTH, MAX_TEXELS = 1024, 1024  # beyond them a field would take the machine's memory, not make a better asset
+PLANE_AXES = (
+    (0, 1),
+    (0, 2),
+    (1, 2),
+)  # xy, xz, yz: the world axes along the rows and the columns of a spatial plane
+# channels and hidden units come in multiples of this, so that the CPU kernel needs no remainder
+# loops
+LANES = 16
+MAX_WIDTH, MAX_TEXELS = (
+    1024,
+    1024,
+)  # beyond them a field would take the machine's memory, not make a better asset
 
 
 @dataclass(frozen=True)
@@ -45,26 +57,40 @@ class HexPlaneOptions:
     def __post_init__(self) -> None:
         for name in ("channels", "width"):
             if not LANES <= (value := getattr(self, name)) <= MAX_WIDTH or value % LANES:
-                raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted a multiple of {LANES} up to {MAX_WIDTH}")
+                raise ValueError(
+                    f"HexPlaneOptions.{name} is {value}, wanted a multiple of {LANES} up to "
+                    f"{MAX_WIDTH}"
+                )
         for name in ("resolution", "time_resolution"):
             if (value := getattr(self, name)) is not None and not 2 <= value <= MAX_TEXELS:
-                raise ValueError(f"HexPlaneOptions.{name} is {value}, wanted 2 to {MAX_TEXELS} texels")
-        if not self.multires or min(self.multires) < 1 or max(self.multires) * self.resolution > MAX_TEXELS:
-            raise ValueError(f"HexPlaneOptions.multires is {self.multires}, wanted factors from 1 up to {MAX_TEXELS} texels")
+                raise ValueError(
+                    f"HexPlaneOptions.{name} is {value}, wanted 2 to {MAX_TEXELS} texels"
+                )
+        if (
+            not self.multires
+            or min(self.multires) < 1
+            or max(self.multires) * self.resolution > MAX_TEXELS
+        ):
+            raise ValueError(
+                f"HexPlaneOptions.multires is {self.multires}, wanted factors from 1 up to "
+                f"{MAX_TEXELS} texels"
+            )
 
 
 class HexPlane(DeltaMotion):
     """Features of (x, y, z, t) from six planes per level, multiplied, and a small decoder into deltas.
 
-    Sources: HexPlane (Cao & Johnson 2023) and K-Planes (Fridovich-Keil et al. 2023): product of the planes of a level
-    (K-Planes eq. 1), levels concatenated, time planes at one when training starts, so that they say "nothing moves".
-    The decoder has one hidden layer of rectified units; its output layer starts at zero, so the field starts as the
-    identity.
+    Sources: HexPlane (Cao & Johnson 2023) and K-Planes (Fridovich-Keil et al. 2023): product of the
+    planes of a level (K-Planes eq. 1), levels concatenated, time planes at one when training
+    starts, so that they say "nothing moves". The decoder has one hidden layer of rectified units;
+    its output layer starts at zero, so the field starts as the identity.
 
     Attributes:
-        space: per level, planes xy, xz, yz: (3, resolution, resolution, channels), rows and columns as ``PLANE_AXES``.
+        space: per level, planes xy, xz, yz: (3, resolution, resolution, channels), rows and columns
+            as ``PLANE_AXES``.
         time: per level, planes xt, yt, zt: (3, time_resolution, resolution, channels).
-        low, high: corners of the box, world units; first and last texel lie on it, points outside see its border.
+        low, high: corners of the box, world units; first and last texel lie on it, points outside
+            see its border.
     """
 
     low: Tensor
@@ -75,9 +101,14 @@ class HexPlane(DeltaMotion):
         super().__init__()
         self.options = options
         self.heads = Heads(opacity=options.opacity, color=options.color)
-        channels, steps = options.channels, options.time_resolution or min(max(frames, 2), MAX_TEXELS)
+        channels, steps = (
+            options.channels,
+            options.time_resolution or min(max(frames, 2), MAX_TEXELS),
+        )
         sizes = [options.resolution * factor for factor in options.multires]
-        self.space = nn.ParameterList([torch.empty(3, r, r, channels).uniform_(0.1, 0.5) for r in sizes])
+        self.space = nn.ParameterList(
+            [torch.empty(3, r, r, channels).uniform_(0.1, 0.5) for r in sizes]
+        )
         self.time = nn.ParameterList([torch.ones(3, steps, r, channels) for r in sizes])
         self.hidden = nn.Linear(channels * len(sizes), options.width)
         self.out = nn.Linear(options.width, self.heads.count())
@@ -95,7 +126,9 @@ class HexPlane(DeltaMotion):
         self.low.copy_(low - room)
         self.high.copy_(high + room)
 
-    def deltas(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> Float[Tensor, "t n d"]:
+    def deltas(
+        self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]
+    ) -> Float[Tensor, "t n d"]:
         """Deltas of Gaussians whose canonical centres are ``means``, columns as in ``heads``.
 
         Args:
@@ -115,14 +148,18 @@ class HexPlane(DeltaMotion):
         """Total variation over space: mean squared first difference along the spatial axes (K-Planes eq. 4), summed
         over planes' axes and levels."""
         terms = [mean_squared_difference(plane, axis, 1) for plane in self.space for axis in (1, 2)]
-        return torch.stack(terms + [mean_squared_difference(plane, 2, 1) for plane in self.time]).sum()
+        return torch.stack(
+            terms + [mean_squared_difference(plane, 2, 1) for plane in self.time]
+        ).sum()
 
     def time_smoothness(self) -> Float[Tensor, ""]:
         """Acceleration: mean squared second difference along time (K-Planes eq. 5), summed over levels."""
         return torch.stack([mean_squared_difference(plane, 1, 2) for plane in self.time]).sum()
 
 
-def time_rows(plane: Float[Tensor, "3 steps r c"], times: Float[Tensor, " t"]) -> Float[Tensor, "3 t r c"]:
+def time_rows(
+    plane: Float[Tensor, "3 steps r c"], times: Float[Tensor, " t"]
+) -> Float[Tensor, "3 t r c"]:
     """The time planes at fixed times: what is left to look up is one-dimensional.
 
     Raises:
@@ -155,12 +192,15 @@ def decode_torch(
     """
     features = []
     signed = 2 * unit - 1
-    # grid_sample wants (column, row) coordinates and samples a (columns = r, rows = 1) strip where time is fixed.
+    # grid_sample wants (column, row) coordinates and samples a (columns = r, rows = 1) strip where
+    # time is fixed.
     pairs = torch.stack([signed[:, [column, row]] for row, column in PLANE_AXES])[:, None]
     single = torch.stack([signed.T, torch.zeros_like(signed.T)], -1)[:, None]
     for plane, strip in zip(space, rows, strict=True):
         _, t, r, c = strip.shape
-        xy, xz, yz = F.grid_sample(plane.permute(0, 3, 1, 2), pairs, padding_mode="border", align_corners=True)
+        xy, xz, yz = F.grid_sample(
+            plane.permute(0, 3, 1, 2), pairs, padding_mode="border", align_corners=True
+        )
         strip = strip.permute(0, 1, 3, 2).reshape(3, t * c, 1, r)
         x, y, z = F.grid_sample(strip, single, padding_mode="border", align_corners=True)
         features.append((xy * xz * yz).view(c, -1) * (x * y * z).view(t, c, -1))
@@ -169,7 +209,10 @@ def decode_torch(
 
 
 class _MeanSquaredDifference(torch.autograd.Function):
-    """Mean squared difference of order 1 or 2 along an axis; its gradient is the transposed difference."""
+    """Mean squared difference of order 1 or 2 along an axis.
+
+    Its gradient is the transposed difference.
+    """
 
     @staticmethod
     def forward(ctx, values: Tensor, axis: int, order: int) -> Tensor:
@@ -194,5 +237,8 @@ class _MeanSquaredDifference(torch.autograd.Function):
 
 
 def mean_squared_difference(values: Tensor, axis: int, order: int) -> Float[Tensor, ""]:
-    """Mean square of the ``order``-th (1 or 2) difference along ``axis``; zero where the axis is too short for one."""
+    """Mean square of the ``order``-th (1 or 2) difference along ``axis``.
+
+    Zero where the axis is too short for one.
+    """
     return _MeanSquaredDifference.apply(values, axis, order)

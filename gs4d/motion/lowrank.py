@@ -1,8 +1,10 @@
-"""Motion as a few modes and their weights over time: what any motion is turned into to be sent somewhere else.
+"""Motion as a few modes and their weights over time.
 
-The trajectories of all Gaussians are a matrix, one row per time and one column per Gaussian and coordinate; its truncated
-singular value decomposition is the smallest such form of a given error (Eckart & Young 1936). The weights are shared by all
-fields, as those of glTF's morph targets are.
+What any motion is turned into to be sent somewhere else.
+
+The trajectories of all Gaussians are a matrix, one row per time and one column per Gaussian and
+coordinate; its truncated singular value decomposition is the smallest such form of a given error
+(Eckart & Young 1936). The weights are shared by all fields, as those of glTF's morph targets are.
 """
 
 from __future__ import annotations
@@ -18,10 +20,18 @@ from ..errors import UserError
 from ..gaussians import FIELD_NDIM, Gaussians
 
 TIMES_PER_CALL = 4
-SAMPLE_NUMBERS = 8 << 20  # floats of sampled trajectories: what is held while the modes are found, however long the clip
+SAMPLE_NUMBERS = (
+    8 << 20
+)  # floats of sampled trajectories: what is held while the modes are found, however long the clip
 MAX_KEYFRAMES = 2048  # their products with one another are held, too
 WORST = 0.99  # of the Gaussians have at most the tolerated error
-COLUMNS = {"means": 3, "quats": 4, "log_scales": 3, "logit_opacities": 1, "sh": 3}  # that may move; "sh" is its degree 0
+COLUMNS = {
+    "means": 3,
+    "quats": 4,
+    "log_scales": 3,
+    "logit_opacities": 1,
+    "sh": 3,
+}  # that may move; "sh" is its degree 0
 
 
 @dataclass(frozen=True)
@@ -31,8 +41,9 @@ class LowRank:
     Attributes:
         times: of the keyframes, from 0 to 1, increasing.
         weights: of every mode at every keyframe.
-        deltas: name of a field in ``COLUMNS`` -> (k or fewer, n, columns), added to it times the first weights: "means" in
-            world units, "quats" on unit quaternions (wxyz; the sum need not be unit), "sh" on degree 0 only.
+        deltas: name of a field in ``COLUMNS`` -> (k or fewer, n, columns), added to it times the
+            first weights: "means" in world units, "quats" on unit quaternions (wxyz; the sum need
+                not be unit), "sh" on degree 0 only.
     """
 
     times: Float[Tensor, " t"]
@@ -49,7 +60,10 @@ class LowRank:
         return torch.lerp(self.weights[after - 1], self.weights[after], fraction[:, None])
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
-        """The Gaussians of ``b`` views, each at its own time: a leading view axis on the fields that move."""
+        """The Gaussians of ``b`` views, each at its own time.
+
+        A leading view axis on the fields that move.
+        """
         weights = self.weights_at(times.to(self.times))
         moved = {}
         for name, deltas in self.deltas.items():
@@ -84,43 +98,66 @@ def factor(
     keys: int = 1,
     centers: Bounds | None = None,
 ) -> tuple[Gaussians, LowRank]:
-    """Factors a motion into modes; the memory that it takes does not grow with the number of frames.
+    """Factors a motion into modes.
+
+    The memory that it takes does not grow with the number of frames.
 
     Args:
-        move: gives the Gaussians at some times, with a view axis on the fields that move. It is asked for the keyframes
-            twice, in order, a few at once.
+        move: gives the Gaussians at some times, with a view axis on the fields that move. It is
+            asked for the keyframes twice, in order, a few at once.
         frames: times from 0 to 1 that matter: the modes are the best for these.
-        tolerance: of the error, world units. 99 % of the centres stray less from their path, as the root mean square over
-            the frames; so do the outlines by what each of the other fields lacks, held to a quarter of it.
-        keys: keyframes from each frame to the next; between frames the weights are those that fit best.
-        centers: instead of the tolerance, what no centre may exceed (of those that the modes are found from). Then modes
-            that are nothing at the frames may follow the others, at most as many as these.
+        tolerance: of the error, world units. 99 % of the centres stray less from their path, as the
+            root mean square over the frames; so do the outlines by what each of the other fields
+            lacks, held to a quarter of it.
+        keys: keyframes from each frame to the next; between frames the weights are those that fit
+            best.
+        centers: instead of the tolerance, what no centre may exceed (of those that the modes are
+            found from). Then modes that are nothing at the frames may follow the others, at most as
+            many as these.
 
     Returns:
         The Gaussians at ``frames[0]`` with unit quaternions, and the motion that begins there.
 
     Raises:
-        UserError: there are no Gaussians, not the same in every frame, some that are not finite, or too many keyframes.
+        UserError: there are no Gaussians, not the same in every frame, some that are not finite, or
+            too many keyframes.
     """
     if (len(frames) - 1) * keys >= MAX_KEYFRAMES:
         raise UserError(
-            f"a motion of {len(frames)} frames is too long for one file of {MAX_KEYFRAMES} keyframes; ask for fewer"
+            f"a motion of {len(frames)} frames is too long for one file of {MAX_KEYFRAMES} "
+            "keyframes; ask for fewer"
         )
     steps = torch.arange(keys) / keys
-    times = torch.cat([torch.lerp(frames[:-1, None], frames[1:, None], steps).flatten(), frames[-1:]])
+    times = torch.cat(
+        [torch.lerp(frames[:-1, None], frames[1:, None], steps).flatten(), frames[-1:]]
+    )
     base = _unit(move(frames[:1]).at_view(0))
     if base.count == 0 or not all(field.isfinite().all() for _, field in base.items()):
         what = "some with numbers that are not finite" if base.count else "none"
-        raise UserError(f"of the Gaussians to be written there are {what}; train again, or leave them out of the file first")
+        raise UserError(
+            f"of the Gaussians to be written there are {what}; train again, or leave them out of "
+            "the file first"
+        )
     reach = base.log_scales.exp()
     widest = reach.amax(-1, keepdim=True)
-    # What a change of 1 means to the picture, as a displacement in world units: a turn by an angle changes the quaternion by
-    # half of it and moves the ends of the longest axis; a Gaussian of wholly other colour is like one that is not there.
-    # Four times that: such errors are no common shift of a neighbourhood, they open gaps in it.
-    worth = {"means": torch.ones(1, 1), "quats": 8 * widest, "log_scales": 4 * reach, "logit_opacities": widest, "sh": widest}
+    # What a change of 1 means to the picture, as a displacement in world units: a turn by an angle
+    # changes the quaternion by half of it and moves the ends of the longest axis; a Gaussian of
+    # wholly other colour is like one that is not there. Four times that: such errors are no common
+    # shift of a neighbourhood, they open gaps in it.
+    worth = {
+        "means": torch.ones(1, 1),
+        "quats": 8 * widest,
+        "log_scales": 4 * reach,
+        "logit_opacities": widest,
+        "sh": widest,
+    }
     stride = -(-base.count * len(times) * sum(COLUMNS.values()) // SAMPLE_NUMBERS)
-    seen: dict[str, Tensor] = {}  # made whole at once: parts kept between large passing tensors would scatter the heap
-    for begin, changes in zip(range(0, len(times), TIMES_PER_CALL), _changes(move, times, base), strict=True):
+    seen: dict[
+        str, Tensor
+    ] = {}  # made whole at once: parts kept between large passing tensors would scatter the heap
+    for begin, changes in zip(
+        range(0, len(times), TIMES_PER_CALL), _changes(move, times, base), strict=True
+    ):
         for name, change in changes.items():
             part = change[:, ::stride] * worth[name][::stride]
             if name not in seen:
@@ -130,7 +167,9 @@ def factor(
     del seen
     deltas = {name: torch.zeros(rank, base.count * COLUMNS[name]) for name, rank in ranks.items()}
     used = dual.any(1).nonzero()[:, 0]
-    for which, changes in zip(used.split(TIMES_PER_CALL), _changes(move, times[used], base), strict=len(used) > 0):
+    for which, changes in zip(
+        used.split(TIMES_PER_CALL), _changes(move, times[used], base), strict=len(used) > 0
+    ):
         for name, total in deltas.items():
             total.addmm_(dual[which, : len(total)].T, changes[name].flatten(1))
     modes = {name: total.view(len(total), base.count, -1) for name, total in deltas.items()}
@@ -150,19 +189,24 @@ def _changes(
         moved = _unit(move(times[begin : begin + TIMES_PER_CALL]))
         if moved.count != base.count:
             raise UserError(
-                f"the frames hold {base.count} and {moved.count} Gaussians, but a file that moves them needs the same in every "
+                f"the frames hold {base.count} and {moved.count} Gaussians, but a file that moves "
+                "them needs the same in every "
                 "frame; export one file per frame (ply, splat, spz)"
             )
         fields = {name: field for name, field in moved.items() if field.ndim > FIELD_NDIM[name]}
         if "quats" in fields:
-            # q and -q are one rotation; along a path the nearer one is taken, so that it has no jumps.
+            # q and -q are one rotation; along a path the nearer one is taken, so that it has no
+            # jumps.
             turns = torch.cat([last[None], fields["quats"]])
             flips = ((turns[1:] * turns[:-1]).sum(-1, keepdim=True) < 0).int().cumsum(0) % 2
             fields["quats"] = torch.where(flips == 1, -fields["quats"], fields["quats"])
             last = fields["quats"][-1]
         if "sh" in fields:
             fields["sh"] = fields["sh"][..., 0, :]
-        yield {name: (field - _column(base, name)).view(*field.shape[:2], -1) for name, field in fields.items()}
+        yield {
+            name: (field - _column(base, name)).view(*field.shape[:2], -1)
+            for name, field in fields.items()
+        }
 
 
 def _column(gaussians: Gaussians, name: str) -> Tensor:
@@ -187,19 +231,30 @@ def _modes(
         if name == "means" and centers is not None:
             ranks[name] = _rank(basis, parts, centers.frames)
         else:
-            lacking = parts.square().sum(-1).flip(0).cumsum(0).flip(0) / len(basis)  # row k: with the first k modes
+            lacking = parts.square().sum(-1).flip(0).cumsum(0).flip(0) / len(
+                basis
+            )  # row k: with the first k modes
             ranks[name] = int((lacking.quantile(WORST, dim=1) > tolerance**2).sum())
     rank = max(ranks.values(), default=0)
     weights = gram[:, ::keys] @ basis[:, :rank] / powers[:rank]
-    signs = weights.gather(0, weights.abs().argmax(0, keepdim=True)).sign()  # either would do: the same on every machine
+    signs = weights.gather(
+        0, weights.abs().argmax(0, keepdim=True)
+    ).sign()  # either would do: the same on every machine
     weights *= signs
     dual = torch.zeros_like(weights)
     dual[::keys] = basis[:, :rank] * signs
     if centers is not None and "means" in paths and rank:
         more = _between(paths["means"].flatten(1).double(), weights, dual, keys, centers.between)
-        weights, dual = torch.cat([weights, more], 1), torch.cat([dual, more - dual @ (weights.T @ more)], 1)
+        weights, dual = (
+            torch.cat([weights, more], 1),
+            torch.cat([dual, more - dual @ (weights.T @ more)], 1),
+        )
     # Every mode moves the centres: that is what all players know.
-    ranks = {n: weights.shape[1] if n == "means" else own for n, own in ranks.items() if rank and (own or n == "means")}
+    ranks = {
+        n: weights.shape[1] if n == "means" else own
+        for n, own in ranks.items()
+        if rank and (own or n == "means")
+    }
     return weights.float(), ranks, dual.float()
 
 
@@ -214,9 +269,16 @@ def _rank(basis: Float[Tensor, "t k"], parts: Float[Tensor, "k m c"], bound: flo
 
 
 def _between(
-    path: Float[Tensor, "t d"], weights: Float[Tensor, "t k"], dual: Float[Tensor, "t k"], keys: int, bound: float
+    path: Float[Tensor, "t d"],
+    weights: Float[Tensor, "t k"],
+    dual: Float[Tensor, "t k"],
+    keys: int,
+    bound: float,
 ) -> Float[Tensor, "t e"]:
-    """Weights of further modes for what the first ones lack between the frames: orthonormal, nothing at the frames."""
+    """Weights of further modes for what the first ones lack between the frames.
+
+    Orthonormal, nothing at the frames.
+    """
     lacking = path - weights @ (dual.T @ path)
     lacking[::keys] = 0
     powers, basis = torch.linalg.eigh(lacking @ lacking.T)

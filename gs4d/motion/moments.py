@@ -1,4 +1,7 @@
-"""Gaussians that live around moments of their own and move along cubics: SpacetimeGaussians (Li et al. 2024)."""
+"""Gaussians that live around moments of their own and move along cubics.
+
+SpacetimeGaussians (Li et al. 2024).
+"""
 
 from __future__ import annotations
 
@@ -53,9 +56,17 @@ class Moments:
         )
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
-        """The sets of ``b`` times in [0, 1], whatever ``gaussians`` are: the ``Motion`` protocol."""
+        """The sets of ``b`` times in [0, 1], whatever ``gaussians`` are.
+
+        The ``Motion`` protocol.
+        """
         shown = [self.place(self.set_at(float(t))) for t in times.clamp(0, 1)]
-        return Gaussians(**{name: torch.stack([getattr(g, name) for g in shown]) for name, _ in gaussians.items()})
+        return Gaussians(
+            **{
+                name: torch.stack([getattr(g, name) for g in shown])
+                for name, _ in gaussians.items()
+            }
+        )
 
     def __call__(self, gaussians: Gaussians, t: float) -> Gaussians:
         """The set of one time in [0, 1]: the ``Motion`` protocol."""

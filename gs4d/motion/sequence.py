@@ -16,9 +16,12 @@ INVISIBLE = -30.0  # logit of the opacity of what fills a frame up to the count 
 
 
 class FrameSequence:
-    """Shows the frame nearest to each time; frames are loaded when they are asked for, and a few are kept.
+    """Shows the frame nearest to each time.
 
-    Nothing is interpolated: files do not say which Gaussian of one frame is which of the next, and some writers sort them.
+    Frames are loaded when they are asked for, and a few are kept.
+
+    Nothing is interpolated: files do not say which Gaussian of one frame is which of the next, and
+    some writers sort them.
     """
 
     def __init__(self, load: Callable[[int], Gaussians], frames: int) -> None:
@@ -36,10 +39,13 @@ class FrameSequence:
         return self._kept[index]
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
-        """The frames nearest to ``b`` times in [0, 1], whatever ``gaussians`` are: the ``Motion`` protocol.
+        """The frames nearest to ``b`` times in [0, 1], whatever ``gaussians`` are.
+
+        The ``Motion`` protocol.
 
         Returns:
-            A set with a leading view axis on every field. Frames of fewer Gaussians are filled up with invisible ones, and
+            A set with a leading view axis on every field. Frames of fewer Gaussians are filled up
+            with invisible ones, and
             missing spherical-harmonic coefficients with zeros: one time alone needs neither.
         """
         indices = (times.clamp(0, 1) * (self.frames - 1)).round().long().tolist()
@@ -48,7 +54,12 @@ class FrameSequence:
         coefficients = max(g.sh.shape[-2] for g in shown.values())
         filled = {index: _filled(g, count, coefficients) for index, g in shown.items()}
         names = [name for name, _ in gaussians.items()]
-        return Gaussians(**{name: torch.stack([getattr(filled[index], name) for index in indices]) for name in names})
+        return Gaussians(
+            **{
+                name: torch.stack([getattr(filled[index], name) for index in indices])
+                for name in names
+            }
+        )
 
     def __call__(self, gaussians: Gaussians, t: float) -> Gaussians:
         """The frame nearest to one time in [0, 1]: the ``Motion`` protocol."""

@@ -30,6 +30,12 @@ class Vanishing:
         """The ``Motion`` protocol."""
         moved = self.motion.at_times(gaussians, times)
         frames = (times.clamp(0, 1) * (len(self.hidden) - 1)).round().long()
-        gone = torch.tensor(self.hidden, device=frames.device)[frames][:, None].to(moved.logit_opacities.device)
-        opacities = moved.logit_opacities.expand(len(times), -1)  # every time has its own, so that a file can move them
-        return moved.replace(logit_opacities=torch.where(gone, opacities.new_tensor(GONE), opacities))
+        gone = torch.tensor(self.hidden, device=frames.device)[frames][:, None].to(
+            moved.logit_opacities.device
+        )
+        opacities = moved.logit_opacities.expand(
+            len(times), -1
+        )  # every time has its own, so that a file can move them
+        return moved.replace(
+            logit_opacities=torch.where(gone, opacities.new_tensor(GONE), opacities)
+        )

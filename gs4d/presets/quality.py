@@ -3,4 +3,6 @@
 from gs4d.config import Config, FitOptions
 from gs4d.densify import DensifyOptions
 
-config = Config(fit=FitOptions(steps=12000, gaussians=12000, densify=DensifyOptions(max_gaussians=40000)))
+config = Config(
+    fit=FitOptions(steps=12000, gaussians=12000, densify=DensifyOptions(max_gaussians=40000))
+)

@@ -3,4 +3,8 @@
 from gs4d.config import Config, FitOptions
 from gs4d.densify import DensifyOptions
 
-config = Config(fit=FitOptions(steps=400, resolution=128, gaussians=4000, densify=DensifyOptions(max_gaussians=6000)))
+config = Config(
+    fit=FitOptions(
+        steps=400, resolution=128, gaussians=4000, densify=DensifyOptions(max_gaussians=6000)
+    )
+)

@@ -8,7 +8,8 @@ from gs4d.prior.train.loop import TrainOptions
 
 config = TrainOptions(
     model="lift",
-    batch=8,  # clips of two frames: on two CPU cores, many small steps taught more than few large ones
+    # clips of two frames: on two CPU cores, many small steps taught more than few large ones
+    batch=8,
     steps=7000,
     learning_rate=4e-4,
     average=0.997,

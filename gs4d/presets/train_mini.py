@@ -1,6 +1,7 @@
 """How mini was trained: python -m gs4d.prior.train --config train_mini
 
-docs/mini.md says on what, for how long, and what came of it. --meshes FOLDER adds animated models to the procedural objects.
+docs/mini.md says on what, for how long, and what came of it. --meshes FOLDER adds animated models
+to the procedural objects.
 """
 
 from pathlib import Path
@@ -11,7 +12,9 @@ config = TrainOptions(
     model="mini",
     out=Path("output/mini"),
     base="inflate",
-    batch=2,  # each four views of four frames: on two CPU cores, many small steps teach more than few large ones
+    # each four views of four frames: on two CPU cores, many small steps teach more than few large
+    # ones
+    batch=2,
     steps=1200,
     learning_rate=4e-4,
     fan_in=0,  # as the run that docs/mini.md reports

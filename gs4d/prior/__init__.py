@@ -1,7 +1,8 @@
 """Networks, and a solid blown up without one, that know what an object looks like from where no camera was.
 
-Small Protocols stand between the recipe and the families of models; each family has one file, imported when it is asked for.
-A prior is named by a short text: ``inflate``, or ``family:where`` with a folder, a file or a hub id after the colon.
+Small Protocols stand between the recipe and the families of models; each family has one file,
+imported when it is asked for. A prior is named by a short text: ``inflate``, or ``family:where``
+with a folder, a file or a hub id after the colon.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ class ViewPrior(Protocol):
     """Samples views of a clip."""
 
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
         """The views of every frame.
 
@@ -66,11 +71,12 @@ class Trial:
     """Renders to be judged, and what each is judged by.
 
     Attributes:
-        images: renders over white, in [0, 1], square, with gradient. They are a grid of views times frames, one view after the
-            other.
+        images: renders over white, in [0, 1], square, with gradient. They are a grid of views times
+            frames, one view after the other.
         alpha: their coverage, with gradient.
         cameras: where they were rendered from.
-        condition: for each the picture of its own frame that the clip has, RGBA premultiplied, in [0, 1], square.
+        condition: for each the picture of its own frame that the clip has, RGBA premultiplied, in
+            [0, 1], square.
         sources: where those were taken from.
         views: number of views of the grid.
     """
@@ -88,15 +94,19 @@ class ScorePrior(Protocol):
     """Judges pictures: score distillation."""
 
     joint: bool
-    """Whether it judges all views and frames of a trial together: then every view shows the same, consecutive frames."""
+    """Whether it judges all views and frames of a trial together: then every view shows the same,
+    consecutive frames."""
     ring: int
-    """Views of a trial that stand evenly around the object at one height, in a row; 0: each stands anywhere."""
+    """Views of a trial that stand evenly around the object at one height, in a row; 0: each stands
+    anywhere."""
     reads: bool
     """Whether it needs a sentence (``SdsOptions.prompt``)."""
     weights: list[dict[str, str]]
     """``name`` and ``licence`` of what takes part, for the report."""
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         """A loss whose gradient is the score.
 
         Args:
@@ -135,8 +145,12 @@ class Interpolator(Protocol):
     weights: list[dict[str, str]]
     """``name`` and ``licence`` of what takes part, for the report."""
 
-    def middle(self, a: Float[Tensor, "b h w c"], b: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """The frames half way between ``a`` and ``b``: values in [0, 1], the first three channels colours.
+    def middle(
+        self, a: Float[Tensor, "b h w c"], b: Float[Tensor, "b h w c"]
+    ) -> Float[Tensor, "b h w c"]:
+        """The frames half way between ``a`` and ``b``.
+
+        Values in [0, 1], the first three channels colours.
 
         Differentiable by the colours of both; what moves where may be held constant.
         """
@@ -157,14 +171,18 @@ def open_prior(name: str, place: Place | None = None) -> Any:
 
     Args:
         name: the family, and after a colon where its weights are.
-        place: where and how precisely its networks run; only for families that have networks to place.
+        place: where and how precisely its networks run; only for families that have networks to
+            place.
 
     Raises:
         UserError: there is no such family, or its weights are absent or damaged.
     """
     family, _, where = name.partition(":")
     if family not in FAMILIES:
-        raise UserError(f"no prior is named '{family}'{nearest(family, FAMILIES)}; there are: {', '.join(FAMILIES)}")
+        raise UserError(
+            f"no prior is named '{family}'{nearest(family, FAMILIES)}; there are: "
+            f"{', '.join(FAMILIES)}"
+        )
     row = FAMILIES[family]
     opener: Callable[..., Any] = getattr(import_module(f".{row.module}", __package__), row.opener)
     return opener(where) if place is None else opener(where, place)
@@ -209,5 +227,7 @@ def open_interpolator(name: str) -> Interpolator:
 def _open_able(task: Task, name: str, place: Place | None) -> Any:
     family = name.partition(":")[0]
     if family in FAMILIES and family not in able(task):
-        raise UserError(f"the prior '{family}' cannot {TASKS[task]}; those that can: {', '.join(able(task))}")
+        raise UserError(
+            f"the prior '{family}' cannot {TASKS[task]}; those that can: {', '.join(able(task))}"
+        )
     return open_prior(name, place)

@@ -1,8 +1,10 @@
-"""The one table of the families of priors: what each does, who opens it, its licence, its size, and where its weights are.
+"""The one table of the families of priors.
 
-Sizes are numbers of parameters of the published networks, counted on the meta device from their published shapes
-(``tests/test_doctor.py`` counts them again); those of the models of pictures and videos were not counted:
-they follow what is publicly said of them.
+What each does, who opens it, its licence, its size, and where its weights are.
+
+Sizes are numbers of parameters of the published networks, counted on the meta device from their
+published shapes (``tests/test_doctor.py`` counts them again); those of the models of pictures and
+videos were not counted: they follow what is publicly said of them.
 """
 
 from __future__ import annotations
@@ -21,19 +23,31 @@ TASKS: dict[Task, str] = {
 }
 LIFT_WEIGHTS = Path(__file__).parent / "weights" / "lift.safetensors"  # they come with gs4d
 
-ZERO123 = 859_532_484 + 83_653_863 + 303_966_208 + 593_664  # UNet, autoencoder, CLIP's vision, camera projection
-ZERO123PLUS = 865_910_724 + 83_653_863 + 632_076_800 + 340_387_840  # UNet, autoencoder, CLIP's vision and text
+ZERO123 = (
+    859_532_484 + 83_653_863 + 303_966_208 + 593_664
+)  # UNet, autoencoder, CLIP's vision, camera projection
+ZERO123PLUS = (
+    865_910_724 + 83_653_863 + 632_076_800 + 340_387_840
+)  # UNet, autoencoder, CLIP's vision and text
 MVDREAM = 867_572_164 + 83_653_863 + 340_387_840  # UNet, autoencoder, CLIP's text
-IMAGEDREAM = 941_672_900 + 83_653_863 + 340_387_840 + 630_766_080  # UNet, autoencoder, CLIP's text and vision
-SYNCDREAMER = 916_853_956 + 48_567_552 + 83_653_863 + 303_966_208 + 725_248  # UNet, volume, autoencoder, CLIP's vision, rest
+IMAGEDREAM = (
+    941_672_900 + 83_653_863 + 340_387_840 + 630_766_080
+)  # UNet, autoencoder, CLIP's text and vision
+SYNCDREAMER = (
+    916_853_956 + 48_567_552 + 83_653_863 + 303_966_208 + 725_248
+)  # UNet, volume, autoencoder, CLIP's vision, rest
 RIFE = 5_306_256  # of version 4.6; the others have 2.6 to 22 million
 LIFT = 6_584_528
 T5 = 4_760_000_000  # T5-XXL, the encoder of two of the models of videos
 SVD = 1_520_000_000 + 630_000_000 + 100_000_000  # UNet, CLIP's vision, autoencoder
-WAN = 16_400_000_000 + 5_680_000_000 + 630_000_000 + 130_000_000  # of 14B: transformer, UMT5-XXL, CLIP's vision, autoencoder
+WAN = (
+    16_400_000_000 + 5_680_000_000 + 630_000_000 + 130_000_000
+)  # of 14B: transformer, UMT5-XXL, CLIP's vision, autoencoder
 LTX = 1_920_000_000 + T5 + 420_000_000  # of 2B: transformer, text, autoencoder
 COGVIDEOX = 5_570_000_000 + T5 + 220_000_000  # of 5B: transformer, text, autoencoder
-SDXL = 2_567_463_684 + 123_060_480 + 694_659_840 + 83_653_863  # UNet, both text encoders, autoencoder
+SDXL = (
+    2_567_463_684 + 123_060_480 + 694_659_840 + 83_653_863
+)  # UNet, both text encoders, autoencoder
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,10 @@ class Family:
         opener: function in it: where the weights are -> the prior.
         tasks: what it does.
         licence: of its weights; of gs4d itself for what has none.
-        parameters: of all its networks together; 0: it has none; None: that depends on the model which is named.
-        hub: ids of its weights on the Hugging Face hub, the first of which is fetched when none is named.
+        parameters: of all its networks together; 0: it has none; None: that depends on the model
+            which is named.
+        hub: ids of its weights on the Hugging Face hub, the first of which is fetched when none is
+            named.
         source: where they are when they are on no hub.
         file: where they are when they come with gs4d.
     """
@@ -63,8 +79,15 @@ class Family:
     file: Path | None = None
 
     def how_to_get(self, name: str) -> str:
-        """The line that fetches the weights, or where they are; empty for a family that has none."""
-        return f"hf download {self.hub[0]}" if self.hub else self.source and f"{self.source}; then {name}:PATH"
+        """The line that fetches the weights, or where they are.
+
+        Empty for a family that has none.
+        """
+        return (
+            f"hf download {self.hub[0]}"
+            if self.hub
+            else self.source and f"{self.source}; then {name}:PATH"
+        )
 
 
 OWN = "Apache-2.0: part of gs4d, no weights"
@@ -112,7 +135,8 @@ FAMILIES = {
         "zero123",
         "open_stable_zero123",
         ("views", "score"),
-        "Stability AI non-commercial research community licence: no commercial use (stable_zero123_c: its community licence)",
+        "Stability AI non-commercial research community licence: no commercial use "
+        "(stable_zero123_c: its community licence)",
         ZERO123,
         ("ashawkey/stable-zero123-diffusers", "stabilityai/stable-zero123"),
     ),
@@ -177,7 +201,8 @@ FAMILIES = {
         "video_models",
         "open_svd",
         ("video",),
-        "Stability AI Community Licence: free below 1M USD of yearly revenue; older copies non-commercial",
+        "Stability AI Community Licence: free below 1M USD of yearly revenue; older copies "
+        "non-commercial",
         SVD,
         ("stabilityai/stable-video-diffusion-img2vid-xt",),
     ),

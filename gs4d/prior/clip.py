@@ -31,7 +31,12 @@ def load_clip(folder: Path, kind: str) -> Any:
         UserError: a file is missing or damaged, or they do not belong together.
     """
     config = read_json(folder / "config.json", "network description")
-    network = build("transformers", kind, config if isinstance(config, dict) else {}, str(folder / "config.json"))
+    network = build(
+        "transformers",
+        kind,
+        config if isinstance(config, dict) else {},
+        str(folder / "config.json"),
+    )
     path = weights_file(folder)
     return placed(network, read_weights(path), str(path))
 
@@ -47,7 +52,9 @@ def placed(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> An
     return place_all(network, named, source, f"CLIP {half.split('_')[0]} encoder")
 
 
-def clip_vision(weights: Mapping[str, Tensor], source: str, *, act: str, projection: bool = False) -> Any:
+def clip_vision(
+    weights: Mapping[str, Tensor], source: str, *, act: str, projection: bool = False
+) -> Any:
     """The vision half below ``visual.`` of a checkpoint by OpenAI (``act`` quick_gelu) or LAION (gelu).
 
     Raises:
@@ -56,7 +63,9 @@ def clip_vision(weights: Mapping[str, Tensor], source: str, *, act: str, project
     try:
         config, renamed = ldm.clip_vision(weights)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise UserError(f"{source} has no CLIP vision encoder as this family's ({error!r})") from error
+        raise UserError(
+            f"{source} has no CLIP vision encoder as this family's ({error!r})"
+        ) from error
     if not projection:
         renamed.pop("visual_projection.weight", None)
     kind = "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
@@ -65,7 +74,9 @@ def clip_vision(weights: Mapping[str, Tensor], source: str, *, act: str, project
 
 
 def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: int) -> Any:
-    """The text half of a checkpoint by LAION, without its last layers: Stable Diffusion 2 reads the last but one.
+    """The text half of a checkpoint by LAION, without its last layers.
+
+    Stable Diffusion 2 reads the last but one.
 
     Raises:
         UserError: tensors are missing, left over, or of other shapes.
@@ -77,8 +88,21 @@ def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: in
         "ln_final.bias": "final_layer_norm.bias",
     }
     try:
-        layers = len({name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}) - layers_left_out
-        kept = {k: v for k, v in weights.items() if not k.startswith("transformer.") or int(k.split(".")[2]) < layers}
+        layers = (
+            len(
+                {
+                    name.split(".")[2]
+                    for name in weights
+                    if name.startswith("transformer.resblocks.")
+                }
+            )
+            - layers_left_out
+        )
+        kept = {
+            k: v
+            for k, v in weights.items()
+            if not k.startswith("transformer.") or int(k.split(".")[2]) < layers
+        }
         inner = {k: v for k, v in kept.items() if k not in names}
         renamed = {names[k]: v for k, v in kept.items() if k in names}
         renamed |= {k.removeprefix("vision_model."): v for k, v in ldm.clip_layers(inner).items()}
@@ -96,7 +120,9 @@ def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: in
             "pad_token_id": 0,
         }
     except (KeyError, IndexError, ValueError) as error:
-        raise UserError(f"{source} has no CLIP text encoder as this family's ({error!r})") from error
+        raise UserError(
+            f"{source} has no CLIP text encoder as this family's ({error!r})"
+        ) from error
     return placed(build("transformers", "CLIPTextModel", config, source), renamed, source)
 
 
@@ -109,18 +135,26 @@ def read_prompt(prompt: str, tokenizer: Path | None) -> Int[Tensor, "1 n"]:
     if tokenizer is None:
         if prompt:
             raise UserError(
-                f"the prompt '{prompt}' cannot be read, since no folder tokenizer (vocab.json, merges.txt) lies beside the "
-                "weights; put that of stabilityai/stable-diffusion-2-1 there, or leave the prompt out"
+                f"the prompt '{prompt}' cannot be read, since no folder tokenizer (vocab.json, "
+                "merges.txt) lies beside the "
+                "weights; put that of stabilityai/stable-diffusion-2-1 there, or leave the prompt "
+                "out"
             )
         return torch.tensor([[BEGIN, END, *[0] * (TOKENS - 2)]])
     from transformers import CLIPTokenizer
 
     try:
         reader = CLIPTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
-        return reader([prompt], padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
-    except Exception as error:  # transformers has no common class for what can be wrong with a tokenizer's files
+        return reader(
+            [prompt], padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids
+    except (
+        Exception
+    ) as error:  # transformers has no common class for what can be wrong with a tokenizer's files
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"the tokenizer in {tokenizer} cannot be used ({why}); download it again") from error
+        raise UserError(
+            f"the tokenizer in {tokenizer} cannot be used ({why}); download it again"
+        ) from error
 
 
 def clip_pictures(pictures: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 s s"]:
@@ -128,14 +162,20 @@ def clip_pictures(pictures: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor
     return normalised(resized(pictures, side, "bicubic"), MEAN, SPREAD)
 
 
-def normalised(pictures: Float[Tensor, "b 3 h w"], mean: Any, spread: Any) -> Float[Tensor, "b 3 h w"]:
+def normalised(
+    pictures: Float[Tensor, "b 3 h w"], mean: Any, spread: Any
+) -> Float[Tensor, "b 3 h w"]:
     """Colours less ``mean``, in units of ``spread``."""
-    return (pictures - pictures.new_tensor(mean)[:, None, None]) / pictures.new_tensor(spread)[:, None, None]
+    return (pictures - pictures.new_tensor(mean)[:, None, None]) / pictures.new_tensor(spread)[
+        :, None, None
+    ]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What ``preprocessor_config.json`` says: square pictures are resized, cut in the middle, and normalised.
+    """What ``preprocessor_config.json`` says.
+
+    Square pictures are resized, cut in the middle, and normalised.
 
     Attributes:
         side: pixels after resizing; 0: left as they are.
@@ -165,17 +205,33 @@ def read_preparation(folder: Path) -> Preparation:
     path = folder / "preprocessor_config.json"
     record = read_json(path, "picture preparation")
     try:
-        flags = {name: bool(record.get(name, True)) for name in ("do_resize", "do_center_crop", "do_normalize")}
+        flags = {
+            name: bool(record.get(name, True))
+            for name in ("do_resize", "do_center_crop", "do_normalize")
+        }
         side, crop = (_side(record.get(name, 224)) for name in ("size", "crop_size"))
-        mean, spread = (tuple(float(x) for x in record[name]) for name in ("image_mean", "image_std"))
-        if not (0 < side <= 4096 and 0 < crop <= 4096 and len(mean) == len(spread) == 3 and min(spread) > 0):
+        mean, spread = (
+            tuple(float(x) for x in record[name]) for name in ("image_mean", "image_std")
+        )
+        if not (
+            0 < side <= 4096
+            and 0 < crop <= 4096
+            and len(mean) == len(spread) == 3
+            and min(spread) > 0
+        ):
             raise ValueError("a number is out of its range")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"picture preparation {path} cannot be used ({error}); download it again") from error
+        raise UserError(
+            f"picture preparation {path} cannot be used ({error}); download it again"
+        ) from error
     plain = (0.0,) * 3, (1.0,) * 3
     mean, spread = (mean, spread) if flags["do_normalize"] else plain
     return Preparation(side * flags["do_resize"], crop * flags["do_center_crop"], mean, spread)
 
 
 def _side(value: Any) -> int:
-    return int(value.get("shortest_edge") or value["height"]) if isinstance(value, dict) else int(value)
+    return (
+        int(value.get("shortest_edge") or value["height"])
+        if isinstance(value, dict)
+        else int(value)
+    )

@@ -32,10 +32,14 @@ SHARES = {
     "zero123plus-1.2": 0.75,
     "imagedream": 0.8,  # DreamGaussian, process.py, which feeds it: border_ratio 0.2
 }
-COVERED = 25  # alpha, of 255, above which a pixel is the object's: fainter ones are a matting's noise
+COVERED = (
+    25  # alpha, of 255, above which a pixel is the object's: fainter ones are a matting's noise
+)
 CROP_UNIT = 256  # crop sizes are given as for SyncDreamer, in pixels of a frame of 256
 SLACK = 1 / 128  # of size and place, in frames, that is not worth a crop
-MOST_GROWTH = 3.0  # of a view's frame, so that it still holds the object when it looks at the origin
+MOST_GROWTH = (
+    3.0  # of a view's frame, so that it still holds the object when it looks at the origin
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ class Framing:
 
     @property
     def scale(self) -> float:
-        """World units per unit of the model's world: with it, the object is as large in both views."""
+        """World units per unit of the model's world.
+
+        With it, the object is as large in both views.
+        """
         towards = _position(self.source) - torch.tensor(self.center, dtype=torch.float64)
         return float(towards.norm()) * self.tangent / (DEFAULT_RADIUS * _tangent(DEFAULT_FOVY_DEG))
 
@@ -85,7 +92,9 @@ class Framing:
         for own in views.orbits:
             orbit = _orbit(middle + self.scale * _position(own), own.fov)
             turn, have = _rotation(own) @ _rotation(orbit).T, _tangent(own.fov)
-            corners = torch.tensor([[x * have, y * have, 1] for x in (-1, 1) for y in (-1, 1)], dtype=torch.float64)
+            corners = torch.tensor(
+                [[x * have, y * have, 1] for x in (-1, 1) for y in (-1, 1)], dtype=torch.float64
+            )
             x, y, z = (corners @ turn).unbind(1)
             reach = torch.maximum(x.abs(), y.abs()) / z / have
             growth = max(growth, float(torch.where(z > 0.1, reach, torch.inf).max()))
@@ -123,7 +132,9 @@ def share_of(family: str, crop_size: int) -> float | None:
     return crop_size / CROP_UNIT if crop_size else SHARES[family]
 
 
-def plan_framing(masks: Iterable[UInt8[Tensor, "h h"]], source: Orbit, share: float) -> Framing | None:
+def plan_framing(
+    masks: Iterable[UInt8[Tensor, "h h"]], source: Orbit, share: float
+) -> Framing | None:
     """The camera that sees the object of all frames in its middle, its longer side taking ``share``.
 
     Returns:
@@ -167,7 +178,9 @@ def _turned(frames: UInt8[Tensor, "t h h 4"], grid: Float[Tensor, "1 s s 2"]) ->
     return straighten(grid_sample(x, grid, padding_mode=mode, align_corners=False).movedim(1, -1))
 
 
-def _grid(turn: Float[Tensor, "3 3"], side: int, tangent: float, have: float) -> Float[Tensor, "1 s s 2"]:
+def _grid(
+    turn: Float[Tensor, "3 3"], side: int, tangent: float, have: float
+) -> Float[Tensor, "1 s s 2"]:
     """Where the pixels of a camera lie in the picture of another that stands at the same place.
 
     Args:

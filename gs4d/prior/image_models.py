@@ -1,4 +1,6 @@
-"""Models that draw a picture of a sentence: SDXL, and others of diffusers' text-to-image pipelines that read by CLIP and T5.
+"""Models that draw a picture of a sentence.
+
+SDXL, and others of diffusers' text-to-image pipelines that read by CLIP and T5.
 
 None was ever run here with its published weights.
 """
@@ -76,7 +78,9 @@ class ImageModel:
             UserError: the model cannot be loaded, or does not draw that size.
         """
         wish = self.drawing
-        told = wish.asked(steps="num_inference_steps", guidance="guidance_scale", width="width", height="height")
+        told = wish.asked(
+            steps="num_inference_steps", guidance="guidance_scale", width="width", height="height"
+        )
         told |= wish.asked(avoid="negative_prompt")
         what = f"a picture by {self.name}"
         drawn = draw(self.pipeline, what, generator, prompt=prompt, **told).images[0]

@@ -1,7 +1,10 @@
-"""The prior that needs no weights: every frame's silhouette is blown up to a solid, coloured by what the frame shows.
+"""The prior that needs no weights.
 
-Half thickness is the square root of the solution of a Poisson equation inside the mask, as Igarashi et al. 1999 ("Teddy") and
-Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a sphere, a strip a round bar, thin parts stay thin.
+Every frame's silhouette is blown up to a solid, coloured by what the frame shows.
+
+Half thickness is the square root of the solution of a Poisson equation inside the mask, as Igarashi
+et al. 1999 ("Teddy") and Dvorožňák et al. 2020 ("Monster Mash", section 4.1): a disc becomes a
+sphere, a strip a round bar, thin parts stay thin.
 """
 
 from __future__ import annotations
@@ -38,14 +41,18 @@ class InflateOptions:
     depth: float = 1.0
     """Thickness over that of a round body; below 1 flatter."""
     far_side: Literal["smooth", "mirror"] = "smooth"
-    """Colour of the side that the frame does not show: the frame's colours without their detail, or the near side's own."""
+    """Colour of the side that the frame does not show: the frame's colours without their detail, or
+    the near side's own."""
 
     def __post_init__(self) -> None:
         require_ranges("prior.inflate", self, depth=(0.05, 4))
 
 
 def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """Half thickness in pixels of the solid over ``mask``: sqrt(u) with laplace(u) = -4 inside and u = 0 outside."""
+    """Half thickness in pixels of the solid over ``mask``.
+
+    Sqrt(u) with laplace(u) = -4 inside and u = 0 outside.
+    """
     inner = np.pad(mask, 1)
     ys, xs = np.nonzero(inner)
     n = len(ys)
@@ -56,13 +63,18 @@ def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         near = np.stack([index[ys + dy, xs + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))])
         _, row = np.nonzero(near >= 0)
         i, j = np.concatenate([np.arange(n), row]), np.concatenate([np.arange(n), near[near >= 0]])
-        laplacian = coo_matrix((np.concatenate([np.full(n, 4.0), np.full(len(row), -1.0)]), (i, j)), (n, n))
+        laplacian = coo_matrix(
+            (np.concatenate([np.full(n, 4.0), np.full(len(row), -1.0)]), (i, j)), (n, n)
+        )
         out[ys, xs] = np.sqrt(np.asarray(spsolve(laplacian.tocsc(), np.full(n, 4.0))))
     return out[1:-1, 1:-1]
 
 
 def far_colors(image: Float[np.ndarray, "h w 4"]) -> Float[np.ndarray, "h w 3"]:
-    """The colours of a premultiplied picture without their detail: a wide blur that ignores what is outside the object."""
+    """The colours of a premultiplied picture without their detail.
+
+    A wide blur that ignores what is outside the object.
+    """
     blur = BLUR * max(image.shape[:2])
     soft = ndimage.gaussian_filter(image, (blur, blur, 0), mode="constant", truncate=6.0)
     return soft[..., :3] / np.maximum(soft[..., 3:], 1e-6)
@@ -72,9 +84,15 @@ def inflate(images: UInt8[Tensor, "b h w 4"], options: InflateOptions) -> Shell:
     """The solid over every picture (RGBA, straight alpha)."""
     pictures = premultiply(images)
     mask = pictures[..., 3] > 0.5
-    thick = torch.stack([torch.from_numpy(half_thickness(one.numpy())) for one in mask]) * options.depth
+    thick = (
+        torch.stack([torch.from_numpy(half_thickness(one.numpy())) for one in mask]) * options.depth
+    )
     near = (pictures[..., :3] / pictures[..., 3:].clamp_min(1e-6)).clamp(0, 1)
-    far = torch.stack([torch.from_numpy(far_colors(one.numpy())) for one in pictures]) if options.far_side == "smooth" else near
+    far = (
+        torch.stack([torch.from_numpy(far_colors(one.numpy())) for one in pictures])
+        if options.far_side == "smooth"
+        else near
+    )
     depth = torch.stack([-thick, thick], 1)
     colors = torch.stack([near, far], 1).permute(0, 1, 4, 2, 3)
     return Shell(mask, depth, colors, torch.full((len(mask), 3, *mask.shape[1:]), LOGIT_OPACITY))
@@ -99,19 +117,31 @@ class Inflate:
     context: ClassVar[Context] = "none"  # every frame is drawn by itself
 
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default."""
         if frames.shape[1] != frames.shape[2]:
-            raise UserError(f"inflate wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+            raise UserError(
+                f"inflate wants square pictures, not {frames.shape[2]}x{frames.shape[1]}"
+            )
         side = min(frames.shape[1], SIDE)
-        small = torch.stack([torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()) for frame in frames])
-        orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
+        small = torch.stack(
+            [torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()) for frame in frames]
+        )
+        orbits = rig or [
+            replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
+        ]
         cameras = cameras_of(orbits, width=side, height=side)
         drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
         shells = inflate(small, self.options)
         for t in range(len(frames)):
             seen = render(shell_gaussians(shells, source, t), cameras, background=(0.0, 0.0, 0.0))
             straight = seen.rgb / seen.alpha.clamp_min(1e-6)[..., None]
-            drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([straight, seen.alpha[..., None]], -1)))
+            drawn[:, t] = torch.from_numpy(
+                to_bytes(torch.cat([straight, seen.alpha[..., None]], -1))
+            )
         return Views(orbits, drawn, torch.full(drawn.shape[:-1], TRUST, dtype=torch.uint8))

@@ -1,6 +1,7 @@
 """Checkpoints of CompVis' latent diffusion (its ``ldm`` package), under the names of diffusers and transformers.
 
-Every size is read off the tensors; what they cannot tell is Stable Diffusion's: 8 heads, normalisation in 32 groups.
+Every size is read off the tensors; what they cannot tell is Stable Diffusion's: 8 heads,
+normalisation in 32 groups.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ UNET_ENDS = {
     "out.2": "conv_out",
 }
 MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
-VAE_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
+VAE_ATTENTION = {
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+}
 CLIP = {
     "class_embedding": "vision_model.embeddings.class_embedding",
     "positional_embedding": "vision_model.embeddings.position_embedding.weight",
@@ -51,7 +58,9 @@ CLIP_LAYERS = {
 
 
 def part(weights: Mapping[str, Tensor], prefix: str, source: str) -> dict[str, Tensor]:
-    """The tensors below ``prefix``, without it; averaged ones (EMA) in place of the last where the file has them.
+    """The tensors below ``prefix``, without it.
+
+    Averaged ones (EMA) in place of the last where the file has them.
 
     Raises:
         UserError: there are none; ``source`` names the file.
@@ -62,14 +71,18 @@ def part(weights: Mapping[str, Tensor], prefix: str, source: str) -> dict[str, T
             averaged = "model_ema." + name.removeprefix("model.").replace(".", "")
             found[name.removeprefix(prefix)] = weights.get(averaged, value)
     if not found:
-        raise UserError(f"{source} has no tensors named {prefix}*; it is no checkpoint of this family")
+        raise UserError(
+            f"{source} has no tensors named {prefix}*; it is no checkpoint of this family"
+        )
     return found
 
 
 def unet(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and weights of a UNet2DConditionModel."""
     stages = 1 + sum(name.endswith("op.weight") for name in weights)
-    layers = (1 + max(int(name.split(".")[1]) for name in weights if name.startswith("input_blocks."))) // stages - 1
+    layers = (
+        1 + max(int(name.split(".")[1]) for name in weights if name.startswith("input_blocks."))
+    ) // stages - 1
     renamed = {unet_name(name, layers): value for name, value in weights.items()}
     widths = [len(renamed[f"down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(stages)]
     looks = [f"down_blocks.{i}.attentions.0.norm.weight" in renamed for i in range(stages)]
@@ -81,7 +94,9 @@ def unet(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tenso
         "block_out_channels": widths,
         "layers_per_block": layers,
         "down_block_types": ["CrossAttnDownBlock2D" if look else "DownBlock2D" for look in looks],
-        "up_block_types": ["CrossAttnUpBlock2D" if look else "UpBlock2D" for look in reversed(looks)],
+        "up_block_types": [
+            "CrossAttnUpBlock2D" if look else "UpBlock2D" for look in reversed(looks)
+        ],
         "cross_attention_dim": tokens,
         "attention_head_dim": HEADS,
     }
@@ -112,7 +127,9 @@ def unet_name(name: str, layers: int) -> str:
 
 def vae(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and weights of an AutoencoderKL."""
-    stages = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.down."))
+    stages = 1 + max(
+        int(name.split(".")[2]) for name in weights if name.startswith("encoder.down.")
+    )
     renamed = {}
     for name, value in weights.items():
         new = vae_name(name, stages)
@@ -121,8 +138,12 @@ def vae(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor
     config = {
         "in_channels": renamed["encoder.conv_in.weight"].shape[1],
         "out_channels": len(renamed["decoder.conv_out.weight"]),
-        "block_out_channels": [len(renamed[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(stages)],
-        "layers_per_block": sum(name.startswith("encoder.down.0.") and name.endswith("conv1.weight") for name in weights),
+        "block_out_channels": [
+            len(renamed[f"encoder.down_blocks.{i}.resnets.0.conv1.weight"]) for i in range(stages)
+        ],
+        "layers_per_block": sum(
+            name.startswith("encoder.down.0.") and name.endswith("conv1.weight") for name in weights
+        ),
         "down_block_types": ["DownEncoderBlock2D"] * stages,
         "up_block_types": ["UpDecoderBlock2D"] * stages,
         "latent_channels": renamed["post_quant_conv.weight"].shape[1],
@@ -134,19 +155,35 @@ def vae(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor
 def vae_name(name: str, stages: int) -> str:
     """diffusers' name of a tensor of ldm's autoencoder, whose decoder counts its stages from the picture."""
     name = re.sub(r"^encoder\.down\.(\d+)\.block\.", r"encoder.down_blocks.\1.resnets.", name)
-    name = re.sub(r"^encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0.", name)
-    name = re.sub(r"^decoder\.up\.(\d+)\.block\.", lambda m: f"decoder.up_blocks.{stages - 1 - int(m[1])}.resnets.", name)
     name = re.sub(
-        r"^decoder\.up\.(\d+)\.upsample\.", lambda m: f"decoder.up_blocks.{stages - 1 - int(m[1])}.upsamplers.0.", name
+        r"^encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0.", name
+    )
+    name = re.sub(
+        r"^decoder\.up\.(\d+)\.block\.",
+        lambda m: f"decoder.up_blocks.{stages - 1 - int(m[1])}.resnets.",
+        name,
+    )
+    name = re.sub(
+        r"^decoder\.up\.(\d+)\.upsample\.",
+        lambda m: f"decoder.up_blocks.{stages - 1 - int(m[1])}.upsamplers.0.",
+        name,
     )
     name = re.sub(r"\.mid\.block_(\d)\.", lambda m: f".mid_block.resnets.{int(m[1]) - 1}.", name)
-    name = re.sub(r"\.mid\.attn_1\.(\w+)\.", lambda m: f".mid_block.attentions.0.{VAE_ATTENTION.get(m[1], m[1])}.", name)
+    name = re.sub(
+        r"\.mid\.attn_1\.(\w+)\.",
+        lambda m: f".mid_block.attentions.0.{VAE_ATTENTION.get(m[1], m[1])}.",
+        name,
+    )
     return name.replace("nin_shortcut", "conv_shortcut").replace("norm_out", "conv_norm_out")
 
 
 def clip_vision(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and weights of a CLIPVisionModelWithProjection, from the ``visual`` half of OpenAI's CLIP."""
-    renamed = {CLIP[name]: value.T if name == "proj" else value for name, value in weights.items() if name in CLIP}
+    renamed = {
+        CLIP[name]: value.T if name == "proj" else value
+        for name, value in weights.items()
+        if name in CLIP
+    }
     renamed |= clip_layers({name: value for name, value in weights.items() if name not in CLIP})
     patches = renamed["vision_model.embeddings.patch_embedding.weight"]
     side = round((len(renamed["vision_model.embeddings.position_embedding.weight"]) - 1) ** 0.5)
@@ -171,7 +208,10 @@ def clip_layers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = name.replace(old, new)
         head, joined, kind = name.partition(".attn.in_proj_")
         if joined:
-            renamed |= {f"{head}.self_attn.{x}_proj.{kind}": v for x, v in zip("qkv", value.chunk(3), strict=True)}
+            renamed |= {
+                f"{head}.self_attn.{x}_proj.{kind}": v
+                for x, v in zip("qkv", value.chunk(3), strict=True)
+            }
         else:
             renamed[name] = value
     return renamed

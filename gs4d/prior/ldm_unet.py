@@ -1,7 +1,8 @@
 """The UNet of CompVis' latent diffusion under its own names, with what MVDream, ImageDream and SyncDreamer put into it.
 
-diffusers' classes have no place for attention over several views, tokens of a picture, or volumes; these files keep ldm's names
-for everything anyway. Every size is read off the tensors; only the width of a head is not in them.
+diffusers' classes have no place for attention over several views, tokens of a picture, or volumes;
+these files keep ldm's names for everything anyway. Every size is read off the tensors; only the
+width of a head is not in them.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ def shape_of(weights: Mapping[str, Tensor], heads: int, source: str) -> UNetShap
         levels: list[int] = []
         attend: list[bool] = []
         count, number = 0, 1
-        while f"input_blocks.{number}.0.in_layers.0.weight" in weights or f"input_blocks.{number}.0.op.weight" in weights:
+        while (
+            f"input_blocks.{number}.0.in_layers.0.weight" in weights
+            or f"input_blocks.{number}.0.op.weight" in weights
+        ):
             if f"input_blocks.{number}.0.op.weight" in weights:
                 number += 1
                 continue
@@ -90,14 +94,22 @@ def shape_of(weights: Mapping[str, Tensor], heads: int, source: str) -> UNetShap
             context=weights["middle_block.1.transformer_blocks.0.attn2.to_k.weight"].shape[1],
             heads=heads,
             linear=weights["middle_block.1.proj_in.weight"].ndim == 2,
-            camera=weights["camera_embed.0.weight"].shape[1] if "camera_embed.0.weight" in weights else 0,
+            camera=weights["camera_embed.0.weight"].shape[1]
+            if "camera_embed.0.weight" in weights
+            else 0,
             picture_tokens=weights["image_embed.latents"].shape[1] if picture else 0,
             picture_width=weights["image_embed.proj_in.weight"].shape[1] if picture else 0,
-            picture_layers=sum(name.startswith("image_embed.") and name.endswith("to_q.weight") for name in weights),
-            picture_heads=len(weights["image_embed.layers.0.0.to_q.weight"]) // HEAD if picture else 0,
+            picture_layers=sum(
+                name.startswith("image_embed.") and name.endswith("to_q.weight") for name in weights
+            ),
+            picture_heads=len(weights["image_embed.layers.0.0.to_q.weight"]) // HEAD
+            if picture
+            else 0,
         )
     except (KeyError, IndexError, ZeroDivisionError, AttributeError) as error:
-        raise UserError(f"{source} has no UNet as this family's ({error!r}); it belongs to another network") from error
+        raise UserError(
+            f"{source} has no UNet as this family's ({error!r}); it belongs to another network"
+        ) from error
 
 
 class ResBlock(nn.Module):
@@ -105,13 +117,21 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, time: int) -> None:
         super().__init__()
-        self.in_layers = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(time, out))
-        self.out_layers = nn.Sequential(nn.GroupNorm(GROUPS, out), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, out), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1)
+        )
         self.skip_connection = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b t"]) -> Float[Tensor, "b d h w"]:
-        return self.skip_connection(x) + self.out_layers(self.in_layers(x) + self.emb_layers(time)[..., None, None])
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "b t"]
+    ) -> Float[Tensor, "b d h w"]:
+        return self.skip_connection(x) + self.out_layers(
+            self.in_layers(x) + self.emb_layers(time)[..., None, None]
+        )
 
 
 class Resize(nn.Module):
@@ -126,7 +146,9 @@ class Resize(nn.Module):
             self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c y x"]:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")) if self.up else self.op(x)
+        return (
+            self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")) if self.up else self.op(x)
+        )
 
 
 class Attention(nn.Module):
@@ -139,15 +161,21 @@ class Attention(nn.Module):
         self.to_k, self.to_v = (nn.Linear(context, channels, bias=False) for _ in range(2))
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
         if picture_tokens:
-            self.to_k_ip, self.to_v_ip = (nn.Linear(context, channels, bias=False) for _ in range(2))
+            self.to_k_ip, self.to_v_ip = (
+                nn.Linear(context, channels, bias=False) for _ in range(2)
+            )
 
-    def forward(self, x: Float[Tensor, "b n c"], context: Float[Tensor, "b m k"]) -> Float[Tensor, "b n c"]:
+    def forward(
+        self, x: Float[Tensor, "b n c"], context: Float[Tensor, "b m k"]
+    ) -> Float[Tensor, "b n c"]:
         q = self.to_q(x)
         if not self.picture_tokens:
             return self.to_out(heads_attend(q, self.to_k(context), self.to_v(context), self.heads))
         text, picture = context[:, : -self.picture_tokens], context[:, -self.picture_tokens :]
         found = heads_attend(q, self.to_k(text), self.to_v(text), self.heads)
-        return self.to_out(found + heads_attend(q, self.to_k_ip(picture), self.to_v_ip(picture), self.heads))
+        return self.to_out(
+            found + heads_attend(q, self.to_k_ip(picture), self.to_v_ip(picture), self.heads)
+        )
 
 
 def heads_attend(
@@ -175,7 +203,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(GatedGelu(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels))
+        self.net = nn.Sequential(
+            GatedGelu(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
+        )
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         return self.net(x)
@@ -209,7 +239,8 @@ class SpatialTransformer(nn.Module):
         self.linear = shape.linear
         self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
         self.proj_in, self.proj_out = (
-            nn.Linear(channels, channels) if shape.linear else nn.Conv2d(channels, channels, 1) for _ in range(2)
+            nn.Linear(channels, channels) if shape.linear else nn.Conv2d(channels, channels, 1)
+            for _ in range(2)
         )
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, shape)])
 
@@ -217,9 +248,17 @@ class SpatialTransformer(nn.Module):
         self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b m k"], views: int, frames: int
     ) -> Float[Tensor, "b c h w"]:
         y = self.norm(x)
-        y = self.proj_in(y.flatten(2).transpose(1, 2)) if self.linear else self.proj_in(y).flatten(2).transpose(1, 2)
+        y = (
+            self.proj_in(y.flatten(2).transpose(1, 2))
+            if self.linear
+            else self.proj_in(y).flatten(2).transpose(1, 2)
+        )
         y = self.transformer_blocks[0](y, context, views, frames)
-        y = self.proj_out(y).transpose(1, 2) if self.linear else self.proj_out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+        y = (
+            self.proj_out(y).transpose(1, 2)
+            if self.linear
+            else self.proj_out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+        )
         return x + y.reshape(x.shape)
 
 
@@ -234,7 +273,9 @@ class PerceiverAttention(nn.Module):
         self.to_kv = nn.Linear(channels, 2 * heads * HEAD, bias=False)
         self.to_out = nn.Linear(heads * HEAD, channels, bias=False)
 
-    def forward(self, features: Float[Tensor, "b m c"], queries: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+    def forward(
+        self, features: Float[Tensor, "b m c"], queries: Float[Tensor, "b n c"]
+    ) -> Float[Tensor, "b n c"]:
         queries = self.norm2(queries)
         k, v = self.to_kv(torch.cat([self.norm1(features), queries], 1)).chunk(2, -1)
         return self.to_out(heads_attend(self.to_q(queries), k, v, self.heads))
@@ -250,10 +291,17 @@ class Resampler(nn.Module):
         self.proj_in, self.proj_out = nn.Linear(shape.picture_width, c), nn.Linear(c, c)
         self.norm_out = nn.LayerNorm(c)
         feed = [
-            nn.Sequential(nn.LayerNorm(c), nn.Linear(c, 4 * c, bias=False), nn.GELU(), nn.Linear(4 * c, c, bias=False))
+            nn.Sequential(
+                nn.LayerNorm(c),
+                nn.Linear(c, 4 * c, bias=False),
+                nn.GELU(),
+                nn.Linear(4 * c, c, bias=False),
+            )
             for _ in range(shape.picture_layers)
         ]
-        self.layers = nn.ModuleList(nn.ModuleList([PerceiverAttention(c, shape.picture_heads), net]) for net in feed)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([PerceiverAttention(c, shape.picture_heads), net]) for net in feed
+        )
 
     def forward(self, features: Float[Tensor, "b m k"]) -> Float[Tensor, "b n c"]:
         features = self.proj_in(features)
@@ -271,13 +319,19 @@ class UNet(nn.Module):
         super().__init__()
         self.shape = shape
         time = 4 * shape.width
-        self.time_embed = nn.Sequential(nn.Linear(shape.width, time), nn.SiLU(), nn.Linear(time, time))
+        self.time_embed = nn.Sequential(
+            nn.Linear(shape.width, time), nn.SiLU(), nn.Linear(time, time)
+        )
         if shape.camera:
-            self.camera_embed = nn.Sequential(nn.Linear(shape.camera, time), nn.SiLU(), nn.Linear(time, time))
+            self.camera_embed = nn.Sequential(
+                nn.Linear(shape.camera, time), nn.SiLU(), nn.Linear(time, time)
+            )
         if shape.picture_tokens:
             self.image_embed = Resampler(shape)
         channels, kept = shape.width, [shape.width]
-        self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(shape.inputs, channels, 3, padding=1)])])
+        self.input_blocks = nn.ModuleList(
+            [nn.ModuleList([nn.Conv2d(shape.inputs, channels, 3, padding=1)])]
+        )
         for level, (out, attend) in enumerate(zip(shape.levels, shape.attend, strict=True)):
             for _ in range(shape.blocks):
                 self.input_blocks.append(self._block(channels, out, attend))
@@ -286,7 +340,9 @@ class UNet(nn.Module):
             if level + 1 < len(shape.levels):
                 self.input_blocks.append(nn.ModuleList([Resize(channels, up=False)]))
                 kept.append(channels)
-        self.middle_block = self._block(channels, channels, True).append(ResBlock(channels, channels, time))
+        self.middle_block = self._block(channels, channels, True).append(
+            ResBlock(channels, channels, time)
+        )
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(shape.levels))):
             for number in range(shape.blocks + 1):
@@ -295,7 +351,11 @@ class UNet(nn.Module):
                 if level and number == shape.blocks:
                     block.append(Resize(channels, up=True))
                 self.output_blocks.append(block)
-        self.out = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, shape.outputs, 3, padding=1))
+        self.out = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, shape.outputs, 3, padding=1),
+        )
 
     def _block(self, channels: int, out: int, attend: bool) -> nn.ModuleList:
         layers: list[nn.Module] = [ResBlock(channels, out, 4 * self.shape.width)]
@@ -319,7 +379,8 @@ class UNet(nn.Module):
             context: tokens, those of pictures last.
             camera: what describes it.
             views: this many attend to each other.
-            frames: this many frames, the first of which the others look at too; 1: none looks at another.
+            frames: this many frames, the first of which the others look at too; 1: none looks at
+                another.
             extra: for :meth:`conditioned`.
         """
         time = self.time_embed(sinusoid(t, self.shape.width).to(x.dtype))
@@ -331,7 +392,11 @@ class UNet(nn.Module):
                 if isinstance(layer, ResBlock):
                     h = layer(h, time)
                 else:
-                    h = layer(h, context, views, frames) if isinstance(layer, SpatialTransformer) else layer(h)
+                    h = (
+                        layer(h, context, views, frames)
+                        if isinstance(layer, SpatialTransformer)
+                        else layer(h)
+                    )
             return h
 
         kept = []
@@ -343,8 +408,13 @@ class UNet(nn.Module):
             x = self.conditioned(number, run(block, torch.cat([x, kept.pop()], 1)), extra)
         return self.out(x)
 
-    def conditioned(self, place: int, x: Float[Tensor, "b c h w"], extra: Any) -> Float[Tensor, "b c h w"]:
-        """What families add behind the middle (place -1) and behind every block on the way up; here nothing."""
+    def conditioned(
+        self, place: int, x: Float[Tensor, "b c h w"], extra: Any
+    ) -> Float[Tensor, "b c h w"]:
+        """What families add behind the middle (place -1) and behind every block on the way up.
+
+        Here nothing.
+        """
         del place, extra
         return x
 

@@ -1,7 +1,10 @@
-"""The prior that comes with gs4d: a small network that says what lies behind the pixels of a clip's frames.
+"""The prior that comes with gs4d.
 
-Every frame becomes a solid (``solid.py``) in one pass over the whole clip; views are renders of the solids, and so agree with
-each other by construction. Where the weights come from, and how good they are: docs/lift.md.
+A small network that says what lies behind the pixels of a clip's frames.
+
+Every frame becomes a solid (``solid.py``) in one pass over the whole clip; views are renders of the
+solids, and so agree with each other by construction. Where the weights come from, and how good they
+are: docs/lift.md.
 """
 
 from __future__ import annotations
@@ -35,11 +38,19 @@ from .skin import skin_gaussians
 from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussians, steps_at
 from .surface_net import SurfaceNet, Surfaces, SurfaceShape
 
-FINER = 2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
-SIDE = 256  # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell, Gaussians swell
+FINER = (
+    2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
+)
+# pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell,
+# Gaussians swell
+SIDE = 256
 TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
-BIAS = 0.35  # of the logits: outlines overlap the true ones best if they take in what is a little less likely than not
-COMMIT = 2.5  # slope over the logits; the network learns with SHARP, whose veils are what is to be expected and look like smoke
+# of the logits: outlines overlap the true ones best if they take in what is a little less likely
+# than not
+BIAS = 0.35
+# slope over the logits; the network learns with SHARP, whose veils are what is to be expected and
+# look like smoke
+COMMIT = 2.5
 CORE = 100.0  # slope at the borders of what is there in any case, per unit of depth in REACH
 LEAST = 0.15  # of the inflated silhouette, that is there in any case
 THIN = 1.0  # and so many half layers: less falls between them
@@ -78,7 +89,9 @@ def _shape(path: Path) -> LiftShape | SurfaceShape:
     try:
         with safe_open(path, "pt") as file:
             said: dict[str, Any] = json.loads((file.metadata() or {}).get("shape", "{}"))
-        said = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        said = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
+        }
         shape = (SurfaceShape if "blocks" in said else LiftShape)(**said)
         sizes = [(shape.side, 512), (shape.layers, 256), (shape.heads, 64), (shape.across, 64)]
         sizes += [(count, 4096) for count in shape.channels]
@@ -87,10 +100,14 @@ def _shape(path: Path) -> LiftShape | SurfaceShape:
         else:
             sizes += [(shape.width, 4096), (shape.depth, 64)]
         lists = 4 if isinstance(shape, SurfaceShape) else 3
-        if len(shape.channels) != lists or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
+        if len(shape.channels) != lists or any(
+            not isinstance(n, int) or not 0 < n <= most for n, most in sizes
+        ):
             raise ValueError("a size is out of range")
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} does not describe a lift network ({error}); take another file") from error
+        raise UserError(
+            f"{path} does not describe a lift network ({error}); take another file"
+        ) from error
     return shape
 
 
@@ -104,19 +121,28 @@ class Lift:
         """``veils`` as in ``detailed_gaussians``."""
         self.network, self.veils = network, veils
 
-    def gaussians(self, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Iterator[tuple[Gaussians, Float[Tensor, "n"]]]:
+    def gaussians(
+        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit
+    ) -> Iterator[tuple[Gaussians, Float[Tensor, "n"]]]:
         """Per frame, the Gaussians that views are drawn from, and how sure each is, in [0, 1]."""
         if isinstance(self.network, SurfaceNet):
             thickness = network_inputs(frames, source, self.network.shape.side)[1]
             said = surfaces(self.network, frames, source)
             for t in range(len(frames)):
-                yield skin_gaussians(said.depth[t], said.logits[t], said.colors[t], thickness[t], frames[t], source)
+                yield skin_gaussians(
+                    said.depth[t], said.logits[t], said.colors[t], thickness[t], frames[t], source
+                )
             return
         for t, solid in enumerate(lift(self.network, frames, source)):
             yield detailed_gaussians(solid, frames[t], source, veils=self.veils)
 
-    def visible_depth(self, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Float[Tensor, "t p p"]:
-        """Camera z of what each pixel shows minus that of the origin, in units of REACH; 0 where nothing is."""
+    def visible_depth(
+        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit
+    ) -> Float[Tensor, "t p p"]:
+        """Camera z of what each pixel shows minus that of the origin, in units of REACH.
+
+        0 where nothing is.
+        """
         if isinstance(self.network, SurfaceNet):
             return surfaces(self.network, frames, source).depth
         depths = []
@@ -129,23 +155,36 @@ class Lift:
         return torch.stack(depths)
 
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default."""
         if frames.shape[1] != frames.shape[2]:
             raise UserError(f"lift wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
         side = min(frames.shape[1], SIDE)
-        orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
+        orbits = rig or [
+            replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
+        ]
         shrink = math.ceil(SIDE / side)
         cameras = cameras_of(orbits, width=shrink * side, height=shrink * side)
         drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
         trust = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
         for t, (gaussians, sureness) in enumerate(self.gaussians(frames, source)):
             seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
-            sure = render(gaussians.replace(sh=((sureness[:, None, None] - 0.5) / SH_C0).expand(-1, 1, 3)), cameras)
-            layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(-1, 1)
+            sure = render(
+                gaussians.replace(sh=((sureness[:, None, None] - 0.5) / SH_C0).expand(-1, 1, 3)),
+                cameras,
+            )
+            layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(
+                -1, 1
+            )
             rgb, alpha, believed = F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
-            drawn[:, t] = torch.from_numpy(to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1)))
+            drawn[:, t] = torch.from_numpy(
+                to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1))
+            )
             trust[:, t] = (TRUST * believed[..., 0].clamp(0, 1)).round().to(torch.uint8)
         return Views(orbits, drawn, trust)
 
@@ -171,15 +210,20 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
     with torch.no_grad():
         logits, colors = network(*(x[None].to(device) for x in (pictures, thickness, camera)))
         occupancy = decide(logits[0].cpu(), thickness) * (F.avg_pool2d(pictures[:, 3:], FINE) > 0)
-        colors = F.interpolate(colors[0].cpu(), occupancy.shape[1:], mode="trilinear", align_corners=False).clamp(0, 1)
+        colors = F.interpolate(
+            colors[0].cpu(), occupancy.shape[1:], mode="trilinear", align_corners=False
+        ).clamp(0, 1)
     return [Solid(*pair) for pair in zip(occupancy, colors, strict=True)]
 
 
-def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) -> Float[Tensor, "t d h w"]:
+def decide(
+    logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]
+) -> Float[Tensor, "t d h w"]:
     """Occupancy: above a half in all cells that are to be inside, near one where the network is sure.
 
-    A thin part whose depth is unsure may be nowhere likelier than not, and would be lost: where the network thinks that the
-    middle of what a pixel shows is, there is at least a share of the inflated silhouette.
+    A thin part whose depth is unsure may be nowhere likelier than not, and would be lost: where the
+    network thinks that the middle of what a pixel shows is, there is at least a share of the
+    inflated silhouette.
 
     Args:
         logits: of the network.
@@ -196,9 +240,14 @@ def decide(logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]) 
 def network_inputs(
     frames: UInt8[Tensor, "t h w 4"], source: Orbit, side: int
 ) -> tuple[Float[Tensor, "t 4 f f"], Float[Tensor, "t s s"], Float[Tensor, "3"]]:
-    """What the network sees of a clip: small premultiplied pictures, inflated silhouettes of ``side`` cells, the camera."""
+    """What the network sees of a clip.
+
+    Small premultiplied pictures, inflated silhouettes of ``side`` cells, the camera.
+    """
     fine = FINE * side
-    small = torch.stack([torch.from_numpy(resize_rgba(frame.numpy(), fine, fine).copy()) for frame in frames])
+    small = torch.stack(
+        [torch.from_numpy(resize_rgba(frame.numpy(), fine, fine).copy()) for frame in frames]
+    )
     pictures = premultiply(small).movedim(-1, 1)
     pixel = 2 * source.radius * math.tan(math.radians(source.fov / 2)) / side / REACH
     masks = (F.avg_pool2d(pictures[:, 3], FINE) > 0.5).numpy()
@@ -207,7 +256,12 @@ def network_inputs(
 
 
 def detailed_gaussians(
-    solid: Solid, frame: UInt8[Tensor, "h w 4"], source: Orbit, times: int = FINER, *, veils: bool = True
+    solid: Solid,
+    frame: UInt8[Tensor, "h w 4"],
+    source: Orbit,
+    times: int = FINER,
+    *,
+    veils: bool = True,
 ) -> tuple[Gaussians, Float[Tensor, "n"]]:
     """The Gaussians of a solid, with the frame's own outline and colours where it shows the surface; and how sure each is.
 
@@ -216,7 +270,8 @@ def detailed_gaussians(
         frame: RGBA with straight alpha, square.
         source: its camera.
         times: cells per cell of the solid, along every axis.
-        veils: draw what may be there as a veil; else what is likelier than not is there, and nothing beside it.
+        veils: draw what may be there as a veil; else what is likelier than not is there, and
+            nothing beside it.
     """
     fine = finer(solid, times)
     layers, side, _ = fine.occupancy.shape
@@ -228,4 +283,6 @@ def detailed_gaussians(
     own = (picture[..., :3] / picture[..., 3:].clamp_min(1e-6)).clamp(0, 1).movedim(-1, 0)[:, None]
     fine = Solid(occupancy, torch.where(shown, own, fine.colors))
     opacities = soft_skin(occupancy, LEVELS if veils else (SURFACE,))
-    return solid_gaussians(fine, source, opacities), steps_at(occupancy, opacities > 0, times).clamp(0, 1)
+    return solid_gaussians(fine, source, opacities), steps_at(
+        occupancy, opacities > 0, times
+    ).clamp(0, 1)

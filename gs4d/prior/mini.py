@@ -1,8 +1,9 @@
 """``mini``: a small multi-view video diffusion transformer that draws anew what a plainer prior renders of a clip.
 
-Views of a frame and frames of a view are denoised together; see ``mini_net``. Sampling starts from the plainer prior's render
-with some noise (SDEdit, Meng et al. 2022), or from noise alone. Long clips are denoised in windows of frames that overlap,
-blended at every step (MultiDiffusion, Bar-Tal et al. 2023). All frames have the same noise.
+Views of a frame and frames of a view are denoised together; see ``mini_net``. Sampling starts from
+the plainer prior's render with some noise (SDEdit, Meng et al. 2022), or from noise alone. Long
+clips are denoised in windows of frames that overlap, blended at every step (MultiDiffusion, Bar-Tal
+et al. 2023). All frames have the same noise.
 """
 
 from __future__ import annotations
@@ -31,8 +32,15 @@ from .sds import Condition, Conditions, SdsOptions, distill
 
 BASES = ("lift", "inflate")  # the priors that it can draw anew: free cameras, no weights of others
 NETWORK = ("gs4d.prior.mini_net", "MiniTransformer")
-STEPS, STRENGTH = 1, 0.8  # where none are asked for: little trained, it leaves more noise in more steps (docs/mini.md)
-GROUP, WINDOW, STRIDE = 4, 4, 2  # views and frames that are denoised together, and frames between two windows
+STEPS, STRENGTH = (
+    1,
+    0.8,
+)  # where none are asked for: little trained, it leaves more noise in more steps (docs/mini.md)
+GROUP, WINDOW, STRIDE = (
+    4,
+    4,
+    2,
+)  # views and frames that are denoised together, and frames between two windows
 NOISES: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -43,8 +51,12 @@ NOISES: dict[str, Any] = {
     "prediction_type": "sample",
     "timestep_spacing": "trailing",
 }
-LATENTS = 4096  # values of a picture of 256 pixels as the latent models judge it: the score weighs as much as theirs
-DOUBT = 0.1  # deviation between samples, of values in [-1, 1], at which trust in the plainer prior falls to 1 / e
+# values of a picture of 256 pixels as the latent models judge it: the score weighs as much as
+# theirs
+LATENTS = 4096
+# deviation between samples, of values in [-1, 1], at which trust in the plainer prior falls to 1 /
+# e
+DOUBT = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,20 @@ def noises() -> Any:
 
 
 def save_folder(folder: Path, transformer: Any, base: str) -> None:
-    """Writes diffusers' layout, weights as half floats; ``base`` is the name of the plainer prior."""
+    """Writes diffusers' layout, weights as half floats.
+
+    ``base`` is the name of the plainer prior.
+    """
     with atomic_folder(folder) as part:
         half = type(transformer).from_config(transformer.config)
         half.load_state_dict(transformer.state_dict())
         half.half().save_pretrained(part / "transformer", variant="fp16")
         noises().save_pretrained(part / "scheduler")
-        index = {"_class_name": "Mini", "transformer": list(NETWORK), "scheduler": ["diffusers", "DDIMScheduler"]}
+        index = {
+            "_class_name": "Mini",
+            "transformer": list(NETWORK),
+            "scheduler": ["diffusers", "DDIMScheduler"],
+        }
         write_json(part / "model_index.json", {**index, "base": base})
 
 
@@ -81,15 +100,25 @@ def load_folder(folder: Path) -> Networks:
         UserError: a part is missing, damaged or of another model.
     """
     index = read_json(folder / "model_index.json", "model index")
-    if not isinstance(index, dict) or index.get("_class_name") != "Mini" or index.get("base") not in BASES:
+    if (
+        not isinstance(index, dict)
+        or index.get("_class_name") != "Mini"
+        or index.get("base") not in BASES
+    ):
         raise UserError(
-            f"{folder / 'model_index.json'} is not of a mini; train one with python -m gs4d.prior.train --model mini"
+            f"{folder / 'model_index.json'} is not of a mini; train one with python -m "
+            "gs4d.prior.train --model mini"
         )
     transformer: Any = load_part(folder / "transformer", *NETWORK)
     config = read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule")
     if not isinstance(config, dict) or config.get("prediction_type") != "sample":
-        raise UserError(f"the noise schedule of {folder} is not of a model that predicts clean pictures, as mini does")
-    return Networks(transformer, schedule(type(noises()), config, str(folder)), open_prior(index["base"]))
+        raise UserError(
+            f"the noise schedule of {folder} is not of a model that predicts clean pictures, as "
+            "mini does"
+        )
+    return Networks(
+        transformer, schedule(type(noises()), config, str(folder)), open_prior(index["base"])
+    )
 
 
 def open_mini(where: str, place: Place | None = None) -> Mini:
@@ -102,7 +131,9 @@ def open_mini(where: str, place: Place | None = None) -> Mini:
     try:
         networks = load_folder(path)
     except ImportError as error:
-        raise UserError("mini needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'") from error
+        raise UserError(
+            "mini needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'"
+        ) from error
     return Mini(networks, place or Place(), where)
 
 
@@ -123,20 +154,41 @@ class Mini:
 
     @torch.no_grad()
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default. Trust falls where two samples differ."""
-        orbits = rig or [replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()]
-        rendered, trust = self._rendered(frames, source, [[orbit] * len(frames) for orbit in orbits], generator)
+        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default.
+
+        Trust falls where two samples differ.
+        """
+        orbits = rig or [
+            replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
+        ]
+        rendered, trust = self._rendered(
+            frames, source, [[orbit] * len(frames) for orbit in orbits], generator
+        )
         condition = self.told(frames, source, [[orbit] * len(frames) for orbit in orbits], rendered)
         first, second = (self.sample(condition, generator) for _ in range(2))
         doubt = (first - second).square().mean(2, keepdim=True).div(2).sqrt()
-        sure = _sized(torch.exp(-doubt / DOUBT).cpu().flatten(0, 1), trust.shape[-1]).unflatten(0, trust.shape[:2])[:, :, 0]
-        return Views(orbits, self._detailed(first, condition, rendered), (trust * sure).round().to(torch.uint8))
+        sure = _sized(torch.exp(-doubt / DOUBT).cpu().flatten(0, 1), trust.shape[-1]).unflatten(
+            0, trust.shape[:2]
+        )[:, :, 0]
+        return Views(
+            orbits,
+            self._detailed(first, condition, rendered),
+            (trust * sure).round().to(torch.uint8),
+        )
 
     @torch.no_grad()
     def orbit(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, path: Sequence[Orbit], generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        path: Sequence[Orbit],
+        generator: torch.Generator,
     ) -> UInt8[Tensor, "t s s 4"]:
         """The clip as a camera sees it that stands at ``path[i]`` in frame i (Diffusion4D, Liang et al. 2024)."""
         rendered, _ = self._rendered(frames, source, [path], generator)
@@ -144,7 +196,11 @@ class Mini:
         return self._detailed(self.sample(condition, generator), condition, rendered)[0]
 
     def _rendered(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, paths: Sequence[Sequence[Orbit]], generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        paths: Sequence[Sequence[Orbit]],
+        generator: torch.Generator,
     ) -> tuple[Float[Tensor, "v t 4 s s"], UInt8[Tensor, "v t s s"]]:
         """What the plainer prior shows cameras that stand at ``paths[view][frame]``, in its own size, and its trust.
 
@@ -169,42 +225,73 @@ class Mini:
         """What the network is told of views whose cameras stand at ``paths[view][frame]``."""
         small = _sized(rendered.flatten(0, 1), self.side).unflatten(0, rendered.shape[:2])
         condition = told(_sized(signed(frames), self.side), small, source, paths)
-        return {name: value[None].to(self.place.torch_device()) for name, value in condition.items()}
+        return {
+            name: value[None].to(self.place.torch_device()) for name, value in condition.items()
+        }
 
     def _detailed(
-        self, drawn: Float[Tensor, "v t 4 h w"], condition: Condition, rendered: Float[Tensor, "v t 4 s s"]
+        self,
+        drawn: Float[Tensor, "v t 4 h w"],
+        condition: Condition,
+        rendered: Float[Tensor, "v t 4 s s"],
     ) -> UInt8[Tensor, "v t s s 4"]:
-        """The plainer prior's pictures, changed as much as their small copies were: they keep detail that the network lacks."""
+        """The plainer prior's pictures, changed as much as their small copies were.
+
+        They keep detail that the network lacks.
+        """
         change = (drawn - condition["rendered"][0]).flatten(0, 1).to(rendered.device)
         larger = _sized(change, rendered.shape[-1]).unflatten(0, rendered.shape[:2])
         return _to_rgba(rendered + larger)
 
-    def sample(self, condition: Condition, generator: torch.Generator) -> Float[Tensor, "v t 4 h w"]:
-        """Views, in [-1, 1] as far as they are colours; the same for the same state of ``generator``."""
+    def sample(
+        self, condition: Condition, generator: torch.Generator
+    ) -> Float[Tensor, "v t 4 h w"]:
+        """Views, in [-1, 1] as far as they are colours.
+
+        The same for the same state of ``generator``.
+        """
         scheduler, o = self.networks.scheduler, self.sampling
         rendered = condition["rendered"][0]
         strength, steps = o.strength or STRENGTH, o.steps or STEPS
         scheduler.set_timesteps(max(round(steps / strength), steps))
         times = scheduler.timesteps[-steps:]
-        noise = torch.randn(rendered[:, :1].shape, generator=generator).to(rendered).expand(rendered.shape)
+        noise = (
+            torch.randn(rendered[:, :1].shape, generator=generator)
+            .to(rendered)
+            .expand(rendered.shape)
+        )
         x = noise if strength == 1 else scheduler.add_noise(rendered, noise, times[:1])
         for t in tqdm(times, desc="denoising", unit="step", leave=False, dynamic_ncols=True):
             groups = torch.randperm(len(x), generator=generator).split(GROUP)
             x = scheduler.step(self._clean(x, t, condition, groups), t, x).prev_sample
         return x
 
-    def _clean(self, x: Float[Tensor, "v t 4 h w"], t: Tensor, condition: Condition, groups: Sequence[Tensor]) -> Tensor:
-        """The network's clean views, of groups of views in windows of frames; blended where windows overlap."""
+    def _clean(
+        self,
+        x: Float[Tensor, "v t 4 h w"],
+        t: Tensor,
+        condition: Condition,
+        groups: Sequence[Tensor],
+    ) -> Tensor:
+        """The network's clean views, of groups of views in windows of frames.
+
+        Blended where windows overlap.
+        """
         from .mini_net import motion_of
 
         total, count = torch.zeros_like(x), x.new_zeros(x.shape[1], 1, 1, 1)
-        windows = [torch.tensor(some) for some in windows_of(x.shape[1], WINDOW if self.sampling.temporal else 1)]
+        windows = [
+            torch.tensor(some)
+            for some in windows_of(x.shape[1], WINDOW if self.sampling.temporal else 1)
+        ]
         for some in windows:
             count[some] += 1
         for group in groups:
             views = torch.cat([torch.zeros(1, dtype=torch.long), group + 1])
             cut = {
-                "rendered": torch.stack([condition["rendered"][0][group][:, some] for some in windows]),
+                "rendered": torch.stack(
+                    [condition["rendered"][0][group][:, some] for some in windows]
+                ),
                 "source": torch.stack([condition["source"][0][some] for some in windows]),
                 "rays": torch.stack([condition["rays"][0][views][:, some] for some in windows]),
             }
@@ -232,14 +319,21 @@ class Mini:
         abar = self.alphas_cumprod.to(latents.device)[t].view(-1, 1, 1, 1, 1, 1)
         return (latents - abar.sqrt() * self.clean(latents, t, condition)) / (1 - abar).sqrt()
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         """See ``ScorePrior``; views that are judged by different input views are judged apart."""
         views, device = trial.views, self.place.torch_device()
-        pictures = torch.cat([trial.images - 1 + trial.alpha[..., None], trial.alpha[..., None]], -1) * 2 - 1
+        pictures = (
+            torch.cat([trial.images - 1 + trial.alpha[..., None], trial.alpha[..., None]], -1) * 2
+            - 1
+        )
         latents = _sized(pictures.movedim(-1, 1), self.side).unflatten(0, (views, -1)).to(device)
         small = _sized(trial.condition.movedim(-1, 1), self.side) * 2 - 1
         frames = _to_rgba(small).unflatten(0, (views, -1))
-        paths, sources = (_rows(orbits_of(cameras), views) for cameras in (trial.cameras, trial.sources))
+        paths, sources = (
+            _rows(orbits_of(cameras), views) for cameras in (trial.cameras, trial.sources)
+        )
         total = trial.images.new_zeros(())
         for source, group in _together(sources):
             some = [paths[v] for v in group]
@@ -254,23 +348,36 @@ class Mini:
 
 
 def told(
-    source: Float[Tensor, "t 4 h w"], rendered: Float[Tensor, "v t 4 h w"], orbit: Orbit, paths: Sequence[Sequence[Orbit]]
+    source: Float[Tensor, "t 4 h w"],
+    rendered: Float[Tensor, "v t 4 h w"],
+    orbit: Orbit,
+    paths: Sequence[Sequence[Orbit]],
 ) -> dict[str, Tensor]:
-    """What the network is told of one clip, by its arguments' names; cameras are turned so that the input's azimuth is 0."""
+    """What the network is told of one clip, by its arguments' names.
+
+    Cameras are turned so that the input's azimuth is 0.
+    """
     from .mini_net import motion_of, pluecker
 
     places = [orbit] * len(source) + [place for path in paths for place in path]
     places = [replace(place, azimuth=place.azimuth - orbit.azimuth) for place in places]
     side = source.shape[-1]
     rays = pluecker(cameras_of(places, width=side, height=side)).unflatten(0, (-1, len(source)))
-    return {"rendered": rendered, "source": source, "rays": rays, "motion": motion_of(source[None])[0]}
+    return {
+        "rendered": rendered,
+        "source": source,
+        "rays": rays,
+        "motion": motion_of(source[None])[0],
+    }
 
 
 def untold(condition: Condition) -> dict[str, Tensor]:
     """The condition of a network that is told of nothing but the cameras."""
     from .mini_net import NOTHING
 
-    nothing = {name: torch.full_like(condition[name], NOTHING) for name in ("rendered", "source", "motion")}
+    nothing = {
+        name: torch.full_like(condition[name], NOTHING) for name in ("rendered", "source", "motion")
+    }
     return {**condition, **nothing}
 
 
@@ -289,7 +396,9 @@ def signed(images: UInt8[Tensor, "*b h w 4"]) -> Float[Tensor, "*b 4 h w"]:
 def _sized(pictures: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c s s"]:
     if pictures.shape[-1] == side:
         return pictures
-    return F.interpolate(pictures, (side, side), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(
+        pictures, (side, side), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def _to_rgba(pictures: Float[Tensor, "*b 4 h w"]) -> UInt8[Tensor, "*b h w 4"]:
@@ -311,6 +420,9 @@ def _together(sources: list[list[Orbit]]) -> Iterator[tuple[Orbit, list[int]]]:
     groups: dict[Orbit, list[int]] = {}
     for view, path in enumerate(sources):
         if len(set(path)) > 1:
-            raise UserError("mini judges by an input camera that stands still, and this one moves; use another prior")
+            raise UserError(
+                "mini judges by an input camera that stands still, and this one moves; use another "
+                "prior"
+            )
         groups.setdefault(path[0], []).append(view)
     yield from groups.items()

@@ -1,10 +1,11 @@
 """The network of ``mini``: a transformer over the patches of all views of all frames of a clip.
 
-One view is the source, clean; the others are noisy. Views of one frame attend to each other (MVDream, Shi et al. 2023), and
-patches to themselves at other times, in motion modules whose last layer starts at zero (AnimateDiff, Guo et al. 2023;
-4Diffusion, Zhang et al. 2024). Cameras are told as Plücker rays. What a plainer prior rendered for a view is the mean around
-which pictures are expected: the network's answer is scaled and added to the best linear guess (Karras et al. 2022, section 5,
-with that mean in place of zero). Pictures are premultiplied RGBA in [-1, 1].
+One view is the source, clean; the others are noisy. Views of one frame attend to each other
+(MVDream, Shi et al. 2023), and patches to themselves at other times, in motion modules whose last
+layer starts at zero (AnimateDiff, Guo et al. 2023; 4Diffusion, Zhang et al. 2024). Cameras are told
+as Plücker rays. What a plainer prior rendered for a view is the mean around which pictures are
+expected: the network's answer is scaled and added to the best linear guess (Karras et al. 2022,
+section 5, with that mean in place of zero). Pictures are premultiplied RGBA in [-1, 1].
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ LEVELS = 6.0  # of noise, log(s / a), to both sides of even: beyond they look al
 def pluecker(cameras: Camera) -> Float[Tensor, "b 6 h w"]:
     """Direction of every pixel's ray, and the camera's place times it (cross product), which is the same all along the ray."""
     T, K = cameras.T_camera_world, cameras.K
-    y, x = torch.meshgrid(torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij"
+    )
     x, y = x.to(K), y.to(K)
     across = (x - K[:, 0, 2, None, None]) / K[:, 0, 0, None, None]
     down = (y - K[:, 1, 2, None, None]) / K[:, 1, 1, None, None]
@@ -41,7 +44,10 @@ def pluecker(cameras: Camera) -> Float[Tensor, "b 6 h w"]:
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attention along the last axis but one, in ``heads`` parts of the last."""
     shape = q.shape  # four axes are what torch's fast kernels want
-    q, k, v = (values.reshape(-1, shape[-2], heads, shape[-1] // heads).transpose(1, 2) for values in (q, k, v))
+    q, k, v = (
+        values.reshape(-1, shape[-2], heads, shape[-1] // heads).transpose(1, 2)
+        for values in (q, k, v)
+    )
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(shape)
 
 
@@ -51,7 +57,10 @@ def changed(x: Float[Tensor, "*b c"], shift: Tensor, scale: Tensor) -> Float[Ten
 
 
 class ViewBlock(nn.Module):
-    """Attention across the views of a frame, then two layers; noise and motion shift, scale and gate (Peebles and Xie 2023)."""
+    """Attention across the views of a frame, then two layers.
+
+    Noise and motion shift, scale and gate (Peebles and Xie 2023).
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -62,7 +71,9 @@ class ViewBlock(nn.Module):
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
 
-    def forward(self, x: Float[Tensor, "b t p n c"], told: Float[Tensor, "b p d"]) -> Float[Tensor, "b t p n c"]:
+    def forward(
+        self, x: Float[Tensor, "b t p n c"], told: Float[Tensor, "b p d"]
+    ) -> Float[Tensor, "b t p n c"]:
         """Tokens of ``p`` pictures per frame; ``told`` has six values per channel and picture."""
         m = (told.unflatten(-1, self.table.shape) + self.table)[:, None, :, None].unbind(-2)
         together = changed(x, m[0], m[1]).flatten(2, 3)
@@ -86,7 +97,9 @@ class MotionBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t p n c"]) -> Float[Tensor, "b t p n c"]:
         """Tokens that have seen the other frames."""
-        times = get_timestep_embedding(torch.arange(x.shape[1], device=x.device), x.shape[-1]).to(x.dtype)
+        times = get_timestep_embedding(torch.arange(x.shape[1], device=x.device), x.shape[-1]).to(
+            x.dtype
+        )
         tokens = (self.before(x) + times[:, None, None]).permute(0, 2, 3, 1, 4)
         q, k, v = self.qkv(tokens).chunk(3, -1)
         seen = self.out(attend(q, k, v, self.heads))
@@ -120,7 +133,10 @@ class MiniTransformer(ModelMixin, ConfigMixin):
         """
         super().__init__()
         if side % patch or width % heads or width % 2:
-            raise ValueError(f"{side} pixels are no multiple of {patch}, or {width} channels none of {heads} and 2")
+            raise ValueError(
+                f"{side} pixels are no multiple of {patch}, or {width} channels none of {heads} "
+                "and 2"
+            )
         self.side, self.patch, self.width, self.motion_every = side, patch, width, motion_every
         self.stem = nn.Linear((2 * CHANNELS + 6) * patch**2, width)
         self.place = nn.Parameter(torch.randn((side // patch) ** 2, width) * 0.02)
@@ -129,7 +145,9 @@ class MiniTransformer(ModelMixin, ConfigMixin):
         self.motion = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
         self.tell = nn.Linear(width, 6 * width)
         self.views = nn.ModuleList(ViewBlock(width, heads) for _ in range(num_hidden_layers))
-        self.motions = nn.ModuleList(MotionBlock(width, heads) for _ in range(num_hidden_layers // motion_every))
+        self.motions = nn.ModuleList(
+            MotionBlock(width, heads) for _ in range(num_hidden_layers // motion_every)
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, CHANNELS * patch**2)
         self.mix = nn.Conv2d(3 * CHANNELS, refine, 3, padding=1)
@@ -173,27 +191,40 @@ class MiniTransformer(ModelMixin, ConfigMixin):
         rough = F.pixel_shuffle(tokens.unflatten(2, (across, across)), self.patch)
         beside = pictures[:, :, 1:, : 2 * CHANNELS].flatten(0, 2)
         finer = self.sharpen(F.gelu(self.mix(torch.cat([rough, beside], 1))))
-        answer = (rough + finer).float().unflatten(0, (*pictures.shape[:2], noisy.shape[1])).transpose(1, 2)
+        answer = (
+            (rough + finer)
+            .float()
+            .unflatten(0, (*pictures.shape[:2], noisy.shape[1]))
+            .transpose(1, 2)
+        )
         return guess + rest * answer
 
-    def _told(self, abar: Float[Tensor, "b"], motion: Float[Tensor, "b"], views: int) -> Float[Tensor, "b p d"]:
+    def _told(
+        self, abar: Float[Tensor, "b"], motion: Float[Tensor, "b"], views: int
+    ) -> Float[Tensor, "b p d"]:
         """What shifts and scales the tokens of the source, which has no noise, and of the views."""
         noise = ((1 - abar) / abar.clamp_min(1e-9)).clamp_min(1e-9).log() / 2
         levels = torch.stack([torch.full_like(noise, -LEVELS), noise.clamp(-LEVELS, LEVELS)], 1)
         dtype, width = self.stem.weight.dtype, self.width
-        level = self.level(get_timestep_embedding(levels.flatten() * 100, width).to(dtype)).unflatten(0, levels.shape)
+        level = self.level(
+            get_timestep_embedding(levels.flatten() * 100, width).to(dtype)
+        ).unflatten(0, levels.shape)
         moves = self.motion(motion[:, None].to(dtype)) * (motion >= 0)[:, None]
         told = self.tell(F.silu(level + moves[:, None]))
         return told[:, [0] + [1] * views]
 
 
 def linear_guess(
-    noisy: Float[Tensor, "b v t 4 h w"], abar: Float[Tensor, "b"], rendered: Float[Tensor, "b v t 4 h w"]
+    noisy: Float[Tensor, "b v t 4 h w"],
+    abar: Float[Tensor, "b"],
+    rendered: Float[Tensor, "b v t 4 h w"],
 ) -> tuple[Float[Tensor, "b v t 4 h w"], Float[Tensor, "b 1 1 1 1 1"]]:
     """Mean and standard deviation of clean pictures, were they Normal(rendered, SPREAD^2) before the noise."""
     abar = abar.view(-1, 1, 1, 1, 1, 1)
     a, total = abar.sqrt(), abar * SPREAD**2 + 1 - abar
-    return rendered + a * SPREAD**2 / total * (noisy - a * rendered), SPREAD * ((1 - abar) / total).sqrt()
+    return rendered + a * SPREAD**2 / total * (noisy - a * rendered), SPREAD * (
+        (1 - abar) / total
+    ).sqrt()
 
 
 def motion_of(source: Float[Tensor, "b t 4 h w"]) -> Float[Tensor, "b"]:

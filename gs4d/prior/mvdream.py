@@ -1,12 +1,17 @@
-"""MVDream (Shi et al. 2023): a sentence to four views; ImageDream (Wang and Shi 2023): a picture to four views.
+"""MVDream (Shi et al. 2023): a sentence to four views; ImageDream (Wang and Shi 2023).
 
-Both also judge: four views that stand evenly around the object, of one frame or of several together (score distillation).
+A picture to four views.
 
-A Stable Diffusion 2.1 whose views attend to each other and know their cameras. ImageDream adds the picture twice: as sixteen
-tokens of its CLIP features (the "local" controller) and as a fifth view without a camera, which is never noised (the "pixel"
-controller). Read from folders in the layout of ``ashawkey/mvdream-sd2.1-diffusers`` and ``ashawkey/imagedream-ipmv-diffusers``,
-or from the authors' ``sd-v2.1-base-4view.pt`` and ``sd-v2.1-base-4view-ipmv.pt``. Written from the papers, MVDream's code
-(MIT) and the published layouts; never run with the published weights, which could not be had where this was made.
+Both also judge: four views that stand evenly around the object, of one frame or of several together
+(score distillation).
+
+A Stable Diffusion 2.1 whose views attend to each other and know their cameras. ImageDream adds the
+picture twice: as sixteen tokens of its CLIP features (the "local" controller) and as a fifth view
+without a camera, which is never noised (the "pixel" controller). Read from folders in the layout of
+``ashawkey/mvdream-sd2.1-diffusers`` and ``ashawkey/imagedream-ipmv-diffusers``, or from the
+authors' ``sd-v2.1-base-4view.pt`` and ``sd-v2.1-base-4view-ipmv.pt``. Written from the papers,
+MVDream's code (MIT) and the published layouts; never run with the published weights, which could
+not be had where this was made.
 """
 
 from __future__ import annotations
@@ -57,14 +62,21 @@ STEPS = 50
 GUIDANCE_TEXT, GUIDANCE_PICTURE = 10.0, 5.0  # of the authors' samplers
 SUFFIX = ", 3d asset"  # behind every prompt, as in training
 AVOID = (  # ImageDream's negative prompt
-    "uniform low no texture ugly, boring, bad anatomy, blurry, pixelated,  obscure, unnatural colors, poor lighting, dull, "
+    "uniform low no texture ugly, boring, bad anatomy, blurry, pixelated,  obscure, unnatural "
+    "colors, poor lighting, dull, "
     "and unclear."
 )
 AVOID_TEXT = (  # MVDream's, for score distillation (MVDream-threestudio, configs/mvdream-sd21.yaml, Apache-2.0)
-    "ugly, bad anatomy, blurry, pixelated obscure, unnatural colors, poor lighting, dull, and unclear, cropped, lowres, low "
-    "quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, bad proportions"
+    "ugly, bad anatomy, blurry, pixelated obscure, unnatural colors, poor lighting, dull, and "
+    "unclear, cropped, lowres, low "
+    "quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, "
+    "bad proportions"
 )
-LEFT_OUT = ("text_projection", "logit_scale", "attn_mask")  # of CLIP's text half: what only its training needs
+LEFT_OUT = (
+    "text_projection",
+    "logit_scale",
+    "attn_mask",
+)  # of CLIP's text half: what only its training needs
 
 
 @dataclass
@@ -101,16 +113,21 @@ def open_imagedream(where: str, place: Place | None = None) -> ImageDream:
 
 def _networks(where: str, family: str) -> Networks:
     licence = licence_of(family)
-    path = find_model(where, family=family, licence=licence, patterns=["*.json", "*.safetensors", "*/merges.txt"])
+    path = find_model(
+        where, family=family, licence=licence, patterns=["*.json", "*.safetensors", "*/merges.txt"]
+    )
     files = sorted(path.glob("*.pt")) if path.is_dir() else [path]
     if path.is_dir() and ((path / "unet").is_dir() or len(files) != 1):
         networks = load_folder(path, family)
     else:
-        networks = from_checkpoint(read_training_checkpoint(files[0]), str(files[0]), beside=files[0].parent / "tokenizer")
+        networks = from_checkpoint(
+            read_training_checkpoint(files[0]), str(files[0]), beside=files[0].parent / "tokenizer"
+        )
     pictures = networks.unet.shape.picture_tokens > 0
     if pictures != (family == "imagedream"):
         raise UserError(
-            f"{where} is {'ImageDream' if pictures else 'MVDream'}, not {family}; use the other prior, or other weights"
+            f"{where} is {'ImageDream' if pictures else 'MVDream'}, not {family}; use the other "
+            "prior, or other weights"
         )
     print(f"prior {family} from {where}; licence of the weights: {licence}")
     return networks
@@ -122,24 +139,40 @@ def load_folder(folder: Path, family: str) -> Networks:
     Raises:
         UserError: a part is missing, damaged or of another model.
     """
-    wanted = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", *(["image_encoder"] if family == "imagedream" else [])]
+    wanted = [
+        "unet",
+        "vae",
+        "text_encoder",
+        "tokenizer",
+        "scheduler",
+        *(["image_encoder"] if family == "imagedream" else []),
+    ]
     if missing := [name for name in wanted if not (folder / name).is_dir()]:
         raise UserError(
-            f"{folder} is no {family} model: it has no folder {missing[0]}; give one as of {default_of(family)}, or a .pt file"
+            f"{folder} is no {family} model: it has no folder {missing[0]}; give one as of "
+            f"{default_of(family)}, or a .pt file"
         )
     file = weights_file(folder / "unet")
     return Networks(
         unet=_unet(read_weights(file), str(file)),
         vae=load_part(folder / "vae", "diffusers", "AutoencoderKL"),
         text_encoder=load_clip(folder / "text_encoder", "CLIPTextModel"),
-        image_encoder=load_clip(folder / "image_encoder", "CLIPVisionModel") if family == "imagedream" else None,
+        image_encoder=load_clip(folder / "image_encoder", "CLIPVisionModel")
+        if family == "imagedream"
+        else None,
         tokenizer=folder / "tokenizer",
-        scheduler=ddim(read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)),
+        scheduler=ddim(
+            read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)
+        ),
     )
 
 
-def from_checkpoint(weights: Mapping[str, Tensor], source: str, beside: Path | None = None) -> Networks:
-    """The parts of the authors' checkpoint. It has no tokenizer: one lies beside it, or there are no prompts.
+def from_checkpoint(
+    weights: Mapping[str, Tensor], source: str, beside: Path | None = None
+) -> Networks:
+    """The parts of the authors' checkpoint.
+
+    It has no tokenizer: one lies beside it, or there are no prompts.
 
     Raises:
         UserError: tensors are missing, left over, or of other shapes; ``source`` names the file.
@@ -153,14 +186,20 @@ def from_checkpoint(weights: Mapping[str, Tensor], source: str, beside: Path | N
         },
         source,
     )
-    visual = {k.removeprefix("visual."): v for k, v in found["text"].items() if k.startswith("visual.")}
-    text = {k: v for k, v in found["text"].items() if not k.startswith("visual.") and k not in LEFT_OUT}
+    visual = {
+        k.removeprefix("visual."): v for k, v in found["text"].items() if k.startswith("visual.")
+    }
+    text = {
+        k: v for k, v in found["text"].items() if not k.startswith("visual.") and k not in LEFT_OUT
+    }
     unet = _unet(found["unet"], source)
     return Networks(
         unet=unet,
         vae=vae_of(found["vae"], source),
         text_encoder=clip_text(text, source, layers_left_out=1),
-        image_encoder=clip_vision(visual, source, act="gelu") if unet.shape.picture_tokens else None,
+        image_encoder=clip_vision(visual, source, act="gelu")
+        if unet.shape.picture_tokens
+        else None,
         tokenizer=beside if beside is not None and beside.is_dir() else None,
         scheduler=ddim(NOISES, source),
     )
@@ -173,8 +212,12 @@ def _unet(weights: dict[str, Tensor], source: str) -> UNet:
     return place_all(unet, weights, source, "UNet")
 
 
-def camera_numbers(cameras: Camera, front: Float[Tensor, "v"] | None = None) -> Float[Tensor, "v 16"]:
-    """What MVDream knows of a camera: its pose in Blender's axes (z up, the front at +x), at distance 1, row by row.
+def camera_numbers(
+    cameras: Camera, front: Float[Tensor, "v"] | None = None
+) -> Float[Tensor, "v 16"]:
+    """What MVDream knows of a camera.
+
+    Its pose in Blender's axes (z up, the front at +x), at distance 1, row by row.
 
     Args:
         cameras: around the origin.
@@ -185,7 +228,9 @@ def camera_numbers(cameras: Camera, front: Float[Tensor, "v"] | None = None) -> 
     pose[:, :3, 3] /= pose[:, :3, 3].norm(dim=1, keepdim=True)
     x, y, z, last = pose.unbind(1)
     turn = x.new_zeros(len(x), 1) if front is None else front[:, None]
-    return torch.stack([z * turn.cos() + x * turn.sin(), x * turn.cos() - z * turn.sin(), y, last], 1).flatten(1)
+    return torch.stack(
+        [z * turn.cos() + x * turn.sin(), x * turn.cos() - z * turn.sin(), y, last], 1
+    ).flatten(1)
 
 
 def _looking(orbits: Sequence[Orbit]) -> Camera:
@@ -218,10 +263,17 @@ class MVDream:
     def sample(self, prompt: str, generator: torch.Generator) -> UInt8[Tensor, "4 h w 4"]:
         """Four views of a sentence at azimuth 0, 90, 180 and 270, elevation 0; opaque."""
         text = self._text("", prompt + SUFFIX)
-        return to_opaque(self._denoise(text, camera_numbers(_looking(self.rig)), GUIDANCE_TEXT, [generator])[0])
+        return to_opaque(
+            self._denoise(text, camera_numbers(_looking(self.rig)), GUIDANCE_TEXT, [generator])[0]
+        )
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
-        """See ``ScorePrior``. Frames that are judged together all look at their first, as when views are drawn of them."""
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
+        """See ``ScorePrior``.
+
+        Frames that are judged together all look at their first, as when views are drawn of them.
+        """
         device, networks = self.place.torch_device(), self.networks
         count = len(trial.images) // trial.views
         rings = trial.views // self.ring
@@ -232,30 +284,55 @@ class MVDream:
 
         pictures = as_judged(trial.images.to(device), self.side)
         noisy = generator if options.latents == "sample" else None
-        latents = grid(latents_of(networks.vae, pictures, self.place, noisy)) * networks.vae.config.scaling_factor
+        latents = (
+            grid(latents_of(networks.vae, pictures, self.place, noisy))
+            * networks.vae.config.scaling_factor
+        )
         x, _, z = trial.sources.centers.unbind(1)
-        front = torch.atan2(x, z).unflatten(0, (rings, self.ring, count))[:, :1].expand(-1, self.ring, -1).flatten()
+        front = (
+            torch.atan2(x, z)
+            .unflatten(0, (rings, self.ring, count))[:, :1]
+            .expand(-1, self.ring, -1)
+            .flatten()
+        )
         cameras = grid(camera_numbers(trial.cameras, front).to(device, self.place.torch_dtype()))
         with torch.no_grad():
             avoid = options.negative_prompt
             if avoid is None:
                 avoid = self.avoid if networks.tokenizer else ""
-            texts = self._text(avoid, "", options.prompt + SUFFIX if options.prompt else "").expand(rings, -1, -1, -1)
-            avoided, empty, wanted = ({"text": text, "cameras": cameras} for text in texts.unbind(1))
+            texts = self._text(avoid, "", options.prompt + SUFFIX if options.prompt else "").expand(
+                rings, -1, -1, -1
+            )
+            avoided, empty, wanted = (
+                {"text": text, "cameras": cameras} for text in texts.unbind(1)
+            )
             seen = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
             shown = grid(resized(seen.movedim(-1, 1), self.side))[:, :, 0]
             self._show(shown, wanted, [avoided, empty])
-        return distill(self, latents, Conditions(wanted, empty, avoided), options, progress, generator).to(trial.images.device)
+        return distill(
+            self, latents, Conditions(wanted, empty, avoided), options, progress, generator
+        ).to(trial.images.device)
 
-    def _show(self, pictures: Float[Tensor, "r t 3 h w"], wanted: dict[str, Tensor], others: list[dict[str, Tensor]]) -> None:
-        """Adds the pictures to what is ``wanted``, and none to the ``others``; MVDream sees none at all."""
+    def _show(
+        self,
+        pictures: Float[Tensor, "r t 3 h w"],
+        wanted: dict[str, Tensor],
+        others: list[dict[str, Tensor]],
+    ) -> None:
+        """Adds the pictures to what is ``wanted``, and none to the ``others``.
+
+        MVDream sees none at all.
+        """
 
     def predict(
         self, latents: Float[Tensor, "b t v c h w"], t: Int[Tensor, "b"], condition: Condition
     ) -> Float[Tensor, "b t v c h w"]:
         """See ``Denoiser``: rings of views of frames, all with one time step."""
         b, frames, views = latents.shape[:3]
-        context, cameras = condition["text"][:, None].expand(-1, frames, -1, -1), condition["cameras"]
+        context, cameras = (
+            condition["text"][:, None].expand(-1, frames, -1, -1),
+            condition["cameras"],
+        )
         if "tokens" in condition:
             context = torch.cat([context, condition["tokens"]], 2)
             latents = torch.cat([latents, condition["latents"][:, :, None]], 2)
@@ -286,7 +363,10 @@ class MVDream:
         generators: list[torch.Generator],
         picture: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "t 4 3 h w"]:
-        """Views by DDIM (Song et al. 2021), for every generator a frame; ``picture``: tokens (2 t m c) and latents."""
+        """Views by DDIM (Song et al. 2021), for every generator a frame; ``picture``.
+
+        Tokens (2 t m c) and latents.
+        """
         unet, vae, scheduler = self.networks.unet, self.networks.vae, self.networks.scheduler
         device, dtype = self.place.torch_device(), self.place.torch_dtype()
         frames, views = len(generators), len(cameras)
@@ -300,7 +380,9 @@ class MVDream:
         numbers = cameras.to(device, dtype).repeat(2 * frames, 1)
         scheduler.set_timesteps(self.sampling.steps or STEPS)
         with self.place.turn(unet):
-            for t in tqdm(scheduler.timesteps, desc="denoising", unit="step", leave=False, dynamic_ncols=True):
+            for t in tqdm(
+                scheduler.timesteps, desc="denoising", unit="step", leave=False, dynamic_ncols=True
+            ):
                 seen = torch.stack([x, x])
                 if picture is not None:
                     seen[0, :, -1], seen[1, :, -1] = 0, picture[1]
@@ -332,7 +414,11 @@ class ImageDream(MVDream):
 
     @torch.no_grad()
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; opaque. The cameras stand as high as the input's."""
         own = tuple(replace(orbit, elevation=source.elevation) for orbit in self.rig)
@@ -340,7 +426,10 @@ class ImageDream(MVDream):
         pictures = resized(over(frames, 1.0, "imagedream"), self.side)
         generators = lockstep(generator, len(frames))
         networks, vae = self.networks, self.networks.vae
-        latents = posterior(vae, 2 * pictures - 1, self.place).sample(generators).float() * vae.config.scaling_factor
+        latents = (
+            posterior(vae, 2 * pictures - 1, self.place).sample(generators).float()
+            * vae.config.scaling_factor
+        )
         tokens = self._tokens(pictures)
         prompt = self.sampling.prompt
         text = self._text(AVOID, prompt + SUFFIX) if networks.tokenizer else self._text("", prompt)
@@ -352,16 +441,27 @@ class ImageDream(MVDream):
     def _tokens(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "2 b n c"]:
         """Tokens of no picture, and of pictures."""
         encoder, unet = self.networks.image_encoder, self.networks.unet
-        seen = clip_pictures(pictures, encoder.config.image_size).to(self.place.torch_device(), self.place.torch_dtype())
+        seen = clip_pictures(pictures, encoder.config.image_size).to(
+            self.place.torch_device(), self.place.torch_dtype()
+        )
         with self.place.turn(encoder):
             features = encoder(seen, output_hidden_states=True).hidden_states[-2]
         with self.place.turn(unet):
-            return torch.stack([unet.image_embed(f) for f in (torch.zeros_like(features), features)])
+            return torch.stack(
+                [unet.image_embed(f) for f in (torch.zeros_like(features), features)]
+            )
 
-    def _show(self, pictures: Float[Tensor, "r t 3 h w"], wanted: dict[str, Tensor], others: list[dict[str, Tensor]]) -> None:
+    def _show(
+        self,
+        pictures: Float[Tensor, "r t 3 h w"],
+        wanted: dict[str, Tensor],
+        others: list[dict[str, Tensor]],
+    ) -> None:
         vae, flat = self.networks.vae, pictures.flatten(0, 1)
         none, seen = self._tokens(flat).unflatten(1, pictures.shape[:2])
-        latents = latents_of(vae, flat.to(self.place.torch_device()), self.place).unflatten(0, pictures.shape[:2])
+        latents = latents_of(vae, flat.to(self.place.torch_device()), self.place).unflatten(
+            0, pictures.shape[:2]
+        )
         wanted |= {"tokens": seen, "latents": latents * vae.config.scaling_factor}
         for condition in others:
             condition |= {"tokens": none, "latents": torch.zeros_like(latents)}

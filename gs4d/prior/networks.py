@@ -1,6 +1,9 @@
-"""Networks of the diffusion libraries: built from the description beside their weights, filled, frozen, and put where they run.
+"""Networks of the diffusion libraries.
 
-Nothing of a downloaded folder is ever run: descriptions are JSON, weights are tensors, classes are named here.
+Built from the description beside their weights, filled, frozen, and put where they run.
+
+Nothing of a downloaded folder is ever run: descriptions are JSON, weights are tensors, classes are
+named here.
 """
 
 from __future__ import annotations
@@ -30,8 +33,16 @@ FILES = (
     "model.fp16.safetensors",
     "pytorch_model.bin",
 )
-LAYER_COUNTS, MOST_LAYERS = ("layers_per_block", "num_hidden_layers"), 256  # a description is a stranger's: it may say anything
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers before 0.16
+LAYER_COUNTS, MOST_LAYERS = (
+    ("layers_per_block", "num_hidden_layers"),
+    256,
+)  # a description is a stranger's: it may say anything
+OLD_ATTENTION = {
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+}  # diffusers before 0.16
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,16 @@ class Place:
     vae_tiling: bool = False
     """Encode and decode large pictures in tiles."""
     offload: bool = False
-    """Keep the large networks in main memory and bring each to the device for its turn: less GPU memory, slower."""
+    """Keep the large networks in main memory and bring each to the device for its turn: less GPU
+    memory, slower."""
 
     def __post_init__(self) -> None:
         try:
             torch.device("cpu" if self.device == "auto" else self.device)
         except RuntimeError as error:
-            raise UserError(f"place.device is '{self.device}'; give auto, cpu, cuda or cuda:1") from error
+            raise UserError(
+                f"place.device is '{self.device}'; give auto, cpu, cuda or cuda:1"
+            ) from error
 
     def torch_device(self) -> torch.device:
         """The device.
@@ -65,7 +79,10 @@ class Place:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"there is no GPU {self.device}: torch sees {torch.cuda.device_count()}; set place.device to cpu")
+            raise UserError(
+                f"there is no GPU {self.device}: torch sees {torch.cuda.device_count()}; set "
+                "place.device to cpu"
+            )
         return device
 
     def torch_dtype(self) -> torch.dtype:
@@ -75,11 +92,16 @@ class Place:
         return getattr(torch, self.dtype)
 
     def settle(self, network: nn.Module, *, waits: bool = False) -> nn.Module:
-        """Gives a network its precision and device; one that ``waits`` stays in main memory while there is offloading.
+        """Gives a network its precision and device.
+
+        One that ``waits`` stays in main memory while there is offloading.
 
         Its parameters become copies in memory of their own: until then they may be pages of a file.
         """
-        dtype, device = self.torch_dtype(), torch.device("cpu") if waits and self.offload else self.torch_device()
+        dtype, device = (
+            self.torch_dtype(),
+            torch.device("cpu") if waits and self.offload else self.torch_device(),
+        )
         for parameter in network.parameters():
             parameter.data = parameter.data.to(device, dtype, copy=True)
         return network.to(device)
@@ -101,7 +123,8 @@ def build(library: str, kind: str, config: Mapping[str, Any], source: str) -> nn
     """A network of a library's class, without memory for its parameters until they are filled in.
 
     Args:
-        library: "diffusers", "transformers", or a module of ours with networks of diffusers' making.
+        library: "diffusers", "transformers", or a module of ours with networks of diffusers'
+            making.
         kind: name of the class.
         config: its description.
         source: what to blame in sentences.
@@ -112,7 +135,10 @@ def build(library: str, kind: str, config: Mapping[str, Any], source: str) -> nn
     try:
         network_class = getattr(import_module(library), kind)
     except ImportError as error:
-        raise UserError("this prior needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'") from error
+        raise UserError(
+            "this prior needs the packages of the extra [diffusion]; run: pip install "
+            "'gs4d[diffusion]'"
+        ) from error
     try:
         if any(not 0 < config.get(name, 1) <= MOST_LAYERS for name in LAYER_COUNTS):
             raise ValueError(f"more than {MOST_LAYERS} layers, or none")
@@ -120,14 +146,22 @@ def build(library: str, kind: str, config: Mapping[str, Any], source: str) -> nn
             if library == "transformers":
                 network = network_class(network_class.config_class.from_dict(dict(config)))
             else:
-                network = network_class.from_config({k: v for k, v in config.items() if not k.startswith("_")})
-    except Exception as error:  # the libraries have no common class for what can be wrong with a description
+                network = network_class.from_config(
+                    {k: v for k, v in config.items() if not k.startswith("_")}
+                )
+    except (
+        Exception
+    ) as error:  # the libraries have no common class for what can be wrong with a description
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"{source} does not describe a {kind} ({why}); download the model again") from error
+        raise UserError(
+            f"{source} does not describe a {kind} ({why}); download the model again"
+        ) from error
     for name, buffer in network.named_buffers():
         if buffer.is_meta and name.endswith("position_ids"):  # 0, 1, 2 ..., which no file has
             owner, _, last = name.rpartition(".")
-            network.get_submodule(owner).register_buffer(last, torch.arange(buffer.shape[-1])[None], persistent=False)
+            network.get_submodule(owner).register_buffer(
+                last, torch.arange(buffer.shape[-1])[None], persistent=False
+            )
     return network
 
 
@@ -139,7 +173,10 @@ def load_part(folder: Path, library: str, kind: str) -> nn.Module:
     """
     config = read_json(folder / "config.json", "network description")
     if not isinstance(config, dict):
-        raise UserError(f"network description {folder / 'config.json'} is no JSON object; download the model again")
+        raise UserError(
+            f"network description {folder / 'config.json'} is no JSON object; download the model "
+            "again"
+        )
     network = build(library, kind, config, str(folder / "config.json"))
     path = weights_file(folder)
     return fill(network, renewed(read_weights(path)), str(path), assign=True)
@@ -154,7 +191,9 @@ def weights_file(folder: Path) -> Path:
     for name in FILES:
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder} has no weights: no {FILES[1]} and the like; download the model again")
+    raise UserError(
+        f"{folder} has no weights: no {FILES[1]} and the like; download the model again"
+    )
 
 
 def renewed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,6 @@
-"""RIFE (Huang et al. 2022), as Practical-RIFE's versions 4.2 to 4.26: finds what lies between two frames.
+"""RIFE (Huang et al. 2022), as Practical-RIFE's versions 4.2 to 4.26.
+
+Finds what lies between two frames.
 
 It is what Consistent4D interpolates with. Read from the ``flownet.pkl`` of a model's folder, whose
 names and shapes say which version it is (see ``rife_net``). Nothing was copied from the published
@@ -38,7 +40,9 @@ class Rife:
         self.network, self.device = network.to(place.torch_device()), place.torch_device()
         self.weights = [{"name": f"rife:{where}", "licence": licence_of("rife")}]
 
-    def middle(self, a: Float[Tensor, "b h w c"], b: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+    def middle(
+        self, a: Float[Tensor, "b h w c"], b: Float[Tensor, "b h w c"]
+    ) -> Float[Tensor, "b h w c"]:
         """See ``Interpolator``. The first three channels are seen; all are moved and mixed alike.
 
         Motion and mixing are held constant: gradients go to the colours of ``a`` and ``b`` alone.
@@ -48,7 +52,9 @@ class Rife:
         with torch.no_grad():
             multiple = self.network.layout.multiple
             padding = (0, -w % multiple, 0, -h % multiple)
-            padded = [F.pad(frames[:, :3].clamp(0, 1), padding, mode="replicate") for frames in (x, y)]
+            padded = [
+                F.pad(frames[:, :3].clamp(0, 1), padding, mode="replicate") for frames in (x, y)
+            ]
             flow, mixing = (found[:, :, :h, :w] for found in self.network(*padded))
         moved = torch.lerp(sample(y, flow[:, 2:]), sample(x, flow[:, :2]), mixing)
         return moved.movedim(1, -1).to(a.device)
@@ -84,7 +90,9 @@ def load_rife(path: Path) -> IFNet:
         UserError: the file is damaged, holds more than tensors, or another network.
     """
     weights = {name.removeprefix("module."): value for name, value in read_weights(path).items()}
-    weights = {name: value.float() for name, value in weights.items() if not name.startswith(UNUSED)}
+    weights = {
+        name: value.float() for name, value in weights.items() if not name.startswith(UNUSED)
+    }
     if "block0.conv0.0.1.weight" in weights:
         raise UserError(f"{path} is RIFE 4.1 or older, which is not supported; {ADVICE}")
     try:

@@ -29,7 +29,10 @@ from .flow import sample
 SLOPE = 0.2  # of the leaky ReLUs
 LAYERS = 8  # convolutions in the middle of a block
 SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # by number of blocks
-LITE_SCALES, LITE_WIDTH = (32, 16, 8, 4, 1), 24  # of 4.25.lite, known by the width of its last block
+LITE_SCALES, LITE_WIDTH = (
+    (32, 16, 8, 4, 1),
+    24,
+)  # of 4.25.lite, known by the width of its last block
 MOST_BLOCKS, MOST_WIDTH = 5, 1024  # no published network has more; a file may say anything
 
 
@@ -123,10 +126,15 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, width: int, layout: Layout) -> None:
         super().__init__()
-        self.conv0 = nn.Sequential(_activated(channels, width // 2, 2), _activated(width // 2, width, 2))
+        self.conv0 = nn.Sequential(
+            _activated(channels, width // 2, 2), _activated(width // 2, width, 2)
+        )
         self.plain = layout.plain
         self.convblock = nn.Sequential(
-            *(_activated(width, width, 1) if self.plain else Residual(width, layout.groups) for _ in range(LAYERS))
+            *(
+                _activated(width, width, 1) if self.plain else Residual(width, layout.groups)
+                for _ in range(LAYERS)
+            )
         )
         self.lastconv: nn.Module
         if self.plain:

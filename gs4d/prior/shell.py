@@ -12,9 +12,11 @@ from ..clip import Orbit, cameras_of
 from ..gaussians import Gaussians
 from ..geometry import SH_C0, rotations_to_quats
 
-SPREAD = 0.6  # standard deviation of a splat within its surface, in pixels: neighbours overlap to an opaque skin
+# standard deviation of a splat within its surface, in pixels: neighbours overlap to an opaque skin
+SPREAD = 0.6
 THIN = 0.25  # and across it
-WALL = 1.0  # a step to a neighbour's surface of more pixels than this gets a splat of its own that closes it
+# a step to a neighbour's surface of more pixels than this gets a splat of its own that closes it
+WALL = 1.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Shell:
 
     Attributes:
         mask: where the object is.
-        depth: of the near and the far surface, relative to the plane through the origin, positive away from the camera,
-            in pixels of that plane.
+        depth: of the near and the far surface, relative to the plane through the origin, positive
+            away from the camera, in pixels of that plane.
         colors: of the near and the far surface, in [0, 1].
         logit_opacities: of the near and the far surface, and of the walls that close their steps.
     """
@@ -41,8 +43,9 @@ class Shell:
 def shell_gaussians(shell: Shell, orbit: Orbit, item: int) -> Gaussians:
     """The Gaussians of picture ``item`` in world space; differentiable.
 
-    A surface splat lies in its surface. Where a neighbour's surface is a step away, a second splat, along the ray, closes the
-    step; at the rim of the object the near and the far one share the way between the surfaces.
+    A surface splat lies in its surface. Where a neighbour's surface is a step away, a second splat,
+    along the ray, closes the step; at the rim of the object the near and the far one share the way
+    between the surfaces.
     """
     mask = shell.mask[item]
     h, w = mask.shape
@@ -57,7 +60,9 @@ def shell_gaussians(shell: Shell, orbit: Orbit, item: int) -> Gaussians:
         slope, step = _slopes(depth * inward, mask)
         slope, step = slope[:, y, x].T * inward, torch.minimum(step[y, x], gap / 2)
         steep = (slope.square().sum(1) + 1e-12).sqrt()
-        along = torch.where((steep < 1e-3)[:, None], torch.tensor([1.0, 0.0]), slope / steep[:, None])
+        along = torch.where(
+            (steep < 1e-3)[:, None], torch.tensor([1.0, 0.0]), slope / steep[:, None]
+        )
         stretch = (1 + steep.square()).sqrt()
         zero = torch.zeros_like(steep)
         first = torch.cat([along, steep[:, None]], 1) / stretch[:, None]
@@ -71,7 +76,10 @@ def shell_gaussians(shell: Shell, orbit: Orbit, item: int) -> Gaussians:
         flat = torch.stack([SPREAD * stretch, zero + SPREAD, zero + THIN], 1)
         upright = torch.stack([zero + SPREAD * 0.8, zero + SPREAD * 0.8, step * 0.35], 1)[wall]
         log_scales += [flat.log(), upright.log()]
-        color, opacity = shell.colors[item, side][:, y, x].T, shell.logit_opacities[item, side][y, x]
+        color, opacity = (
+            shell.colors[item, side][:, y, x].T,
+            shell.logit_opacities[item, side][y, x],
+        )
         colors += [color, color[wall]]
         opacities += [opacity, shell.logit_opacities[item, 2][y, x][wall]]
         xy = torch.stack([x + 0.5 - w / 2, y + 0.5 - h / 2], 1)
@@ -87,11 +95,13 @@ def shell_gaussians(shell: Shell, orbit: Orbit, item: int) -> Gaussians:
     )
 
 
-def _slopes(height: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]) -> tuple[Float[Tensor, "2 h w"], Float[Tensor, "h w"]]:
+def _slopes(
+    height: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]
+) -> tuple[Float[Tensor, "2 h w"], Float[Tensor, "h w"]]:
     """Change of ``height`` per pixel along x and y, and the largest step up to a neighbour (endless at the rim).
 
-    Of the differences to both neighbours along an axis the smaller counts, 0 when they disagree in sign: a surface does not
-    lean over a step.
+    Of the differences to both neighbours along an axis the smaller counts, 0 when they disagree in
+    sign: a surface does not lean over a step.
     """
     inf = torch.full_like(height, torch.inf)
     slopes, steps = [], []

@@ -22,7 +22,9 @@ LEAST = 0.25  # of the inflated thickness that is behind every pixel in any case
 THINNEST = 0.03  # world units that are
 OWN = 0.025  # world units behind the visible surface that have the frame's own colour
 OPACITY = 0.97
-SPREAD = 0.36  # standard deviation of a cell's Gaussian over the distance to its neighbours: more swells the outline
+# standard deviation of a cell's Gaussian over the distance to its neighbours: more swells the
+# outline
+SPREAD = 0.36
 SURE = 3  # layers within which occupancy must change for its place to count as known
 
 
@@ -51,7 +53,9 @@ def skin_gaussians(
     columns = F.max_pool2d(mask[None, None].float(), FINE)[0, 0] > 0
     fine = _grown(logits, columns, FINE)
     behind = (torch.arange(len(logits)) + 0.5)[:, None, None] * (SPAN / len(logits))
-    thick = F.interpolate(thickness[None, None], scale_factor=float(FINE), mode="bilinear", align_corners=False)[0, 0]
+    thick = F.interpolate(
+        thickness[None, None], scale_factor=float(FINE), mode="bilinear", align_corners=False
+    )[0, 0]
     least = (2 * LEAST * REACH * thick).clamp_min(THINNEST)
     fine = torch.where(behind < least, fine.clamp_min(1.0), fine)
     field = anchored(fine[None], depth[None], LAYERS)[0]
@@ -59,11 +63,15 @@ def skin_gaussians(
     cells = skin(occupancy)
     z = ((torch.arange(LAYERS) + 0.5) * 2 / LAYERS - 1)[:, None, None]
     past = (z - depth) * REACH  # world units behind the visible surface
-    tints = _painted(_grown(colors.flatten(0, 1), _halved(columns), 2 * FINE).unflatten(0, (3, -1)), past)
+    tints = _painted(
+        _grown(colors.flatten(0, 1), _halved(columns), 2 * FINE).unflatten(0, (3, -1)), past
+    )
     shown = past < OWN
     solid = Solid(occupancy, torch.where(shown, own.movedim(-1, 0)[:, None], tints).clamp(0, 1))
     opacities = OPACITY * cells
-    return solid_gaussians(solid, source, opacities, SPREAD), steps_at(occupancy, cells, SURE).clamp(0, 1)
+    return solid_gaussians(solid, source, opacities, SPREAD), steps_at(
+        occupancy, cells, SURE
+    ).clamp(0, 1)
 
 
 def _halved(columns: Tensor) -> Tensor:
@@ -71,14 +79,21 @@ def _halved(columns: Tensor) -> Tensor:
 
 
 def _grown(values: Float[Tensor, "c s s"], columns: Tensor, times: int) -> Float[Tensor, "c p p"]:
-    """Blends values linearly between cells that show the object; the others have none of their own."""
+    """Blends values linearly between cells that show the object.
+
+    The others have none of their own.
+    """
     weight = columns.to(values.dtype)[None]
     planes = torch.cat([values * weight, weight])[None]
-    grown = F.interpolate(planes, scale_factor=float(times), mode="bilinear", align_corners=False)[0]
+    grown = F.interpolate(planes, scale_factor=float(times), mode="bilinear", align_corners=False)[
+        0
+    ]
     return grown[:-1] / grown[-1:].clamp_min(1e-6)
 
 
-def _painted(colors: Float[Tensor, "3 d p p"], past: Float[Tensor, "z p p"]) -> Float[Tensor, "3 z p p"]:
+def _painted(
+    colors: Float[Tensor, "3 d p p"], past: Float[Tensor, "z p p"]
+) -> Float[Tensor, "3 z p p"]:
     """Colours of layers behind the visible surface, at some distances behind it."""
     count = colors.shape[1]
     place = (past / SPAN * count - 0.5).clamp(0, count - 1 - 1e-4)

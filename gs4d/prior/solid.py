@@ -1,7 +1,10 @@
-"""An object as how likely each cell behind a picture's pixels is inside it: occupancy in layers of depth, and colours.
+"""An object as how likely each cell behind a picture's pixels is inside it.
 
-Cell (k, y, x) lies on the ray through the centre of pixel (x, y) of a source picture, at the depth of layer k. Layers are
-equally spaced in camera z, from ``REACH`` before the origin to ``REACH`` behind it.
+Occupancy in layers of depth, and colours.
+
+Cell (k, y, x) lies on the ray through the centre of pixel (x, y) of a source picture, at the depth
+of layer k. Layers are equally spaced in camera z, from ``REACH`` before the origin to ``REACH``
+behind it.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from ..clip import Orbit, cameras_of
 from ..gaussians import Gaussians
 from ..geometry import SH_C0, rotations_to_quats
 
-REACH = 0.6  # of the layers to both sides of the origin, world units: objects lie inside a sphere of this radius
+# of the layers to both sides of the origin, world units: objects lie inside a sphere of this radius
+REACH = 0.6
 SURFACE = 0.5  # occupancy at which a surface is assumed
 SHARP = 2.0  # logit of a ray that meets the solid, over the highest logit of the cells on its way
-SPREAD = 0.5  # standard deviation of a cell's Gaussian over the distance to its neighbours, measured against true solids
+# standard deviation of a cell's Gaussian over the distance to its neighbours, measured against true
+# solids
+SPREAD = 0.5
 LEVELS = (0.15, 0.3, 0.5, 0.7, 0.85)  # occupancies of the shells that a solid is drawn as
 OPAQUE = 0.95  # of the innermost shell's Gaussians
 OVERLAP = 4.2  # optical depth of a shell over that of one of its Gaussians, measured
@@ -55,13 +61,18 @@ def finer(solid: Solid, times: int) -> Solid:
     """The same solid with ``times`` as many cells along every axis, blended linearly."""
 
     def grow(values: Tensor) -> Tensor:
-        return F.interpolate(values[None], scale_factor=times, mode="trilinear", align_corners=False)[0]
+        return F.interpolate(
+            values[None], scale_factor=times, mode="trilinear", align_corners=False
+        )[0]
 
     return Solid(grow(solid.occupancy[None])[0], grow(solid.colors))
 
 
 def skin(occupancy: Float[Tensor, "d h w"], surface: float = SURFACE) -> Tensor:
-    """The cells that are inside and touch one that is outside, as a mask; what lies outside the grid is outside."""
+    """The cells that are inside and touch one that is outside, as a mask.
+
+    What lies outside the grid is outside.
+    """
     inside = occupancy > surface
     core = F.pad(inside, (1,) * 6)
     for axis in range(3):
@@ -74,7 +85,10 @@ def steps_at(occupancy: Float[Tensor, "d h w"], cells: Tensor, reach: int) -> Fl
     """By how much occupancy changes within ``reach`` cells of those in a mask."""
     offsets = torch.cartesian_prod(*[torch.arange(-reach, reach + 1)] * 3)
     places = cells.nonzero()[:, None] + offsets
-    z, y, x = (place.clamp(0, size - 1) for place, size in zip(places.unbind(-1), occupancy.shape, strict=True))
+    z, y, x = (
+        place.clamp(0, size - 1)
+        for place, size in zip(places.unbind(-1), occupancy.shape, strict=True)
+    )
     near = occupancy[z, y, x]
     return near.amax(1) - near.amin(1)
 
@@ -82,15 +96,22 @@ def steps_at(occupancy: Float[Tensor, "d h w"], cells: Tensor, reach: int) -> Fl
 def shell_opacities(levels: Sequence[float]) -> list[float]:
     """Opacities of the Gaussians of nested shells at some occupancies, the innermost being opaque.
 
-    A ray whose likeliest cell lies between two levels enters and leaves all shells up to the lower of them, and is to be
-    covered by their mean: it is that likely to meet the object.
+    A ray whose likeliest cell lies between two levels enters and leaves all shells up to the lower
+    of them, and is to be covered by their mean: it is that likely to meet the object.
     """
     passed = [1.0, *(1 - (low + high) / 2 for low, high in pairwise(levels))]
-    return [1 - (after / before) ** (0.5 / OVERLAP) for before, after in pairwise(passed)] + [OPAQUE]
+    return [1 - (after / before) ** (0.5 / OVERLAP) for before, after in pairwise(passed)] + [
+        OPAQUE
+    ]
 
 
-def soft_skin(occupancy: Float[Tensor, "d h w"], levels: Sequence[float] = LEVELS) -> Float[Tensor, "d h w"]:
-    """Opacities of the cells of a solid's shells, 0 for all others: opaque where it is sure, a veil where it may be."""
+def soft_skin(
+    occupancy: Float[Tensor, "d h w"], levels: Sequence[float] = LEVELS
+) -> Float[Tensor, "d h w"]:
+    """Opacities of the cells of a solid's shells, 0 for all others.
+
+    Opaque where it is sure, a veil where it may be.
+    """
     clear = torch.ones_like(occupancy)
     for level, opacity in zip(levels, shell_opacities(levels), strict=True):
         clear = torch.where(skin(occupancy, level), clear * (1 - opacity), clear)
@@ -98,7 +119,10 @@ def soft_skin(occupancy: Float[Tensor, "d h w"], levels: Sequence[float] = LEVEL
 
 
 def solid_gaussians(
-    solid: Solid, orbit: Orbit, opacities: Float[Tensor, "d h w"] | None = None, spread: float = SPREAD
+    solid: Solid,
+    orbit: Orbit,
+    opacities: Float[Tensor, "d h w"] | None = None,
+    spread: float = SPREAD,
 ) -> Gaussians:
     """A Gaussian for every cell that has an opacity, by default those of ``soft_skin``, in world space."""
     layers, side, _ = solid.occupancy.shape

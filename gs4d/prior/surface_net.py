@@ -1,4 +1,6 @@
-"""The network that sees depth: the visible surface of a clip's frames first, then what lies behind it, relative to it.
+"""The network that sees depth.
+
+The visible surface of a clip's frames first, then what lies behind it, relative to it.
 
 A U-net over the frames (Ronneberger et al. 2015) whose coarsest level attends across all frames of
 the clip, as L4GM does (Ren et al. 2024, section 3.2). It predicts depth and normals of the visible
@@ -22,7 +24,9 @@ from .solid import REACH
 
 SPAN = 0.96  # world units behind the visible surface that the layers of occupancy cover
 OUTSIDE = -8.0  # logit of what lies before the visible surface or beyond the layers
-SEEN = 4 * FINE**2 + 4  # channels of what it sees of a cell: its pixels, inflated thickness, its ray, and a constant
+SEEN = (
+    4 * FINE**2 + 4
+)  # channels of what it sees of a cell: its pixels, inflated thickness, its ray, and a constant
 OPENED = 8  # channels of features per pixel
 
 
@@ -37,7 +41,8 @@ class SurfaceShape:
     channels: tuple[int, int, int, int] = (32, 64, 128, 192)
     """Channels at 1, 1/2, 1/4 and 1/8 of ``side``."""
     blocks: tuple[int, int, int, int] = (1, 2, 2, 2)
-    """Residual blocks at each of them on the way down; on the way up there are as many, but for the coarsest."""
+    """Residual blocks at each of them on the way down; on the way up there are as many, but for the
+    coarsest."""
     across: int = 3
     """Layers of attention between all frames' tokens at the coarsest level."""
     heads: int = 4
@@ -52,9 +57,12 @@ class Surfaces:
     """What the network says of some frames: of clips (b, t), or one after the other.
 
     Attributes:
-        depth: camera z of the visible surface minus that of the origin, in units of REACH, per pixel.
-        normals: of the visible surface in camera axes (x right, y down, z forward), not normalised, per pixel.
-        logits: of occupancy in layers behind the visible surface, layer k at (k + 1/2) / layers of SPAN, per cell.
+        depth: camera z of the visible surface minus that of the origin, in units of REACH, per
+            pixel.
+        normals: of the visible surface in camera axes (x right, y down, z forward), not normalised,
+            per pixel.
+        logits: of occupancy in layers behind the visible surface, layer k at (k + 1/2) / layers of
+            SPAN, per cell.
         colors: of the same layers, half as many along every axis, about [0, 1].
     """
 
@@ -65,7 +73,9 @@ class Surfaces:
 
     def flat(self) -> Surfaces:
         """The same of all clips' frames, one after the other."""
-        return Surfaces(*(x.flatten(0, 1) for x in (self.depth, self.normals, self.logits, self.colors)))
+        return Surfaces(
+            *(x.flatten(0, 1) for x in (self.depth, self.normals, self.logits, self.colors))
+        )
 
 
 class SurfaceNet(nn.Module):
@@ -77,7 +87,8 @@ class SurfaceNet(nn.Module):
         c = s.channels
         self.stem = nn.Conv2d(SEEN, c[0], 3, padding=1)
         self.look = nn.ModuleList(
-            nn.Sequential(*(Convolutions(n, n) for _ in range(k))) for n, k in zip(c, s.blocks, strict=True)
+            nn.Sequential(*(Convolutions(n, n) for _ in range(k)))
+            for n, k in zip(c, s.blocks, strict=True)
         )
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
         self.place = nn.Parameter(torch.randn((s.side // 8) ** 2, c[3]) * 0.02)
@@ -88,10 +99,18 @@ class SurfaceNet(nn.Module):
             nn.Sequential(Convolutions(2 * n, n), *(Convolutions(n, n) for _ in range(k - 1)))
             for n, k in zip(c[:-1], s.blocks[:-1], strict=True)
         )
-        self.open = nn.Sequential(nn.GroupNorm(8, c[0]), nn.SiLU(), nn.Conv2d(c[0], OPENED * FINE**2, 3, padding=1))
-        self.surface = nn.Sequential(nn.Conv2d(OPENED + 4, 12, 3, padding=1), nn.SiLU(), nn.Conv2d(12, 4, 3, padding=1))
-        self.solid = nn.Sequential(nn.GroupNorm(8, c[0]), nn.SiLU(), nn.Conv2d(c[0], s.layers, 3, padding=1))
-        self.paint = nn.Sequential(nn.GroupNorm(8, c[1]), nn.SiLU(), nn.Conv2d(c[1], 3 * s.layers // 2, 3, padding=1))
+        self.open = nn.Sequential(
+            nn.GroupNorm(8, c[0]), nn.SiLU(), nn.Conv2d(c[0], OPENED * FINE**2, 3, padding=1)
+        )
+        self.surface = nn.Sequential(
+            nn.Conv2d(OPENED + 4, 12, 3, padding=1), nn.SiLU(), nn.Conv2d(12, 4, 3, padding=1)
+        )
+        self.solid = nn.Sequential(
+            nn.GroupNorm(8, c[0]), nn.SiLU(), nn.Conv2d(c[0], s.layers, 3, padding=1)
+        )
+        self.paint = nn.Sequential(
+            nn.GroupNorm(8, c[1]), nn.SiLU(), nn.Conv2d(c[1], 3 * s.layers // 2, 3, padding=1)
+        )
         with torch.no_grad():  # at first, next to nothing is corrected
             for head in (self.surface, self.solid, self.paint):
                 for parameter in head[-1].parameters():
@@ -114,7 +133,9 @@ class SurfaceNet(nn.Module):
         sharp = pictures.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         thick = thickness.flatten(0, 1)[:, None]
         line = torch.linspace(-1, 1, s.side, device=pictures.device)
-        grid = torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(b * t, 2, s.side, s.side)
+        grid = torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(
+            b * t, 2, s.side, s.side
+        )
         x = torch.cat([F.pixel_unshuffle(sharp, FINE), 4 * thick, grid, torch.ones_like(thick)], 1)
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         kept = []
@@ -123,7 +144,9 @@ class SurfaceNet(nn.Module):
             x = self.down[level](kept[level])
         x = self.look[3](x)
         side, width = x.shape[-1], x.shape[1]
-        tokens = (x.flatten(2).transpose(1, 2) + self.place).reshape(b, -1, width) + self.camera(camera)[:, None]
+        tokens = (x.flatten(2).transpose(1, 2) + self.place).reshape(b, -1, width) + self.camera(
+            camera
+        )[:, None]
         for across in self.across:
             tokens = across(tokens)
         x = tokens.reshape(b * t, -1, width).transpose(1, 2).unflatten(2, (side, side))
@@ -141,26 +164,34 @@ class SurfaceNet(nn.Module):
         coarse = F.avg_pool2d(sharp, FINE).unflatten(0, (b, t))
         return Surfaces(
             depth.unflatten(0, (b, t)),
-            surface[:, 1:].unflatten(0, (b, t)) + torch.tensor([0.0, 0.0, -0.5], device=x.device)[:, None, None],
+            surface[:, 1:].unflatten(0, (b, t))
+            + torch.tensor([0.0, 0.0, -0.5], device=x.device)[:, None, None],
             logits.unflatten(0, (b, t)),
             colors.unflatten(0, (b, t)) + prior_colors(coarse, s.layers),
         )
 
 
 def behind_logits(thickness: Float[Tensor, "b 1 s s"], layers: int) -> Float[Tensor, "b d s s"]:
-    """Logits of the inflated solid in layers behind its surface; ``thickness`` is half of its own, in units of REACH."""
+    """Logits of the inflated solid in layers behind its surface.
+
+    ``thickness`` is half of its own, in units of REACH.
+    """
     behind = (torch.arange(layers, device=thickness.device) + 0.5) / layers * SPAN / REACH
     return (6.0 * (2 * thickness - behind[:, None, None])).clamp(-3, 3)
 
 
-def cell_depth(depth: Float[Tensor, "n p p"], alpha: Float[Tensor, "n p p"]) -> Float[Tensor, "n s s"]:
+def cell_depth(
+    depth: Float[Tensor, "n p p"], alpha: Float[Tensor, "n p p"]
+) -> Float[Tensor, "n s s"]:
     """Depth of cells: the mean over their covered pixels, 0 where none is."""
     cover = (alpha > 0.5).to(depth.dtype)[:, None]
     total = F.avg_pool2d(cover, FINE)
     return (F.avg_pool2d(depth[:, None] * cover, FINE) / total.clamp_min(1e-6))[:, 0]
 
 
-def anchored(layers: Float[Tensor, "n d s s"], depth: Float[Tensor, "n s s"], count: int) -> Float[Tensor, "n z s s"]:
+def anchored(
+    layers: Float[Tensor, "n d s s"], depth: Float[Tensor, "n s s"], count: int
+) -> Float[Tensor, "n z s s"]:
     """Layers behind the visible surface as ``count`` even layers of depth from -REACH to REACH around the origin.
 
     Args:

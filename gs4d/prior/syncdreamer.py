@@ -1,8 +1,9 @@
 """SyncDreamer (Liu et al. 2024): a picture to sixteen views that are drawn together.
 
-A Zero123 for every view, whose UNets look along their rays into one volume that all sixteen noisy views make. Read from the
-authors' ``syncdreamer-pretrain.ckpt``, which holds everything, its cameras included. Written from the paper, the authors' code
-(MIT) and the layout of the checkpoint; never run with its weights, which could not be had where this was made.
+A Zero123 for every view, whose UNets look along their rays into one volume that all sixteen noisy
+views make. Read from the authors' ``syncdreamer-pretrain.ckpt``, which holds everything, its
+cameras included. Written from the paper, the authors' code (MIT) and the layout of the checkpoint;
+never run with its weights, which could not be had where this was made.
 """
 
 from __future__ import annotations
@@ -78,13 +79,19 @@ def open_syncdreamer(where: str, place: Place | None = None) -> SyncDreamer:
     """
     if not where:
         raise UserError(
-            "syncdreamer has no weights on the hub under the authors' name: get syncdreamer-pretrain.ckpt by the links in "
+            "syncdreamer has no weights on the hub under the authors' name: get "
+            "syncdreamer-pretrain.ckpt by the links in "
             "https://github.com/liuyuan-pal/SyncDreamer and give it as syncdreamer:FILE"
         )
-    path = find_model(where, family="syncdreamer", licence=licence_of("syncdreamer"), patterns=["*.ckpt"])
+    path = find_model(
+        where, family="syncdreamer", licence=licence_of("syncdreamer"), patterns=["*.ckpt"]
+    )
     files = sorted(path.glob("*.ckpt")) if path.is_dir() else [path]
     if len(files) != 1:
-        raise UserError(f"{path} holds {len(files)} .ckpt files, wanted syncdreamer-pretrain.ckpt; name the file")
+        raise UserError(
+            f"{path} holds {len(files)} .ckpt files, wanted syncdreamer-pretrain.ckpt; name the "
+            "file"
+        )
     networks = from_checkpoint(read_training_checkpoint(files[0]), str(files[0]))
     print(f"prior syncdreamer from {where}; licence of the weights: {licence_of('syncdreamer')}")
     return SyncDreamer(networks, place or Place(), where)
@@ -113,18 +120,31 @@ def from_checkpoint(weights: Mapping[str, Tensor], source: str) -> Networks:
         "Ks": (views, 3, 3),
         "azimuth": (views,),
     }:
-        raise UserError(f"{source} does not hold the {views} cameras of SyncDreamer ({', '.join(CAMERAS)})")
+        raise UserError(
+            f"{source} does not hold the {views} cameras of SyncDreamer ({', '.join(CAMERAS)})"
+        )
     shape = shape_of(found["unet"], HEADS, source)
     try:
         with torch.device("meta"):
             sizes = {name: value.shape for name, value in found["volume"].items()}
             volume, unet = SpatialVolume(sizes, views), VolumeUNet(shape, frustum_widths(sizes))
-            wide, time = (found[part]["0.weight" if part == "time" else "weight"].shape for part in ("projection", "time"))
+            wide, time = (
+                found[part]["0.weight" if part == "time" else "weight"].shape
+                for part in ("projection", "time")
+            )
             projection = nn.Linear(wide[1], wide[0])
-            time_embed = nn.Sequential(nn.Linear(time[1], time[0]), nn.SiLU(), nn.Linear(time[0], time[0]))
+            time_embed = nn.Sequential(
+                nn.Linear(time[1], time[0]), nn.SiLU(), nn.Linear(time[0], time[0])
+            )
     except (KeyError, IndexError, ValueError) as error:
-        raise UserError(f"{source} lacks a part of SyncDreamer ({error!r}); it belongs to another network") from error
-    visual = {name.removeprefix("visual."): value for name, value in found["clip"].items() if not TEXT_HALF.fullmatch(name)}
+        raise UserError(
+            f"{source} lacks a part of SyncDreamer ({error!r}); it belongs to another network"
+        ) from error
+    visual = {
+        name.removeprefix("visual."): value
+        for name, value in found["clip"].items()
+        if not TEXT_HALF.fullmatch(name)
+    }
     return Networks(
         unet=place_all(unet, found["unet"], source, "UNet"),
         volume=place_all(volume, found["volume"], source, "spatial volume"),
@@ -138,11 +158,16 @@ def from_checkpoint(weights: Mapping[str, Tensor], source: str) -> Networks:
 
 
 def smoothed(volumes: list[Tensor], neighbour: float) -> list[Tensor]:
-    """Volumes of consecutive frames, each mixed with those before and after; the ends with their one neighbour."""
+    """Volumes of consecutive frames, each mixed with those before and after.
+
+    The ends with their one neighbour.
+    """
     mixed = []
     for i, own in enumerate(volumes):
         near = [volumes[j] for j in (i - 1, i + 1) if 0 <= j < len(volumes)]
-        mixed.append(own + neighbour * torch.stack([other - own for other in near]).sum(0) if near else own)
+        mixed.append(
+            own + neighbour * torch.stack([other - own for other in near]).sum(0) if near else own
+        )
     return mixed
 
 
@@ -155,7 +180,9 @@ class SyncDreamer:
         """Puts the networks in their place."""
         self.networks, self.place, self.sampling = networks, place, Sampling()
         self.weights = [{"name": where, "licence": licence_of("syncdreamer")}]
-        self.side = round(2 * float(networks.Ks[0, 0, 2]))  # the middle of the picture tells its size
+        self.side = round(
+            2 * float(networks.Ks[0, 0, 2])
+        )  # the middle of the picture tells its size
         for network in (networks.unet, networks.image_encoder):
             place.settle(network, waits=True)
         for network in (networks.vae, networks.volume, networks.time_embed, networks.projection):
@@ -168,22 +195,34 @@ class SyncDreamer:
 
     @torch.no_grad()
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; opaque, over white. The frames are consecutive; the input may stand above the horizon."""
+        """See ``ViewPrior``; opaque, over white.
+
+        The frames are consecutive; the input may stand above the horizon.
+        """
         orbits = placed(self.rig, source, rig, self.layout)
         pictures = resized(over(frames, 1.0, self.layout), self.side)
         generators = lockstep(generator, len(frames))
         networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
         vae, encoder, scheduler = networks.vae, networks.image_encoder, networks.scheduler
 
-        # 1. What the networks are told: the picture's unscaled latents and embedding, and the cameras.
+        # 1. What the networks are told: the picture's unscaled latents and embedding, and the
+        # cameras.
         latents = posterior(vae, 2 * pictures - 1, self.place).sample(generators)
-        wide = F.interpolate(pictures, (encoder.config.image_size,) * 2, mode="bicubic", align_corners=True)
+        wide = F.interpolate(
+            pictures, (encoder.config.image_size,) * 2, mode="bicubic", align_corners=True
+        )
         with self.place.turn(encoder):
             embedding = encoder(normalised(wide, MEAN, SPREAD).to(device, dtype)).image_embeds
         turns = self._turns(source.elevation).to(embedding)
-        numbers = torch.cat([embedding[:, None].expand(-1, len(turns), -1), turns.expand(len(frames), -1, -1)], 2)
+        numbers = torch.cat(
+            [embedding[:, None].expand(-1, len(turns), -1), turns.expand(len(frames), -1, -1)], 2
+        )
         tokens = networks.projection(numbers)[:, :, None]
         cells = latents.shape[-1]
         coords = seen_from(networks.poses, networks.Ks, cells, self.side).to(device)
@@ -196,11 +235,17 @@ class SyncDreamer:
         with (
             self.place.turn(networks.unet),
             tqdm(
-                total=len(scheduler.timesteps) * len(frames), desc="denoising", unit="frame", leave=False, dynamic_ncols=True
+                total=len(scheduler.timesteps) * len(frames),
+                desc="denoising",
+                unit="frame",
+                leave=False,
+                dynamic_ncols=True,
             ) as bar,
         ):
             for t in scheduler.timesteps:
-                time = networks.time_embed(sinusoid(t[None].to(device), networks.time_embed[0].in_features).to(dtype))  # type: ignore[arg-type]
+                time = networks.time_embed(
+                    sinusoid(t[None].to(device), networks.time_embed[0].in_features).to(dtype)
+                )  # type: ignore[arg-type]
                 volumes = [networks.volume.space(one.to(dtype), time, turns, coords) for one in x]
                 volumes = smoothed(volumes, NEIGHBOUR if self.sampling.temporal else 0.0)
                 noise = []
@@ -210,13 +255,22 @@ class SyncDreamer:
                     bar.update()
                 fresh = torch.stack([torch.randn(size, generator=g) for g in generators]).to(device)
                 fresh = fresh * float(t != scheduler.timesteps[-1])
-                x = scheduler.step(torch.stack(noise).float(), t, x, eta=ETA, variance_noise=fresh).prev_sample
-        drawn = [vae.decode(one.to(dtype) / vae.config.scaling_factor).sample for views in x for one in views.split(1)]
+                x = scheduler.step(
+                    torch.stack(noise).float(), t, x, eta=ETA, variance_noise=fresh
+                ).prev_sample
+        drawn = [
+            vae.decode(one.to(dtype) / vae.config.scaling_factor).sample
+            for views in x
+            for one in views.split(1)
+        ]
         images = to_opaque(torch.cat(drawn).unflatten(0, (len(frames), -1)).movedim(1, 0))
         return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
 
     def _turns(self, elevation: float) -> Float[Tensor, "v 4"]:
-        """How every view's camera stands to the input's, in Zero123's numbers; it counts elevation downwards."""
+        """How every view's camera stands to the input's, in Zero123's numbers.
+
+        It counts elevation downwards.
+        """
         turn = self.networks.azimuth - self.networks.azimuth[0]
         drop = torch.full_like(turn, elevation - ELEVATION).deg2rad()
         return torch.stack([drop, turn.sin(), turn.cos(), torch.zeros_like(turn)], 1)
@@ -238,9 +292,13 @@ class SyncDreamer:
             seen = networks.volume.frustums(volume, time, turns[some], points[some])
             told = torch.cat([x[some], latents.expand(len(some), -1, -1, -1)], 1)
             untold = torch.cat([x[some], torch.zeros_like(x[some])], 1)
-            volumes = {width: torch.cat([value, torch.zeros_like(value)]) for width, value in seen.items()}
+            volumes = {
+                width: torch.cat([value, torch.zeros_like(value)]) for width, value in seen.items()
+            }
             context = torch.cat([tokens[some], torch.zeros_like(tokens[some])])
-            noise = networks.unet(torch.cat([told, untold]), t.expand(2 * len(some)), context, extra=volumes)
+            noise = networks.unet(
+                torch.cat([told, untold]), t.expand(2 * len(some)), context, extra=volumes
+            )
             wanted, avoided = noise.chunk(2)
             found.append(avoided + (self.sampling.guidance or GUIDANCE) * (wanted - avoided))
         return torch.cat(found)

@@ -1,8 +1,11 @@
-"""Models that turn a picture into a video: Stable Video Diffusion, Wan 2.x, LTX-Video, CogVideoX, through diffusers' pipelines.
+"""Models that turn a picture into a video.
 
-The picture is laid on a background of its border's colour in the model's aspect, and the frames are cut back to it. Sizes,
-lengths and rates are those of the authors' examples. Sources: Blattmann et al. 2023 (SVD), Wan Team 2025, HaCohen et al. 2024
-(LTX-Video), Yang et al. 2024 (CogVideoX). None was ever run here with its published weights.
+Stable Video Diffusion, Wan 2.x, LTX-Video, CogVideoX, through diffusers' pipelines.
+
+The picture is laid on a background of its border's colour in the model's aspect, and the frames are
+cut back to it. Sizes, lengths and rates are those of the authors' examples. Sources: Blattmann et
+al. 2023 (SVD), Wan Team 2025, HaCohen et al. 2024 (LTX-Video), Yang et al. 2024 (CogVideoX). None
+was ever run here with its published weights.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ class Format:
         height: pixels.
         multiple: which both must be multiples of.
         length: frames.
-        rhythm: the number of frames is one more than a multiple of this; 0: it is ``length`` at most.
+        rhythm: the number of frames is one more than a multiple of this; 0: it is ``length`` at
+            most.
         arguments: what else the pipeline wants to be told.
     """
 
@@ -82,7 +86,11 @@ def _cogvideox(pipeline: Any) -> Format:
     config, cells = pipeline.transformer.config, pipeline.vae_scale_factor_spatial
     width, height = config.sample_width * cells, config.sample_height * cells
     return Format(
-        width, height, math.lcm(cells * config.patch_size, 8), config.sample_frames, pipeline.vae_scale_factor_temporal
+        width,
+        height,
+        math.lcm(cells * config.patch_size, 8),
+        config.sample_frames,
+        pipeline.vae_scale_factor_temporal,
     )
 
 
@@ -91,7 +99,8 @@ class Family:
     """One family of models.
 
     Attributes:
-        pipelines: classes that folders of it are published as -> the class that makes videos of pictures with them.
+        pipelines: classes that folders of it are published as -> the class that makes videos of
+            pictures with them.
         form: reads off a loaded pipeline what it draws.
         guidance: what the pipeline calls its guidance.
         reads: whether it takes a prompt.
@@ -117,13 +126,19 @@ FAMILIES = {
     ),
     "wan": Family(
         # Wan 2.2's 5B model does both, and is published as the pipeline of text alone.
-        {"WanImageToVideoPipeline": "WanImageToVideoPipeline", "WanPipeline": "WanImageToVideoPipeline"},
+        {
+            "WanImageToVideoPipeline": "WanImageToVideoPipeline",
+            "WanPipeline": "WanImageToVideoPipeline",
+        },
         _wan,
         exact=("vae", "image_encoder"),
     ),
     "ltx": Family(
         # The same networks for text and for pictures.
-        dict.fromkeys(("LTXImageToVideoPipeline", "LTXPipeline", "LTXConditionPipeline"), "LTXImageToVideoPipeline"),
+        dict.fromkeys(
+            ("LTXImageToVideoPipeline", "LTXPipeline", "LTXConditionPipeline"),
+            "LTXImageToVideoPipeline",
+        ),
         _ltx,
     ),
     "cogvideox": Family(
@@ -139,7 +154,10 @@ def open_svd(where: str, place: Place | None = None) -> VideoModel:
 
 
 def open_wan(where: str, place: Place | None = None) -> VideoModel:
-    """Wan 2.1 or 2.2 image-to-video in a folder or a hub model; errors as :func:`open_video_model`."""
+    """Wan 2.1 or 2.2 image-to-video in a folder or a hub model.
+
+    Errors as :func:`open_video_model`.
+    """
     return open_video_model("wan", where, place or Place())
 
 
@@ -169,7 +187,9 @@ def open_video_model(name: str, where: str, place: Place) -> VideoModel:
     folder = find_model(where, family=name, licence=licence_of(name), patterns=PATTERNS)
     index = read_index(folder, family.pipelines, name)
     if index.pipeline == "WanPipeline" and not index.settings.get("expand_timesteps"):
-        raise UserError(f"{where} makes videos of text alone; give one for pictures, such as {default_of(name)}")
+        raise UserError(
+            f"{where} makes videos of text alone; give one for pictures, such as {default_of(name)}"
+        )
     place.torch_device()
     print(f"prior {name} from {where}; licence of the weights: {licence_of(name)}")
     return VideoModel(name, index, place, where)
@@ -186,10 +206,13 @@ class VideoModel:
     @cached_property
     def pipeline(self) -> Any:
         """The pipeline of diffusers, loaded."""
-        # SVD's autoencoder knows no slices, but decodes any number of frames at a time: see arguments.
+        # SVD's autoencoder knows no slices, but decodes any number of frames at a time: see
+        # arguments.
         place = self.place if self.family.reads else replace(self.place, vae_slicing=False)
         kind = self.family.pipelines[self.index.pipeline]
-        return load_pipeline(self.index, kind, place, half=self.family.half, exact=self.family.exact)
+        return load_pipeline(
+            self.index, kind, place, half=self.family.half, exact=self.family.exact
+        )
 
     def frames(
         self, image: UInt8[Tensor, "h w 3"], prompt: str, count: int, generator: torch.Generator
@@ -212,7 +235,10 @@ class VideoModel:
         scale = width / sheet.width, height / sheet.height
         back = (box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1])
         levels = to_pixels(np.asarray(films)[chosen], what)
-        cut = [Image.fromarray(frame).resize(picture.size, Image.Resampling.LANCZOS, box=back) for frame in levels]
+        cut = [
+            Image.fromarray(frame).resize(picture.size, Image.Resampling.LANCZOS, box=back)
+            for frame in levels
+        ]
         return torch.from_numpy(np.stack([np.asarray(frame) for frame in cut]))
 
     def arguments(self, count: int) -> dict[str, Any]:
@@ -224,8 +250,13 @@ class VideoModel:
         form, wish = self.family.form(self.pipeline), self.filming
         told = {"width": wish.width or form.width, "height": wish.height or form.height}
         if odd := next((value for value in told.values() if value % form.multiple), None):
-            raise UserError(f"{self.name} draws widths and heights that are multiples of {form.multiple}, not {odd}")
-        told |= form.arguments | wish.asked(steps="num_inference_steps", guidance=self.family.guidance)
+            raise UserError(
+                f"{self.name} draws widths and heights that are multiples of {form.multiple}, not "
+                f"{odd}"
+            )
+        told |= form.arguments | wish.asked(
+            steps="num_inference_steps", guidance=self.family.guidance
+        )
         if self.family.reads:
             told |= wish.asked(avoid="negative_prompt")
         elif self.place.vae_slicing:
@@ -237,17 +268,24 @@ class VideoModel:
         length = most = self.filming.length or form.length
         if form.rhythm:
             if (length - 1) % form.rhythm:
-                raise UserError(f"{self.name} draws {form.rhythm}k + 1 frames, not {length}; give the length one of these")
+                raise UserError(
+                    f"{self.name} draws {form.rhythm}k + 1 frames, not {length}; give the length "
+                    "one of these"
+                )
             if not self.filming.length:  # some more are no trouble
                 length = most = max(length, math.ceil((count - 1) / form.rhythm) * form.rhythm + 1)
         else:
             most = min(length, form.length)
         if max(length, count) > most:
-            raise UserError(f"{self.name} draws {most} frames, not {max(length, count)}; ask for fewer")
+            raise UserError(
+                f"{self.name} draws {most} frames, not {max(length, count)}; ask for fewer"
+            )
         return length
 
 
-def onto_sheet(picture: Image.Image, aspect: float) -> tuple[Image.Image, tuple[int, int, int, int]]:
+def onto_sheet(
+    picture: Image.Image, aspect: float
+) -> tuple[Image.Image, tuple[int, int, int, int]]:
     """A picture in the middle of a sheet of another aspect, and where it lies there (left, top, right, bottom).
 
     The sheet has the commonest colour of the picture's border.

@@ -1,8 +1,11 @@
-"""Zero123 (Liu et al. 2023), Zero123-XL and Stable Zero123: a picture of an object, and how the camera turns, to another one.
+"""Zero123 (Liu et al. 2023), Zero123-XL and Stable Zero123.
 
-A UNet of Stable Diffusion whose input has 8 channels (the noisy latents, and those of the input picture) and whose one token is
-the input's CLIP embedding with the relative camera, projected back from 772 to 768 numbers. Read from folders in diffusers'
-layout as people publish them, or from the original checkpoints.
+A picture of an object, and how the camera turns, to another one.
+
+A UNet of Stable Diffusion whose input has 8 channels (the noisy latents, and those of the input
+picture) and whose one token is the input's CLIP embedding with the relative camera, projected back
+from 772 to 768 numbers. Read from folders in diffusers' layout as people publish them, or from the
+original checkpoints.
 """
 
 from __future__ import annotations
@@ -37,9 +40,13 @@ WANTED = {  # files of hub models that are not all wanted, or not all called .sa
     "cvlab/zero123-weights": ["105000.ckpt"],
     "stabilityai/stable-zero123": ["stable_zero123.ckpt"],
 }
-WANTED |= {f"kxic/zero123-{kind}": ["*.json", "[!s]*/*.bin"] for kind in ("xl", "105000", "165000")}  # no safety_checker
+WANTED |= {
+    f"kxic/zero123-{kind}": ["*.json", "[!s]*/*.bin"] for kind in ("xl", "105000", "165000")
+}  # no safety_checker
 PROJECTIONS = ("clip_camera_projection", "cc_projection")
-SIDE = 256  # pixels of the pictures that the published models were trained with; some folders state Stable Diffusion's 512
+# pixels of the pictures that the published models were trained with; some folders state Stable
+# Diffusion's 512
+SIDE = 256
 STEPS, ETA, GUIDANCE = 50, 1.0, 3.0  # of the authors' demo
 BATCH = 4  # pictures that are sampled at once
 
@@ -56,7 +63,9 @@ class Networks:
 
 
 def open_zero123(where: str, place: Place | None = None) -> Zero123:
-    """Zero123 in a folder, a .ckpt file or a hub model; one with "stable" in its name is taken for Stable Zero123.
+    """Zero123 in a folder, a .ckpt file or a hub model.
+
+    One with "stable" in its name is taken for Stable Zero123.
 
     Raises:
         UserError: it is not there, damaged, or something else.
@@ -93,18 +102,27 @@ def load_folder(folder: Path) -> Networks:
         UserError: a part is missing, damaged or of another model.
     """
     projections = [name for name in PROJECTIONS if (folder / name).is_dir()]
-    missing = [name for name in ("unet", "vae", "image_encoder", "scheduler") if not (folder / name).is_dir()]
+    missing = [
+        name
+        for name in ("unet", "vae", "image_encoder", "scheduler")
+        if not (folder / name).is_dir()
+    ]
     if missing or not projections:
         raise UserError(
-            f"{folder} is no Zero123 model: it has no folder {(missing or [' or '.join(PROJECTIONS)])[0]}; "
+            f"{folder} is no Zero123 model: it has no folder "
+            f"{(missing or [' or '.join(PROJECTIONS)])[0]}; "
             "give a folder as of ashawkey/zero123-xl-diffusers, or a file such as zero123-xl.ckpt"
         )
     networks = Networks(
         unet=load_part(folder / "unet", "diffusers", "UNet2DConditionModel"),
         vae=load_part(folder / "vae", "diffusers", "AutoencoderKL"),
-        image_encoder=load_part(folder / "image_encoder", "transformers", "CLIPVisionModelWithProjection"),
+        image_encoder=load_part(
+            folder / "image_encoder", "transformers", "CLIPVisionModelWithProjection"
+        ),
         projection=_projection(weights_file(folder / projections[0]), None),
-        scheduler=ddim(read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)),
+        scheduler=ddim(
+            read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule"), str(folder)
+        ),
     )
     return _checked(networks, str(folder))
 
@@ -116,24 +134,41 @@ def load_checkpoint(path: Path) -> Networks:
         UserError: it is damaged, of another model, or wants code to run.
     """
     if path.suffix not in (".ckpt", ".pt", ".pth", ".safetensors"):
-        raise UserError(f"{path} is no checkpoint of Zero123; give a .ckpt file, or a folder in diffusers' layout")
-    weights = read_weights(path) if path.suffix == ".safetensors" else read_training_checkpoint(path)
+        raise UserError(
+            f"{path} is no checkpoint of Zero123; give a .ckpt file, or a folder in diffusers' "
+            "layout"
+        )
+    weights = (
+        read_weights(path) if path.suffix == ".safetensors" else read_training_checkpoint(path)
+    )
     source = str(path)
 
     def converted(library: str, kind: str, prefix: str, convert: Any) -> Any:
         try:
             config, tensors = convert(ldm.part(weights, prefix, source))
-        except (KeyError, IndexError, ValueError, StopIteration, ZeroDivisionError, AttributeError) as error:
+        except (
+            KeyError,
+            IndexError,
+            ValueError,
+            StopIteration,
+            ZeroDivisionError,
+            AttributeError,
+        ) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{source} has other tensors below {prefix} than a Zero123 has ({error!r})") from error
+            raise UserError(
+                f"{source} has other tensors below {prefix} than a Zero123 has ({error!r})"
+            ) from error
         return fill(build(library, kind, config, source), tensors, source, assign=True)
 
     networks = Networks(
         unet=converted("diffusers", "UNet2DConditionModel", "model.diffusion_model.", ldm.unet),
         vae=converted("diffusers", "AutoencoderKL", "first_stage_model.", ldm.vae),
         image_encoder=converted(
-            "transformers", "CLIPVisionModelWithProjection", "cond_stage_model.model.visual.", ldm.clip_vision
+            "transformers",
+            "CLIPVisionModelWithProjection",
+            "cond_stage_model.model.visual.",
+            ldm.clip_vision,
         ),
         projection=_projection(path, ldm.part(weights, "cc_projection.", source)),
         scheduler=ddim(NOISES, source),
@@ -143,24 +178,39 @@ def load_checkpoint(path: Path) -> Networks:
 
 def _projection(path: Path, weights: dict[str, Tensor] | None) -> nn.Linear:
     """The camera projection: one linear layer, under the names that its publishers gave it (proj., projection., none)."""
-    found = {name.rsplit(".", 1)[-1]: value for name, value in (weights or read_weights(path)).items()}
+    found = {
+        name.rsplit(".", 1)[-1]: value for name, value in (weights or read_weights(path)).items()
+    }
     if found.keys() != {"weight", "bias"} or found["weight"].ndim != 2:
-        raise UserError(f"{path} holds no camera projection: its tensors are {', '.join(sorted(found)) or 'none'}")
+        raise UserError(
+            f"{path} holds no camera projection: its tensors are "
+            f"{', '.join(sorted(found)) or 'none'}"
+        )
     layer = nn.Linear(found["weight"].shape[1], found["weight"].shape[0], device="meta")
     return fill(layer, found, str(path), assign=True)
 
 
 def _checked(networks: Networks, source: str) -> Networks:
-    """Refuses parts that do not fit together: most of all, a Stable Diffusion that is no Zero123."""
+    """Refuses parts that do not fit together.
+
+    Most of all, a Stable Diffusion that is no Zero123.
+    """
     unet, latents = networks.unet.config, networks.vae.config.latent_channels
     if (unet.in_channels, unet.out_channels) != (2 * latents, latents):
         raise UserError(
-            f"the UNet of {source} has {unet.in_channels} input channels; Zero123's has {2 * latents}, so this is another model"
+            f"the UNet of {source} has {unet.in_channels} input channels; Zero123's has "
+            f"{2 * latents}, so this is another model"
         )
     token, embedding = unet.cross_attention_dim, networks.image_encoder.config.projection_dim
-    if (networks.projection.in_features, networks.projection.out_features) != (embedding + 4, token):
+    if (networks.projection.in_features, networks.projection.out_features) != (
+        embedding + 4,
+        token,
+    ):
         sizes = f"{networks.projection.in_features} to {networks.projection.out_features}"
-        raise UserError(f"the camera projection of {source} goes from {sizes} numbers, wanted {embedding + 4} to {token}")
+        raise UserError(
+            f"the camera projection of {source} goes from {sizes} numbers, wanted {embedding + 4} "
+            f"to {token}"
+        )
     return networks
 
 
@@ -176,8 +226,8 @@ class Zero123:
         Args:
             networks: the parts.
             place: where they run.
-            stable: whether the fourth number of a relative camera is the input's polar angle, as for Stable Zero123, instead
-                of the difference in distance.
+            stable: whether the fourth number of a relative camera is the input's polar angle, as
+                for Stable Zero123, instead of the difference in distance.
         """
         self.networks, self.place, self.stable = networks, place, stable
         self.weights: list[dict[str, str]] = []
@@ -194,29 +244,42 @@ class Zero123:
         self.alphas_cumprod: Float[Tensor, "steps"] = networks.scheduler.alphas_cumprod.float()
         self._seen: dict[bytes, tuple[Tensor, Tensor]] = {}
 
-    def score(self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator) -> Float[Tensor, ""]:
+    def score(
+        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         """See ``ScorePrior``."""
         pictures = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
         conditions = self.conditions(pictures, self.turns(trial.sources, trial.cameras))
         noisy = generator if options.latents == "sample" else None
         pictures = as_judged(trial.images.to(self.place.torch_device()), self.side)
         latents = self.encode(pictures, noisy) * self.networks.vae.config.scaling_factor
-        return distill(self, latents, conditions, options, progress, generator).to(trial.images.device)
+        return distill(self, latents, conditions, options, progress, generator).to(
+            trial.images.device
+        )
 
-    def predict(self, latents: Float[Tensor, "b c h w"], t: Int[Tensor, "b"], condition: Condition) -> Float[Tensor, "b c h w"]:
+    def predict(
+        self, latents: Float[Tensor, "b c h w"], t: Int[Tensor, "b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
         """See ``Denoiser``."""
         unet = self.networks.unet
         seen = torch.cat([latents, condition["latents"]], 1).to(self.place.torch_dtype())
         with self.place.turn(unet):
             return unet(seen, t, encoder_hidden_states=condition["token"]).sample.float()
 
-    def encode(self, pictures: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None) -> Float[Tensor, "b c y x"]:
+    def encode(
+        self, pictures: Float[Tensor, "b 3 h w"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b c y x"]:
         """See :func:`latents_of`."""
         return latents_of(self.networks.vae, pictures, self.place, generator)
 
     @torch.no_grad()
-    def conditions(self, pictures: Float[Tensor, "b h w 3"], turns: Float[Tensor, "b 4"]) -> Conditions:
-        """What the UNet is told: input pictures over white, and the relative cameras. Nothing is told by zeros."""
+    def conditions(
+        self, pictures: Float[Tensor, "b h w 3"], turns: Float[Tensor, "b 4"]
+    ) -> Conditions:
+        """What the UNet is told: input pictures over white, and the relative cameras.
+
+        Nothing is told by zeros.
+        """
         seen = [self._look(picture) for picture in pictures]
         embedding, latents = (torch.cat(some) for some in zip(*seen, strict=True))
         numbers = torch.cat([embedding, turns.to(embedding)], 1)
@@ -224,7 +287,10 @@ class Zero123:
         return Conditions(wanted, {name: torch.zeros_like(value) for name, value in wanted.items()})
 
     def _look(self, picture: Float[Tensor, "h w 3"]) -> tuple[Tensor, Tensor]:
-        """CLIP's embedding and the unscaled latents of an input picture; a clip has few, so they are kept."""
+        """CLIP's embedding and the unscaled latents of an input picture.
+
+        A clip has few, so they are kept.
+        """
         key = blake2b(picture.detach().float().cpu().numpy().tobytes(), digest_size=16).digest()
         if key not in self._seen:
             from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
@@ -232,10 +298,17 @@ class Zero123:
             sized = self._sized(picture[None])
             encoder = self.networks.image_encoder
             side = encoder.config.image_size
-            small = F.interpolate(sized, (side, side), mode="bicubic", align_corners=True)  # as it was trained with
-            mean, std = (small.new_tensor(values)[:, None, None] for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+            small = F.interpolate(
+                sized, (side, side), mode="bicubic", align_corners=True
+            )  # as it was trained with
+            mean, std = (
+                small.new_tensor(values)[:, None, None]
+                for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+            )
             with self.place.turn(encoder):
-                embedding = encoder(((small - mean) / std).to(self.place.torch_dtype())).image_embeds
+                embedding = encoder(
+                    ((small - mean) / std).to(self.place.torch_dtype())
+                ).image_embeds
             self._seen[key] = embedding, self.encode(sized)
         return self._seen[key]
 
@@ -243,60 +316,99 @@ class Zero123:
         x = pictures.to(self.place.torch_device()).movedim(-1, 1).float()
         if x.shape[2:] == (self.side, self.side):
             return x
-        return F.interpolate(x, (self.side, self.side), mode="bilinear", align_corners=False, antialias=True)
+        return F.interpolate(
+            x, (self.side, self.side), mode="bilinear", align_corners=False, antialias=True
+        )
 
     def turns(self, sources: Camera, targets: Camera) -> Float[Tensor, "b 4"]:
         """The relative cameras: difference of the polar angles, sine and cosine of that of the azimuths, and a fourth number.
 
-        Radians. Polar angles are measured from above and azimuths counterclockwise seen from there (Zero123's data, rendered
-        with Blender), which is how our azimuths run. The fourth number is the difference in distance, in world units; for
-        Stable Zero123 the input's polar angle.
+        Radians. Polar angles are measured from above and azimuths counterclockwise seen from there
+        (Zero123's data, rendered with Blender), which is how our azimuths run. The fourth number is
+        the difference in distance, in world units; for Stable Zero123 the input's polar angle.
         """
-        (polar_s, azimuth_s, radius_s), (polar_t, azimuth_t, radius_t) = _spherical(sources), _spherical(targets)
+        (polar_s, azimuth_s, radius_s), (polar_t, azimuth_t, radius_t) = (
+            _spherical(sources),
+            _spherical(targets),
+        )
         turn = azimuth_t - azimuth_s
         last = polar_s if self.stable else radius_t - radius_s
         return torch.stack([polar_t - polar_s, turn.sin(), turn.cos(), last], 1)
 
     @torch.no_grad()
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default.
 
-        A view has the same noise in all frames: what the model leaves to chance then changes less from frame to frame.
+        A view has the same noise in all frames: what the model leaves to chance then changes less
+        from frame to frame.
         """
         if frames.shape[1] != frames.shape[2]:
-            raise UserError(f"zero123 wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+            raise UserError(
+                f"zero123 wants square pictures, not {frames.shape[2]}x{frames.shape[1]}"
+            )
         orbits = rig or syncdreamer_rig()
         values = premultiply(frames)
         pictures = values[..., :3] + 1 - values[..., 3:]
         drawn = torch.empty(len(orbits), len(frames), self.side, self.side, 3, dtype=torch.uint8)
-        with tqdm(total=len(orbits) * len(frames), desc="zero123", unit="view", dynamic_ncols=True) as bar:
+        with tqdm(
+            total=len(orbits) * len(frames), desc="zero123", unit="view", dynamic_ncols=True
+        ) as bar:
             for v, orbit in enumerate(orbits):
                 seed = int(torch.randint(2**62, (1,), generator=generator))
                 cameras = cameras_of([source, orbit], width=self.side, height=self.side)
                 turn = self.turns(cameras.select([0]), cameras.select([1]))
                 for some in torch.arange(len(frames)).split(BATCH):
                     conditions = self.conditions(pictures[some], turn.expand(len(some), 4))
-                    drawn[v, some] = self.sample(conditions, len(some), torch.Generator().manual_seed(seed))
+                    drawn[v, some] = self.sample(
+                        conditions, len(some), torch.Generator().manual_seed(seed)
+                    )
                     bar.update(len(some))
         images = cut_from_white(drawn.flatten(0, 1)).view(*drawn.shape[:-1], 4)
         return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
 
     @torch.no_grad()
-    def sample(self, conditions: Conditions, count: int, generator: torch.Generator) -> UInt8[Tensor, "b h w 3"]:
-        """Pictures by DDIM (Song et al. 2021) with eta 1, 50 steps and guidance 3; all have the same noise."""
-        scheduler, vae, device = self.networks.scheduler, self.networks.vae, self.place.torch_device()
+    def sample(
+        self, conditions: Conditions, count: int, generator: torch.Generator
+    ) -> UInt8[Tensor, "b h w 3"]:
+        """Pictures by DDIM (Song et al. 2021) with eta 1, 50 steps and guidance 3.
+
+        All have the same noise.
+        """
+        scheduler, vae, device = (
+            self.networks.scheduler,
+            self.networks.vae,
+            self.place.torch_device(),
+        )
         options = SdsOptions(guidance=GUIDANCE)
         scheduler.set_timesteps(STEPS)
         cells = conditions.wanted["latents"].shape[2:]
-        latents = torch.randn(1, vae.config.latent_channels, *cells, generator=generator).expand(count, -1, -1, -1).to(device)
+        latents = (
+            torch.randn(1, vae.config.latent_channels, *cells, generator=generator)
+            .expand(count, -1, -1, -1)
+            .to(device)
+        )
         for t in scheduler.timesteps:
             noise = guided(self, latents, t.expand(count).to(device), conditions, options)
-            fresh = torch.randn(1, *latents.shape[1:], generator=generator).expand(count, -1, -1, -1).to(device)
+            fresh = (
+                torch.randn(1, *latents.shape[1:], generator=generator)
+                .expand(count, -1, -1, -1)
+                .to(device)
+            )
             latents = scheduler.step(noise, t, latents, eta=ETA, variance_noise=fresh).prev_sample
-        pictures = vae.decode((latents / vae.config.scaling_factor).to(self.place.torch_dtype())).sample
-        return (pictures.float().movedim(1, -1).mul(127.5).add(127.5).round().clamp(0, 255)).to(torch.uint8).cpu()
+        pictures = vae.decode(
+            (latents / vae.config.scaling_factor).to(self.place.torch_dtype())
+        ).sample
+        return (
+            (pictures.float().movedim(1, -1).mul(127.5).add(127.5).round().clamp(0, 255))
+            .to(torch.uint8)
+            .cpu()
+        )
 
 
 def _spherical(cameras: Camera) -> tuple[Tensor, Tensor, Tensor]:

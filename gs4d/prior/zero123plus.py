@@ -1,10 +1,14 @@
-"""Zero123++ (Shi et al. 2023), versions 1.1 and 1.2: a picture to six views in one grid of 3 rows of 2.
+"""Zero123++ (Shi et al. 2023), versions 1.1 and 1.2.
 
-A Stable Diffusion 2 that looks at its input in two ways: its self-attention also sees the tokens that the input picture, noised
-as much, has at the same place of the network ("reference attention"), and CLIP's embedding of the picture is added to the
-tokens of an empty prompt, more to some than to others. Latents and pictures are scaled, grey is the background. Read from
-folders in the layout of ``sudo-ai/zero123plus-v1.1`` and ``-v1.2``. Written from the report and the authors' pipeline
-(Apache-2.0); never run with the published weights, which could not be had where this was made.
+A picture to six views in one grid of 3 rows of 2.
+
+A Stable Diffusion 2 that looks at its input in two ways: its self-attention also sees the tokens
+that the input picture, noised as much, has at the same place of the network ("reference
+attention"), and CLIP's embedding of the picture is added to the tokens of an empty prompt, more to
+some than to others. Latents and pictures are scaled, grey is the background. Read from folders in
+the layout of ``sudo-ai/zero123plus-v1.1`` and ``-v1.2``. Written from the report and the authors'
+pipeline (Apache-2.0); never run with the published weights, which could not be had where this was
+made.
 """
 
 from __future__ import annotations
@@ -28,7 +32,17 @@ from .ldm_unet import heads_attend
 from .models import find_model
 from .networks import Place, load_part
 from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, placed
-from .sampling import TRUST, Context, Sampling, attend_anchored, lockstep, over, posterior, schedule, to_opaque
+from .sampling import (
+    TRUST,
+    Context,
+    Sampling,
+    attend_anchored,
+    lockstep,
+    over,
+    posterior,
+    schedule,
+    to_opaque,
+)
 
 RIGS = {"zero123plus": ZERO123PLUS_1_1, "zero123plus-1.2": ZERO123PLUS_1_2}
 ROWS, COLUMNS = 3, 2
@@ -78,7 +92,10 @@ class Reference:
 
 @dataclass
 class ReferenceAttention:
-    """Self-attention that also sees the tokens of the input picture; takes the place of diffusers' own."""
+    """Self-attention that also sees the tokens of the input picture.
+
+    Takes the place of diffusers' own.
+    """
 
     name: str
     reference: Reference
@@ -87,7 +104,9 @@ class ReferenceAttention:
         """The tokens after attention."""
 
         def attend(x: Tensor, context: Tensor) -> Tensor:
-            return attn.to_out[0](heads_attend(attn.to_q(x), attn.to_k(context), attn.to_v(context), attn.heads))
+            return attn.to_out[0](
+                heads_attend(attn.to_q(x), attn.to_k(context), attn.to_v(context), attn.heads)
+            )
 
         if self.reference.writing:
             self.reference.tokens[self.name] = hidden_states
@@ -118,9 +137,14 @@ def _open(where: str, family: str, place: Place) -> Zero123Plus:
     where = where or default_of(family)
     other = next(f for f in RIGS if f != family)
     if default_of(other).rpartition("-")[2] in Path(where).name:
-        raise UserError(f"{where} is another version, whose cameras stand elsewhere; use the prior {other}:{where}")
+        raise UserError(
+            f"{where} is another version, whose cameras stand elsewhere; use the prior "
+            f"{other}:{where}"
+        )
     patterns = ["*.json", "*/*.json", "*/*.safetensors", "*/merges.txt"]
-    networks = load_folder(find_model(where, family=family, licence=licence_of(family), patterns=patterns))
+    networks = load_folder(
+        find_model(where, family=family, licence=licence_of(family), patterns=patterns)
+    )
     print(f"prior {family} from {where}; licence of the weights: {licence_of(family)}")
     return Zero123Plus(networks, place, family, where)
 
@@ -133,30 +157,47 @@ def load_folder(folder: Path) -> Networks:
     """
     if missing := [name for name in (*MODELS, *OTHERS) if not (folder / name).is_dir()]:
         raise UserError(
-            f"{folder} is no Zero123++ model: it has no folder {missing[0]}; give one as of {default_of('zero123plus')}"
+            f"{folder} is no Zero123++ model: it has no folder {missing[0]}; give one as of "
+            f"{default_of('zero123plus')}"
         )
     index = read_json(folder / "model_index.json", "model index")
     ramp = index.get("ramping_coefficients") if isinstance(index, dict) else None
     if not isinstance(ramp, list) or not ramp or not all(isinstance(x, (int, float)) for x in ramp):
-        raise UserError(f"{folder / 'model_index.json'} has no list ramping_coefficients, so this is no Zero123++ model")
-    from diffusers.schedulers.scheduling_euler_ancestral_discrete import EulerAncestralDiscreteScheduler
+        raise UserError(
+            f"{folder / 'model_index.json'} has no list ramping_coefficients, so this is no "
+            "Zero123++ model"
+        )
+    from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
+        EulerAncestralDiscreteScheduler,
+    )
 
     config = read_json(folder / "scheduler" / "scheduler_config.json", "noise schedule")
     parts: dict[str, Any] = {
-        name: load_clip(folder / name, kind) if library == "transformers" else load_part(folder / name, library, kind)
+        name: load_clip(folder / name, kind)
+        if library == "transformers"
+        else load_part(folder / name, library, kind)
         for name, (library, kind) in MODELS.items()
     }
-    words, tokens = parts["text_encoder"].config.hidden_size, parts["unet"].config.cross_attention_dim
-    embedding, length = parts["vision_encoder"].config.projection_dim, parts["text_encoder"].config.max_position_embeddings
+    words, tokens = (
+        parts["text_encoder"].config.hidden_size,
+        parts["unet"].config.cross_attention_dim,
+    )
+    embedding, length = (
+        parts["vision_encoder"].config.projection_dim,
+        parts["text_encoder"].config.max_position_embeddings,
+    )
     if not words == tokens == embedding or len(ramp) != length:
         raise UserError(
-            f"the parts of {folder} do not fit together: tokens have {words}, {tokens} and {embedding} channels and there are "
+            f"the parts of {folder} do not fit together: tokens have {words}, {tokens} and "
+            f"{embedding} channels and there are "
             f"{length} of them for {len(ramp)} ramping coefficients; download the model again"
         )
     return Networks(
         **parts,
         tokenizer=folder / "tokenizer",
-        scheduler=schedule(EulerAncestralDiscreteScheduler, config, str(folder), timestep_spacing="trailing"),
+        scheduler=schedule(
+            EulerAncestralDiscreteScheduler, config, str(folder), timestep_spacing="trailing"
+        ),
         for_clip=read_preparation(folder / "feature_extractor_clip"),
         for_vae=read_preparation(folder / "feature_extractor_vae"),
         ramp=torch.tensor(ramp, dtype=torch.float32),
@@ -179,7 +220,9 @@ class Zero123Plus:
         own = networks.unet.attn_processors
         networks.unet.set_attn_processor(
             {
-                name: ReferenceAttention(name, self._reference) if name.endswith("attn1.processor") else processor
+                name: ReferenceAttention(name, self._reference)
+                if name.endswith("attn1.processor")
+                else processor
                 for name, processor in own.items()
             }
         )
@@ -191,9 +234,16 @@ class Zero123Plus:
 
     @torch.no_grad()
     def views(
-        self, frames: UInt8[Tensor, "t h w 4"], source: Orbit, rig: list[Orbit] | None, generator: torch.Generator
+        self,
+        frames: UInt8[Tensor, "t h w 4"],
+        source: Orbit,
+        rig: list[Orbit] | None,
+        generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; opaque, over grey. All frames are sampled together, and all but the first see the first."""
+        """See ``ViewPrior``; opaque, over grey.
+
+        All frames are sampled together, and all but the first see the first.
+        """
         orbits = placed(self.rig, source, rig, self.layout)
         pictures = over(frames, GREY, self.layout)
         generators = lockstep(generator, len(frames))
@@ -202,26 +252,42 @@ class Zero123Plus:
 
         # 1. What the network is told: the picture's latents and tokens, and nothing of either.
         seen = networks.for_vae(pictures)
-        latents = [posterior(vae, x, self.place).sample(generators).float() for x in (torch.zeros_like(seen), seen)]
+        latents = [
+            posterior(vae, x, self.place).sample(generators).float()
+            for x in (torch.zeros_like(seen), seen)
+        ]
         reference = torch.cat(latents)
         with self.place.turn(networks.text_encoder):
-            text = networks.text_encoder(read_prompt("", networks.tokenizer).to(device)).last_hidden_state
+            text = networks.text_encoder(
+                read_prompt("", networks.tokenizer).to(device)
+            ).last_hidden_state
         with self.place.turn(networks.vision_encoder):
-            embedding = networks.vision_encoder(networks.for_clip(pictures).to(device, dtype)).image_embeds
+            embedding = networks.vision_encoder(
+                networks.for_clip(pictures).to(device, dtype)
+            ).image_embeds
         ramped = embedding[:, None] * networks.ramp.to(embedding)[:, None]
         tokens = torch.cat([text.expand(len(frames), -1, -1), text + ramped])
 
         # 2. The grids.
         cells = self.tile // 2 ** (len(vae.config.block_out_channels) - 1)
         scheduler.set_timesteps(self.sampling.steps or STEPS)
-        x = _draw((vae.config.latent_channels, ROWS * cells, COLUMNS * cells), generators, device) * scheduler.init_noise_sigma
+        x = (
+            _draw((vae.config.latent_channels, ROWS * cells, COLUMNS * cells), generators, device)
+            * scheduler.init_noise_sigma
+        )
         guidance = self.sampling.guidance or GUIDANCE
         with self.place.turn(networks.unet):
-            for t in tqdm(scheduler.timesteps, desc="denoising", unit="step", leave=False, dynamic_ncols=True):
+            for t in tqdm(
+                scheduler.timesteps, desc="denoising", unit="step", leave=False, dynamic_ncols=True
+            ):
                 noise = _draw(tuple(reference.shape[1:]), generators, device)
-                noised = scheduler.add_noise(reference, noise.repeat(2, 1, 1, 1), t.expand(len(reference)))
+                noised = scheduler.add_noise(
+                    reference, noise.repeat(2, 1, 1, 1), t.expand(len(reference))
+                )
                 avoided, wanted = self._predict(torch.cat([x, x]), noised, t, tokens).chunk(2)
-                x = scheduler.step(avoided + guidance * (wanted - avoided), t, x, generator=generators).prev_sample
+                x = scheduler.step(
+                    avoided + guidance * (wanted - avoided), t, x, generator=generators
+                ).prev_sample
         x = (x / LATENT_SCALE + LATENT_SHIFT).to(dtype) / vae.config.scaling_factor
         grids = torch.cat([vae.decode(one[None]).sample for one in x]) / PICTURE_SCALE
 
@@ -231,19 +297,33 @@ class Zero123Plus:
         return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
 
     def _predict(
-        self, x: Float[Tensor, "b c h w"], reference: Float[Tensor, "b c i j"], t: Tensor, tokens: Float[Tensor, "b n k"]
+        self,
+        x: Float[Tensor, "b c h w"],
+        reference: Float[Tensor, "b c i j"],
+        t: Tensor,
+        tokens: Float[Tensor, "b n k"],
     ) -> Float[Tensor, "b c h w"]:
         """What the network says of noisy grids, which it sees beside equally noisy latents of the input picture."""
-        unet, scheduler, dtype = self.networks.unet, self.networks.scheduler, self.place.torch_dtype()
+        unet, scheduler, dtype = (
+            self.networks.unet,
+            self.networks.scheduler,
+            self.place.torch_dtype(),
+        )
         self._reference.frames = len(x) // 2 if self.sampling.temporal else 1
         try:
             self._reference.writing = True
-            unet(scheduler.scale_model_input(reference, t).to(dtype), t, encoder_hidden_states=tokens)
+            unet(
+                scheduler.scale_model_input(reference, t).to(dtype), t, encoder_hidden_states=tokens
+            )
             self._reference.writing = False
-            return unet(scheduler.scale_model_input(x, t).to(dtype), t, encoder_hidden_states=tokens).sample.float()
+            return unet(
+                scheduler.scale_model_input(x, t).to(dtype), t, encoder_hidden_states=tokens
+            ).sample.float()
         finally:
             self._reference.tokens.clear()
 
 
-def _draw(shape: tuple[int, ...], generators: list[torch.Generator], device: torch.device) -> Float[Tensor, "t ..."]:
+def _draw(
+    shape: tuple[int, ...], generators: list[torch.Generator], device: torch.device
+) -> Float[Tensor, "t ..."]:
     return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)

@@ -1,4 +1,7 @@
-"""The numbers that decide which Gaussian touches which pixel: gsplat 1.5.3's, as in submodules/native/constants.h."""
+"""The numbers that decide which Gaussian touches which pixel.
+
+Gsplat 1.5.3's, as in submodules/native/constants.h.
+"""
 
 from typing import Final
 

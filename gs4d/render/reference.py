@@ -1,7 +1,8 @@
 """The specification: every formula of the rasterizer in plain torch, any float dtype, differentiated by autograd.
 
-EWA splatting (Zwicker et al. 2001) as 3D Gaussian Splatting draws it (Kerbl et al. 2023), with gsplat 1.5.3's cut-offs.
-Memory is b * n * h * w for one row block at a time: for tests and small pictures.
+EWA splatting (Zwicker et al. 2001) as 3D Gaussian Splatting draws it (Kerbl et al. 2023), with
+gsplat 1.5.3's cut-offs. Memory is b * n * h * w for one row block at a time: for tests and small
+pictures.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ from ..camera import Camera
 from ..gaussians import Gaussians
 from ..geometry import covariances, sh_basis
 from . import Render
-from .constants import ALPHA_MAX, ALPHA_MIN, COLOR_MAX, EPS2D, EXTENT_MAX, FAR, FOV_MARGIN, NEAR, T_MIN
+from .constants import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    COLOR_MAX,
+    EPS2D,
+    EXTENT_MAX,
+    FAR,
+    FOV_MARGIN,
+    NEAR,
+    T_MIN,
+)
 
 
-def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offsets: Tensor | None) -> Render:
+def draw(
+    gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offsets: Tensor | None
+) -> Render:
     """As :func:`gs4d.render.render`; computes in the dtype of the means."""
     views = []
     for view in range(len(cameras)):
@@ -26,12 +39,19 @@ def draw(gaussians: Gaussians, cameras: Camera, background: Tensor, screen_offse
         views.append(_draw_one(gaussians.at_view(view), camera, background[view], offsets))
     if not views:
         h, w, empty = cameras.height, cameras.width, gaussians.means.new_zeros
-        return Render(empty(0, h, w, 3), empty(0, h, w), empty(0, h, w), torch.zeros(0, gaussians.count, dtype=torch.int32))
+        return Render(
+            empty(0, h, w, 3),
+            empty(0, h, w),
+            empty(0, h, w),
+            torch.zeros(0, gaussians.count, dtype=torch.int32),
+        )
     rgb, alpha, depth, radii = (torch.stack(parts) for parts in zip(*views, strict=True))
     return Render(rgb, alpha, depth, radii)
 
 
-def _draw_one(g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor | None) -> tuple[Tensor, ...]:
+def _draw_one(
+    g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor | None
+) -> tuple[Tensor, ...]:
     width, height = camera.width, camera.height
     T_camera_world, K = camera.T_camera_world[0], camera.K[0]
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
@@ -40,18 +60,31 @@ def _draw_one(g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor 
     means_camera = g.means @ rotation.T + translation
     z = means_camera[:, 2]
     opacities = torch.sigmoid(g.logit_opacities)
-    finite = torch.cat([g.means, g.quats, g.log_scales.exp(), opacities[:, None], g.sh.flatten(1)], 1).isfinite().all(1)
+    finite = (
+        torch.cat([g.means, g.quats, g.log_scales.exp(), opacities[:, None], g.sh.flatten(1)], 1)
+        .isfinite()
+        .all(1)
+    )
     safe = finite & (z >= NEAR) & (z <= FAR)
 
-    # Gaussians that are culled get harmless values, so that no NaN reaches the gradients of the others.
+    # Gaussians that are culled get harmless values, so that no NaN reaches the gradients of the
+    # others.
     index = safe.nonzero().squeeze(-1)
     x, y, z = means_camera[index].unbind(-1)
     margin_x, margin_y = FOV_MARGIN * 0.5 * width / fx, FOV_MARGIN * 0.5 * height / fy
-    tx = z * torch.minimum((width - cx) / fx + margin_x, torch.maximum(-(cx / fx + margin_x), x / z))
-    ty = z * torch.minimum((height - cy) / fy + margin_y, torch.maximum(-(cy / fy + margin_y), y / z))
+    tx = z * torch.minimum(
+        (width - cx) / fx + margin_x, torch.maximum(-(cx / fx + margin_x), x / z)
+    )
+    ty = z * torch.minimum(
+        (height - cy) / fy + margin_y, torch.maximum(-(cy / fy + margin_y), y / z)
+    )
     zero = torch.zeros_like(z)
     jacobian = torch.stack(
-        [torch.stack([fx / z, zero, -fx * tx / z**2], -1), torch.stack([zero, fy / z, -fy * ty / z**2], -1)], -2
+        [
+            torch.stack([fx / z, zero, -fx * tx / z**2], -1),
+            torch.stack([zero, fy / z, -fy * ty / z**2], -1),
+        ],
+        -2,
     )
     to_screen = jacobian @ rotation
     cov2d = to_screen @ covariances(g.quats[index], g.log_scales[index]) @ to_screen.transpose(1, 2)
@@ -72,7 +105,9 @@ def _draw_one(g: Gaussians, camera: Camera, background: Tensor, offsets: Tensor 
         u, v = means2d.unbind(-1)
         drawn = (det > 0) & (level >= 0) & (rx > 0) & (ry > 0)
         drawn &= (u + rx > 0) & (u - rx < width) & (v + ry > 0) & (v - ry < height)
-        drawn &= torch.stack([a, b, c, u, v], 0).isfinite().all(0) & (colors.abs() <= COLOR_MAX).all(1)
+        drawn &= torch.stack([a, b, c, u, v], 0).isfinite().all(0) & (
+            colors.abs() <= COLOR_MAX
+        ).all(1)
     radii = torch.zeros(g.count, dtype=torch.int32)
     radii[index] = torch.where(drawn, torch.maximum(rx, ry), 0).nan_to_num().clamp_max(2**30).int()
 
@@ -106,7 +141,11 @@ def _blend_row(
     transmittance = torch.cumprod(1 - alpha, 0)
     # The Gaussian that would bring transmittance to T_MIN is not blended, and nothing behind it is.
     alive = (transmittance.detach() > T_MIN).to(alpha.dtype)
-    before = torch.cat([torch.ones_like(transmittance[:1]), transmittance[:-1]], 0) if len(alpha) else transmittance
+    before = (
+        torch.cat([torch.ones_like(transmittance[:1]), transmittance[:-1]], 0)
+        if len(alpha)
+        else transmittance
+    )
     weights = alive * alpha * before
     covered = weights.sum(0)
     depth = (weights * z[:, None]).sum(0) / covered.clamp_min(1e-10)

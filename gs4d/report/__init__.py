@@ -25,11 +25,22 @@ SEEN_OPACITY = 0.05
 MAX_VIDEO_BYTES = 1_500_000  # a larger turntable stays a file beside the page
 TERMS = {  # of the loss that only some fits have
     "score": ("Score of the prior", "half the mean square of its gradient"),
-    "time_consistency": ("Inconsistency over time", "mean square difference from what an interpolator expects"),
-    "view_consistency": ("Inconsistency over views", "mean square difference from what an interpolator expects"),
+    "time_consistency": (
+        "Inconsistency over time",
+        "mean square difference from what an interpolator expects",
+    ),
+    "view_consistency": (
+        "Inconsistency over views",
+        "mean square difference from what an interpolator expects",
+    ),
 }
 GROUPS = {"input": "Input view", "train": "Training views", "eval": "Evaluation views"}
-METRICS = {"psnr": ("PSNR, dB", 2), "psnr_inside": ("PSNR inside, dB", 2), "ssim": ("SSIM", 4), "iou": ("mask IoU", 4)}
+METRICS = {
+    "psnr": ("PSNR, dB", 2),
+    "psnr_inside": ("PSNR inside, dB", 2),
+    "ssim": ("SSIM", 4),
+    "iou": ("mask IoU", 4),
+}
 
 
 @dataclass(frozen=True)
@@ -53,13 +64,20 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
     Raises:
         UserError: the file cannot be written.
     """
-    from .charts import motion_chart, progress_chart  # matplotlib takes half a second, which --help need not
+    from .charts import (
+        motion_chart,
+        progress_chart,
+    )  # matplotlib takes half a second, which --help need not
 
     history, views = report["history"], report["scores"]["views"]
     charts = []
     if history:
         charts += [
-            ("Loss", "of single batches; lower is better", progress_chart(history, "loss", log=True)),
+            (
+                "Loss",
+                "of single batches; lower is better",
+                progress_chart(history, "loss", log=True),
+            ),
             ("PSNR, dB", "of single batches; higher is better", progress_chart(history, "psnr")),
             ("Gaussians", "added and removed while fitting", progress_chart(history, "gaussians")),
         ]
@@ -86,7 +104,11 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
         worst=_worst(asset, clip, views),
         charts=charts,
         heads=[label for label, _ in METRICS.values()],
-        groups=[_row(label, report["scores"][key]) for key, label in GROUPS.items() if key in report["scores"]],
+        groups=[
+            _row(label, report["scores"][key])
+            for key, label in GROUPS.items()
+            if key in report["scores"]
+        ],
         views=[_row(t.name, views[t.name], t) for t in (*clip.tracks, *clip.truth)],
         settings=_settings(report["config"]),
         changed=changes(to_record(Config()), report["config"]),
@@ -101,9 +123,9 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
 def motion_amount(asset: Asset) -> list[float]:
     """Mean displacement from each frame to the next of the Gaussians that can be seen, in sizes of the object.
 
-    Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is the longest side of the
-    box that holds, in every frame and along every axis, the middle 98% of their centres. Empty for a single frame, and when
-    at any time nothing can be seen.
+    Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is
+    the longest side of the box that holds, in every frame and along every axis, the middle 98% of
+    their centres. Empty for a single frame, and when at any time nothing can be seen.
     """
     ways, lows, highs = [], [], []
     for before, after in pairwise(map(asset.at, asset.times().tolist())):
@@ -138,20 +160,31 @@ def _strip(asset: Asset, track: Track, clip: Clip) -> str:
 
 
 def _worst(asset: Asset, clip: Clip, views: dict[str, Any]) -> tuple[Row, Comparison]:
-    """The view of the lowest PSNR, and its worst frame; views that the fit never saw are what counts, where there are any."""
+    """The view of the lowest PSNR, and its worst frame.
+
+    Views that the fit never saw are what counts, where there are any.
+    """
     track = min(clip.truth or clip.tracks, key=lambda t: views[t.name]["psnr"])
-    return _row(track.name, views[track.name], track), compare(asset, track, spread(clip.frames, WORST_FRAMES))
+    return _row(track.name, views[track.name], track), compare(
+        asset, track, spread(clip.frames, WORST_FRAMES)
+    )
 
 
 def _row(name: str, scores: dict[str, float | None], track: Track | None = None) -> Row:
-    return Row(name, _place(track) if track else "", [_number(scores.get(key), digits) for key, (_, digits) in METRICS.items()])
+    return Row(
+        name,
+        _place(track) if track else "",
+        [_number(scores.get(key), digits) for key, (_, digits) in METRICS.items()],
+    )
 
 
 def _place(track: Track) -> str:
     first, last = track.orbits[0], track.orbits[-1]
     moves = f" to {last.azimuth:g}°" if track.path else ""
     doubt = sum(track.weights) / len(track.weights)
-    return f"azimuth {first.azimuth:g}°{moves}, elevation {first.elevation:g}°" + (f", weight {doubt:.2g}" if doubt < 1 else "")
+    return f"azimuth {first.azimuth:g}°{moves}, elevation {first.elevation:g}°" + (
+        f", weight {doubt:.2g}" if doubt < 1 else ""
+    )
 
 
 def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -187,5 +220,9 @@ def _settings(record: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]
     """Every setting by the name of its flag."""
     rows = []
     for key, value in record.items():
-        rows += _settings(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, str(value))]
+        rows += (
+            _settings(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else [(prefix + key, str(value))]
+        )
     return rows

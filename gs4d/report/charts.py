@@ -54,7 +54,10 @@ DARK = Palette(ink="#e6edf3", faint="#9aa4af", grid="#30363d", band="#1f252d", l
 
 
 def progress_chart(history: list[dict[str, Any]], key: str, *, log: bool = False) -> Chart:
-    """A value over the steps of the fit, with the stages as bands; ``history`` is the report's, and not empty."""
+    """A value over the steps of the fit, with the stages as bands.
+
+    ``history`` is the report's, and not empty.
+    """
     steps, values = [row["step"] for row in history], [float(row[key]) for row in history]
 
     def plot(axes: Axes, palette: Palette) -> None:
@@ -103,7 +106,9 @@ def _svg(plot: Callable[[Axes, Palette], None], palette: Palette) -> str:
         plot(axes, palette)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     return data_uri("image/svg+xml", buffer.getvalue())
 
 
@@ -112,14 +117,25 @@ def _curve(axes: Axes, palette: Palette, x: list[int], y: list[float]) -> None:
     axes.plot(x, y, color=palette.line, linewidth=1.8, solid_capstyle="round")
     axes.plot(x[-1:], y[-1:], "o", color=palette.line, markersize=4.5)
     label = f"{y[-1]:,.4g}" if y[-1] < 1e4 else f"{y[-1]:,.0f}"
-    axes.annotate(label, (x[-1], y[-1]), (7, 0), textcoords="offset points", color=palette.ink, va="center", fontweight="bold")
+    axes.annotate(
+        label,
+        (x[-1], y[-1]),
+        (7, 0),
+        textcoords="offset points",
+        color=palette.ink,
+        va="center",
+        fontweight="bold",
+    )
     axes.margins(x=0.01, y=0.16)
 
 
 def _stages(axes: Axes, palette: Palette, history: list[dict[str, Any]]) -> None:
     """A band with a name for every stage, each second one shaded."""
     end = history[-1]["step"]
-    starts = [(stage, next(rows)["step"]) for stage, rows in groupby(history, key=lambda row: row["stage"])]
+    starts = [
+        (stage, next(rows)["step"])
+        for stage, rows in groupby(history, key=lambda row: row["stage"])
+    ]
     for i, (stage, start) in enumerate(starts):
         stop = starts[i + 1][1] if i + 1 < len(starts) else end
         if i % 2 == 0:
@@ -139,6 +155,13 @@ def _stages(axes: Axes, palette: Palette, history: list[dict[str, Any]]) -> None
 
 
 def _running_mean(values: list[float]) -> list[float]:
-    """Mean over a twentieth of the run around each value; the window shrinks at both ends, so that these are not bent."""
+    """Mean over a twentieth of the run around each value.
+
+    The window shrinks at both ends, so that these are not bent.
+    """
     reach = len(values) // 40
-    return [float(np.mean(values[i - r : i + r + 1])) for i in range(len(values)) for r in [min(reach, i, len(values) - 1 - i)]]
+    return [
+        float(np.mean(values[i - r : i + r + 1]))
+        for i in range(len(values))
+        for r in [min(reach, i, len(values) - 1 - i)]
+    ]

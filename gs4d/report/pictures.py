@@ -48,7 +48,10 @@ def spread(count: int, at_most: int) -> list[int]:
 
 def strip(asset: Asset, track: Track, frames: list[int]) -> str:
     """One picture: the renders of ``frames`` in a row, and the truth below each of them."""
-    cells = [[_thumbnail(picture, THUMBNAIL) for picture in _pair(asset, track, frame)] for frame in frames]
+    cells = [
+        [_thumbnail(picture, THUMBNAIL) for picture in _pair(asset, track, frame)]
+        for frame in frames
+    ]
     width, height = cells[0][0].size
     sheet = Image.new("RGB", (len(frames) * (width + GAP) - GAP, 2 * height + GAP), "white")
     for column, pair in enumerate(cells):
@@ -68,10 +71,14 @@ def compare(asset: Asset, track: Track, frames: list[int]) -> Comparison:
 
 
 @torch.no_grad()
-def _pair(asset: Asset, track: Track, frame: int) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]]:
+def _pair(
+    asset: Asset, track: Track, frame: int
+) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w 3"]]:
     """Render and truth over white."""
     t = float(asset.times()[frame])
-    return render(asset.at(t), track.camera(frame)).rgb[0].clamp(0, 1), over_white(track.images[frame])[0]
+    return render(asset.at(t), track.camera(frame)).rgb[0].clamp(0, 1), over_white(
+        track.images[frame]
+    )[0]
 
 
 def _heat(values: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
@@ -81,11 +88,17 @@ def _heat(values: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
 
 
 def _thumbnail(picture: Float[Tensor, "h w 3"], side: int) -> Image.Image:
-    """The picture with its longer side brought down to ``side`` pixels; smaller ones stay sharp as they are."""
+    """The picture with its longer side brought down to ``side`` pixels.
+
+    Smaller ones stay sharp as they are.
+    """
     pixels: UInt8[np.ndarray, "h w 3"] = to_bytes(picture)
     image = Image.fromarray(pixels)
     scale = min(1.0, side / max(image.size))
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
 
 
 def _jpeg(image: Image.Image) -> str:

@@ -1,6 +1,7 @@
 """``gs4d score``: renders against truth in the numbers of the field, the same for everybody.
 
-Reads Consistent4D's layout ``{object}/eval_{k}/{t}.png``, any two folders of the same shape, or two videos.
+Reads Consistent4D's layout ``{object}/eval_{k}/{t}.png``, any two folders of the same shape, or two
+videos.
 """
 
 from __future__ import annotations
@@ -65,12 +66,15 @@ def score(options: ScoreOptions) -> ScoreTable:
     """Measures everything that was asked for and can be measured.
 
     Raises:
-        UserError: a metric is unknown, a file is missing or damaged, sizes differ, or named weights do not fit.
+        UserError: a metric is unknown, a file is missing or damaged, sizes differ, or named weights
+            do not fit.
     """
     metrics = options.metrics or tuple(METRICS)
     for name in metrics:
         if name not in METRICS:
-            raise UserError(f"no metric named '{name}'{nearest(name, METRICS)}; there are: {', '.join(METRICS)}")
+            raise UserError(
+                f"no metric named '{name}'{nearest(name, METRICS)}; there are: {', '.join(METRICS)}"
+            )
     if options.size is not None and options.size < 1:
         raise UserError(f"--size {options.size} has no pixels; give at least 1")
     background = parse_background(options.background)
@@ -86,7 +90,9 @@ def score(options: ScoreOptions) -> ScoreTable:
         if (wanted := METRICS[name].weights) and not given[wanted.split()[0]]:
             table.absent[name] = f"give {wanted}"
     possible = [name for name in metrics if name not in table.absent]
-    scorer = Scorer(table, possible, _load(options, possible), _azimuths(options, views), options.device)
+    scorer = Scorer(
+        table, possible, _load(options, possible), _azimuths(options, views), options.device
+    )
     for _, group in groupby(views, key=lambda view: view.object):
         scorer.add_object(list(group), background, options.size)
     scorer.finish()
@@ -148,4 +154,12 @@ def main(arguments: list[str]) -> None:
     Raises:
         UserError: a flag is wrong, or see :func:`score`.
     """
-    run(parse(ScoreOptions, arguments, default=ScoreOptions(), program="gs4d score", description=str(ScoreOptions.__doc__)))
+    run(
+        parse(
+            ScoreOptions,
+            arguments,
+            default=ScoreOptions(),
+            program="gs4d score",
+            description=str(ScoreOptions.__doc__),
+        )
+    )

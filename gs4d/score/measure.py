@@ -1,4 +1,7 @@
-"""From pairs of pictures to numbers: every object is read once, frame by frame, all its views side by side."""
+"""From pairs of pictures to numbers.
+
+Every object is read once, frame by frame, all its views side by side.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,16 @@ from torch import Tensor
 from ..metrics.clip import ClipEmbedder, cosine, spherical_distance
 from ..metrics.frechet import c4d_fvd, frechet_distance, grid_videos
 from ..metrics.i3d import I3D, i3d_frame, video_logits
-from ..metrics.image import SSIM_WINDOW, edges, gradient_share, inside, mask_iou, psnr, psnr_inside, ssim
+from ..metrics.image import (
+    SSIM_WINDOW,
+    edges,
+    gradient_share,
+    inside,
+    mask_iou,
+    psnr,
+    psnr_inside,
+    ssim,
+)
 from ..metrics.lpips import LPIPS, SMALLEST_SIDE
 from ..metrics.temporal import frame_pair, janus
 from .pairs import FramePair, Picture, ViewPair
@@ -40,8 +52,13 @@ METRICS: dict[str, Metric] = {
     "iou": Metric("higher"),
     "edges": Metric("higher"),
     "gradients": Metric("near one"),
-    "lpips_alex": Metric("lower", "--lpips-alex FILE FILE: torchvision's alexnet and richzhang's weights/v0.1/alex.pth"),
-    "lpips_vgg": Metric("lower", "--lpips-vgg FILE FILE: torchvision's vgg16 and richzhang's weights/v0.1/vgg.pth"),
+    "lpips_alex": Metric(
+        "lower",
+        "--lpips-alex FILE FILE: torchvision's alexnet and richzhang's weights/v0.1/alex.pth",
+    ),
+    "lpips_vgg": Metric(
+        "lower", "--lpips-vgg FILE FILE: torchvision's vgg16 and richzhang's weights/v0.1/vgg.pth"
+    ),
     "clip_i": Metric("higher", CLIP_FILE),
     "clip_t_4dgen": Metric("lower", CLIP_FILE),
     "clip_t_cosine": Metric("higher", CLIP_FILE),
@@ -55,7 +72,12 @@ METRICS: dict[str, Metric] = {
     "fvd_diag": Metric("lower", I3D_FILE),
     "fv4d": Metric("lower", I3D_FILE),
 }
-WITH_TRUTH = ("flicker", "silhouette", "motion", "janus")  # blind metrics: shown beside the same number of the truth
+WITH_TRUTH = (
+    "flicker",
+    "silhouette",
+    "motion",
+    "janus",
+)  # blind metrics: shown beside the same number of the truth
 GRID = ("fvd_f", "fvd_v", "fvd_diag", "fv4d")
 LOOK_AHEAD = 4  # frames of every view that may wait to be scored while the next is read
 FROZEN = 0.5  # a result that moves less than this share of the truth earns a warning
@@ -104,7 +126,12 @@ class Scorer:
     """Fills a :class:`ScoreTable`, one object at a time."""
 
     def __init__(
-        self, table: ScoreTable, metrics: Iterable[str], networks: Networks, azimuths: dict[str, float], device: str
+        self,
+        table: ScoreTable,
+        metrics: Iterable[str],
+        networks: Networks,
+        azimuths: dict[str, float],
+        device: str,
     ) -> None:
         """Takes the metrics that can be measured, with the networks they need.
 
@@ -112,7 +139,8 @@ class Scorer:
             table: where the numbers go.
             metrics: names in ``METRICS``.
             networks: already on ``device``.
-            azimuths: degrees, by the name of the view; views that are not there take no part in the Janus score.
+            azimuths: degrees, by the name of the view; views that are not there take no part in the
+                Janus score.
             device: where pictures are compared.
         """
         self.table, self.wanted, self.networks, self.device = table, set(metrics), networks, device
@@ -120,19 +148,33 @@ class Scorer:
         self.sets: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in GRID}
 
     @torch.inference_mode()
-    def add_object(self, views: list[ViewPair], background: Float[Tensor, "3"], side: int | None) -> None:
+    def add_object(
+        self, views: list[ViewPair], background: Float[Tensor, "3"], side: int | None
+    ) -> None:
         """Reads and scores every frame of all views of one object, time by time."""
         films = {view.view: _Film() for view in views}
         name = views[0].object
         pending: deque[tuple[str, str, Future[Scores]]] = deque()
         with _workers(single=self.networks == Networks()) as pool:
             for row in zip_longest(*(view.read(background, side) for view in views)):
-                pairs = {v.view: self._to_device(pair) for v, pair in zip(views, row, strict=True) if pair is not None}
+                pairs = {
+                    v.view: self._to_device(pair)
+                    for v, pair in zip(views, row, strict=True)
+                    if pair is not None
+                }
                 for view, pair in pairs.items():
-                    pending.append((view, pair.frame, pool.submit(self._pictures, pair, films[view].last)))
+                    pending.append(
+                        (view, pair.frame, pool.submit(self._pictures, pair, films[view].last))
+                    )
                     self.table.frames[name, view, pair.frame] = self._see(films[view], pair)
                 for front, back in self._opposite(pairs):
-                    pending.append((front, pairs[front].frame, pool.submit(self._janus, pairs[front], pairs[back])))
+                    pending.append(
+                        (
+                            front,
+                            pairs[front].frame,
+                            pool.submit(self._janus, pairs[front], pairs[back]),
+                        )
+                    )
                 while len(pending) > LOOK_AHEAD * len(views):
                     view, frame, result = pending.popleft()
                     self.table.frames[name, view, frame].update(result.result())
@@ -149,19 +191,29 @@ class Scorer:
         for name in GRID:
             pred, truth = self.sets[name]
             if name in self.wanted and name not in self.table.absent and pred:
-                self.table.whole_set[name] = frechet_distance(torch.stack(pred), torch.stack(truth)).item()
+                self.table.whole_set[name] = frechet_distance(
+                    torch.stack(pred), torch.stack(truth)
+                ).item()
                 if len(pred) < 2:
-                    self.table.notes.append(f"{name} of a single video is the distance of two vectors, not of distributions")
+                    self.table.notes.append(
+                        f"{name} of a single video is the distance of two vectors, not of "
+                        "distributions"
+                    )
         overall = self.table.overall()
         for name in [name for name in self.table.absent if name in overall]:
-            self.table.notes.append(f"{name} is undefined for some frames: {self.table.absent.pop(name)}")
+            self.table.notes.append(
+                f"{name} is undefined for some frames: {self.table.absent.pop(name)}"
+            )
         for name in self.wanted:
             if name not in overall:
-                self.table.absent.setdefault(name, NOTHING.get(name, "it needs two frames of one view"))
+                self.table.absent.setdefault(
+                    name, NOTHING.get(name, "it needs two frames of one view")
+                )
         for (name, view), scores in self.table.whole_views.items():
             if scores.get("motion_ratio", 1.0) < FROZEN:
                 self.table.notes.append(
-                    f"{f'{name} {view}'.strip() or 'the result'} moves {scores['motion_ratio']:.0%} as much as the truth: "
+                    f"{f'{name} {view}'.strip() or 'the result'} moves "
+                    f"{scores['motion_ratio']:.0%} as much as the truth: "
                     "flicker, silhouette and CLIP-T flatter what stands still"
                 )
 
@@ -169,7 +221,9 @@ class Scorer:
         if self.device == "cpu":
             return pair
         pred, truth = (
-            Picture(p.rgb.to(self.device), None if p.alpha is None else p.alpha.to(self.device), p.label)
+            Picture(
+                p.rgb.to(self.device), None if p.alpha is None else p.alpha.to(self.device), p.label
+            )
             for p in (pair.pred, pair.truth)
         )
         return FramePair(pair.frame, pred, truth)
@@ -198,19 +252,28 @@ class Scorer:
             scores["psnr_inside"] = (
                 psnr_inside(pred, truth, inside(masks[0], masks[-1])).item()
                 if masks
-                else self._undefined("psnr_inside", f"neither {pair.pred.label} nor {pair.truth.label} has alpha")
+                else self._undefined(
+                    "psnr_inside", f"neither {pair.pred.label} nor {pair.truth.label} has alpha"
+                )
             )
         if "iou" in wanted:
             without = next((p.label for p in (pair.pred, pair.truth) if p.alpha is None), None)
             scores["iou"] = (
-                mask_iou(masks[0], masks[1]).item() if without is None else self._undefined("iou", f"{without} has no alpha")
+                mask_iou(masks[0], masks[1]).item()
+                if without is None
+                else self._undefined("iou", f"{without} has no alpha")
             )
         if last is not None and wanted & {"flicker", "silhouette", "motion"}:
-            for suffix, before, after in (("", last.pred, pair.pred), ("_truth", last.truth, pair.truth)):
+            for suffix, before, after in (
+                ("", last.pred, pair.pred),
+                ("_truth", last.truth, pair.truth),
+            ):
                 measured = frame_pair(before.rgb, after.rgb, _alpha(before), _alpha(after))
                 scores[f"flicker{suffix}"] = measured.flicker
                 scores[f"motion{suffix}"] = measured.motion
-                scores[f"silhouette{suffix}"] = NAN if before.alpha is None or after.alpha is None else measured.silhouette
+                scores[f"silhouette{suffix}"] = (
+                    NAN if before.alpha is None or after.alpha is None else measured.silhouette
+                )
         return self._asked(scores)
 
     def _see(self, film: _Film, pair: FramePair) -> Scores:
@@ -221,10 +284,14 @@ class Scorer:
             scores[name] = (
                 network(pair.pred.rgb, pair.truth.rgb).item()
                 if min(pair.pred.rgb.shape[:2]) >= least
-                else self._undefined(name, f"its network needs {least} pixels a side, not {_size(pair.pred.rgb)}")
+                else self._undefined(
+                    name, f"its network needs {least} pixels a side, not {_size(pair.pred.rgb)}"
+                )
             )
         if self.networks.clip is not None:
-            embedding, true_embedding = self.networks.clip(torch.stack([pair.pred.rgb, pair.truth.rgb]))
+            embedding, true_embedding = self.networks.clip(
+                torch.stack([pair.pred.rgb, pair.truth.rgb])
+            )
             scores["clip_i"] = cosine(embedding, true_embedding).item()
             if film.embedding is not None:
                 scores["clip_t_4dgen"] = spherical_distance(film.embedding, embedding).item()
@@ -237,11 +304,17 @@ class Scorer:
         return self._asked(scores)
 
     def _asked(self, scores: Scores) -> Scores:
-        return {name: value for name, value in scores.items() if name.removesuffix("_truth") in self.wanted}
+        return {
+            name: value
+            for name, value in scores.items()
+            if name.removesuffix("_truth") in self.wanted
+        }
 
     def _opposite(self, views: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Every two views from opposite sides; the row of the first gets the Janus score."""
-        for front, back in combinations([v for v in views if v in self.azimuths and "janus" in self.wanted], 2):
+        for front, back in combinations(
+            [v for v in views if v in self.azimuths and "janus" in self.wanted], 2
+        ):
             if abs((self.azimuths[front] - self.azimuths[back]) % 360 - 180) < 1:
                 yield front, back
 
@@ -254,7 +327,9 @@ class Scorer:
 
     def _motion_ratio(self, name: str, view: str) -> Scores:
         rows = [s for (o, v, _), s in self.table.frames.items() if (o, v) == (name, view)]
-        moved, true = (summarise(row.get(key, NAN) for row in rows) for key in ("motion", "motion_truth"))
+        moved, true = (
+            summarise(row.get(key, NAN) for row in rows) for key in ("motion", "motion_truth")
+        )
         return {"motion_ratio": moved.mean / true.mean} if moved and true and true.mean > 0 else {}
 
     def _score_videos(self, network: I3D, films: dict[str, _Film], name: str) -> None:
@@ -265,7 +340,11 @@ class Scorer:
         if len(lengths) > 1:
             for metric in self.wanted & set(GRID):
                 self._undefined(metric, f"the views of '{name}' have different numbers of frames")
-            videos = {"fvd_f": [[(v, t) for t in range(len(film.pred))] for v, (_, film) in enumerate(kept)]}
+            videos = {
+                "fvd_f": [
+                    [(v, t) for t in range(len(film.pred))] for v, (_, film) in enumerate(kept)
+                ]
+            }
         for metric, cells_of in videos.items():
             if metric not in self.wanted and (metric != "fvd_f" or "c4d_fvd" not in self.wanted):
                 continue
@@ -274,11 +353,15 @@ class Scorer:
                 continue
             for v, cells in enumerate(cells_of):
                 pred, truth = (
-                    video_logits(network, torch.stack([film[i][t] for i, t in cells]).to(self.device)).cpu()
+                    video_logits(
+                        network, torch.stack([film[i][t] for i, t in cells]).to(self.device)
+                    ).cpu()
                     for film in ([f.pred for _, f in kept], [f.truth for _, f in kept])
                 )
                 if metric == "fvd_f" and "c4d_fvd" in self.wanted:
-                    self.table.whole_views[name, kept[v][0]]["c4d_fvd"] = c4d_fvd(pred, truth).item()
+                    self.table.whole_views[name, kept[v][0]]["c4d_fvd"] = c4d_fvd(
+                        pred, truth
+                    ).item()
                 self.sets[metric][0].append(pred)
                 self.sets[metric][1].append(truth)
 
@@ -287,8 +370,9 @@ class Scorer:
 def _workers(single: bool) -> Iterator[ThreadPoolExecutor]:
     """As many threads as torch has, each of which scores one frame alone.
 
-    Torch's own threads do not share a frame: their barriers cost more than they bring on small pictures, and stall when the
-    machine has other work. ``single`` says that the calling thread, too, has nothing large to share (no networks).
+    Torch's own threads do not share a frame: their barriers cost more than they bring on small
+    pictures, and stall when the machine has other work. ``single`` says that the calling thread,
+    too, has nothing large to share (no networks).
     """
     threads = torch.get_num_threads()
     if single:

@@ -1,4 +1,7 @@
-"""Numbers per frame become numbers per view, per object and for all; written as JSON, CSV and Markdown."""
+"""Numbers per frame become numbers per view, per object and for all.
+
+Written as JSON, CSV and Markdown.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +36,16 @@ class Stat:
         text = f"{self.mean:.4g}" if abs(self.mean) < 10 else f"{self.mean:.2f}"
         if self.spread is not None:
             text += f" ± {self.spread:.2g}"
-        return text + (f" (+{self.infinite} equal)" if self.infinite and math.isfinite(self.mean) else "")
+        return text + (
+            f" (+{self.infinite} equal)" if self.infinite and math.isfinite(self.mean) else ""
+        )
 
 
 def summarise(values: Iterable[float]) -> Stat | None:
-    """The mean and spread of ``values`` without NaN, which stands for undefined; None when nothing is left."""
+    """The mean and spread of ``values`` without NaN, which stands for undefined.
+
+    None when nothing is left.
+    """
     defined = [value for value in values if not math.isnan(value)]
     if not defined:
         return None
@@ -56,7 +64,9 @@ def _over(rows: Iterable[Mapping[str, float]]) -> Stats:
     for row in rows:
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
-    return {name: stat for name, values in columns.items() if (stat := summarise(values)) is not None}
+    return {
+        name: stat for name, values in columns.items() if (stat := summarise(values)) is not None
+    }
 
 
 def _means(stats: Stats) -> Scores:
@@ -90,7 +100,10 @@ class ScoreTable:
         rows: dict[tuple[str, str], list[Scores]] = {}
         for (name, view, _), scores in self.frames.items():
             rows.setdefault((name, view), []).append(scores)
-        return {key: _over(group) | _over([self.whole_views.get(key, {})]) for key, group in rows.items()}
+        return {
+            key: _over(group) | _over([self.whole_views.get(key, {})])
+            for key, group in rows.items()
+        }
 
     def objects(self) -> dict[str, Stats]:
         """Per object: mean and spread over the means of its views."""
@@ -113,11 +126,17 @@ class ScoreTable:
             "notes": self.notes,
             "overall": _stats_json(self.overall()),
             "objects": {
-                name: _stats_json(stats) | {"views": {v: _stats_json(s) for (n, v), s in views.items() if n == name}}
+                name: _stats_json(stats)
+                | {"views": {v: _stats_json(s) for (n, v), s in views.items() if n == name}}
                 for name, stats in self.objects().items()
             },
             "frames": [
-                {"object": o, "view": v, "frame": f, **{name: _number(value) for name, value in scores.items()}}
+                {
+                    "object": o,
+                    "view": v,
+                    "frame": f,
+                    **{name: _number(value) for name, value in scores.items()},
+                }
                 for (o, v, f), scores in self.frames.items()
             ],
         }
@@ -128,11 +147,15 @@ class ScoreTable:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["level", "object", "view", "frame", "metric", "value", "spread", "count"])
         for (o, v, f), scores in self.frames.items():
-            writer.writerows(["frame", o, v, f, name, _number(value), "", 1] for name, value in scores.items())
+            writer.writerows(
+                ["frame", o, v, f, name, _number(value), "", 1] for name, value in scores.items()
+            )
         groups = [("view", o, v, stats) for (o, v), stats in self.views().items()]
         groups += [("object", o, "", stats) for o, stats in self.objects().items()]
         for level, o, v, stats in [*groups, ("all", "", "", self.overall())]:
-            writer.writerows([level, o, v, "", m, _number(s.mean), s.spread, s.count] for m, s in stats.items())
+            writer.writerows(
+                [level, o, v, "", m, _number(s.mean), s.spread, s.count] for m, s in stats.items()
+            )
         return out.getvalue()
 
     def to_markdown(self) -> str:
@@ -145,20 +168,31 @@ class ScoreTable:
         parts = [_grid("object", names, self.better, rows)]
         views = [(f"{o} {v}".strip(), stats) for (o, v), stats in self.views().items()]
         if len(views) > len(objects):
-            parts.append(_grid("view", [n for n in names if any(n in s for _, s in views)], self.better, views))
+            parts.append(
+                _grid(
+                    "view", [n for n in names if any(n in s for _, s in views)], self.better, views
+                )
+            )
         reasons: dict[str, list[str]] = {}
         for name, reason in self.absent.items():
             reasons.setdefault(reason, []).append(name)
-        lines = [f"absent: {', '.join(names)} ({reason})" for reason, names in reasons.items()] + self.notes
+        lines = [
+            f"absent: {', '.join(names)} ({reason})" for reason, names in reasons.items()
+        ] + self.notes
         if lines:
             parts.append("".join(f"- {line}\n" for line in lines))
         return "\n".join(parts)
 
 
-def _grid(title: str, names: list[str], better: Mapping[str, str], rows: list[tuple[str, Stats]]) -> str:
+def _grid(
+    title: str, names: list[str], better: Mapping[str, str], rows: list[tuple[str, Stats]]
+) -> str:
     head = [title, *(f"{name} {ARROWS[better[name]]}".strip() for name in names)]
     lines = [head, ["---"] * len(head)]
-    lines += [[label.replace("|", "\\|"), *(str(stats.get(name, "-")) for name in names)] for label, stats in rows]
+    lines += [
+        [label.replace("|", "\\|"), *(str(stats.get(name, "-")) for name in names)]
+        for label, stats in rows
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -170,6 +204,11 @@ def _number(value: float) -> float | str | None:
 
 def _stats_json(stats: Stats) -> dict[str, Any]:
     return {
-        name: {"mean": _number(s.mean), "spread": s.spread, "count": s.count, "infinite": s.infinite}
+        name: {
+            "mean": _number(s.mean),
+            "spread": s.spread,
+            "count": s.count,
+            "infinite": s.infinite,
+        }
         for name, s in stats.items()
     }

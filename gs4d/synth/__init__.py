@@ -1,4 +1,7 @@
-"""Objects made of formulas, as Gaussians over time: the rose of the demo, and animated objects without end."""
+"""Objects made of formulas, as Gaussians over time.
+
+The rose of the demo, and animated objects without end.
+"""
 
 from .objects import AnimatedObject, ObjectOptions, draw_views, make_object, options_for
 from .rose import rose

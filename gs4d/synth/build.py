@@ -1,4 +1,7 @@
-"""An object on the drawing board: parts, bones and deformations, and helpers that limbs, faces and wheels are made with."""
+"""An object on the drawing board.
+
+Parts, bones and deformations, and helpers that limbs, faces and wheels are made with.
+"""
 
 from __future__ import annotations
 
@@ -74,31 +77,62 @@ class Plan:
     deforms: list[Deform] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # Bone 0 carries everything. Some objects turn and wander as a whole, and some do nothing that comes back in time.
+        # Bone 0 carries everything. Some objects turn and wander as a whole, and some do nothing
+        # that comes back in time.
         rng, loose = self.rng, self.rng.random() < 0.4
         self.tempo = rng.uniform(0.5, 1.4) if loose else 1.0
         self.drifting = 0.3 if loose else 0.0
         stage: tuple[Turn, ...] = ()
         if rng.random() < 0.25:
             shape = rng.choice(["sine", "drift", "ease"])
-            stage = ((Y, self.sway(rng.uniform(0.3, 1.2) * rng.choice([-1, 1]), 1.0, rng.uniform(0, 0.3), shape=shape)),)
+            stage = (
+                (
+                    Y,
+                    self.sway(
+                        rng.uniform(0.3, 1.2) * rng.choice([-1, 1]),
+                        1.0,
+                        rng.uniform(0, 0.3),
+                        shape=shape,
+                    ),
+                ),
+            )
         aim = (rng.normal(), 0.0, rng.normal())
-        path = (aim, self.sway(rng.uniform(0.03, 0.12), 1.0, shape="drift")) if rng.random() < 0.15 else None
+        path = (
+            (aim, self.sway(rng.uniform(0.03, 0.12), 1.0, shape="drift"))
+            if rng.random() < 0.15
+            else None
+        )
         self.bone((0, 0, 0), *stage, parent=-1, slide=path)
 
-    def bone(self, joint: Vector, *turns: Turn, parent: int = 0, slide: Turn | None = None, grow: Wave | None = None) -> int:
+    def bone(
+        self,
+        joint: Vector,
+        *turns: Turn,
+        parent: int = 0,
+        slide: Turn | None = None,
+        grow: Wave | None = None,
+    ) -> int:
         """Adds a bone and returns its index."""
         self.bones.append(Bone(parent, np.asarray(joint, float), turns, slide, grow))
         return len(self.bones) - 1
 
     def add(self, surface: Sweep, paint: Paint | Colour, *bones: int, **how: object) -> None:
         """Adds a part; ``how`` are further fields of :class:`Part`."""
-        self.parts.append(Part(surface, solid(paint) if isinstance(paint, ndarray) else paint, bones, **how))  # type: ignore[arg-type]
+        self.parts.append(
+            Part(surface, solid(paint) if isinstance(paint, ndarray) else paint, bones, **how)
+        )  # type: ignore[arg-type]
 
     def chain(
-        self, line: Sequence[Vector] | Float[ndarray, "k 3"], count: int, parent: int, turns: Callable[[int], tuple[Turn, ...]]
+        self,
+        line: Sequence[Vector] | Float[ndarray, "k 3"],
+        count: int,
+        parent: int,
+        turns: Callable[[int], tuple[Turn, ...]],
     ) -> list[int]:
-        """``count`` bones along a line, each on the one before; ``turns`` gives the turns of each."""
+        """``count`` bones along a line, each on the one before.
+
+        ``turns`` gives the turns of each.
+        """
         joints = curve(line)
         steps = np.sqrt((np.diff(joints, axis=0) ** 2).sum(-1))
         arc = np.concatenate([[0.0], np.cumsum(steps)])
@@ -109,7 +143,9 @@ class Plan:
             found.append(parent)
         return found
 
-    def sway(self, amount: float, cycles: float | None = None, phase: Number | None = None, **how: object) -> Wave:
+    def sway(
+        self, amount: float, cycles: float | None = None, phase: Number | None = None, **how: object
+    ) -> Wave:
         """A wave scaled by the object's vigour, one or two cycles at the object's tempo, at a random phase unless said."""
         rng = self.rng
         if cycles is None:
@@ -117,7 +153,12 @@ class Plan:
         if "shape" not in how and rng.random() < self.drifting:
             how["shape"] = "drift"
         tempo = 1.0 if how.get("shape") == "ease" else self.tempo
-        return Wave(amount * self.vigour, cycles * tempo, float(rng.random() if phase is None else phase), **how)  # type: ignore[arg-type]
+        return Wave(
+            amount * self.vigour,
+            cycles * tempo,
+            float(rng.random() if phase is None else phase),
+            **how,
+        )  # type: ignore[arg-type]
 
     # --- helpers that several families use ---
 
@@ -137,7 +178,9 @@ class Plan:
         style = rng.choice(["dot", "white", "iris", "lens"], p=[0.3, 0.3, 0.28, 0.12])
         reach = eye * rng.uniform(0.2, 2.0)
         rim, glass = (BLACK, colour) if rng.random() < 0.6 else (colour, BLACK)
-        flat = np.sqrt(max(0.05, 1 - head.curved[0] * spread**2 - head.curved[1] * lift**2)) * (0.9 + 0.1 * forward)
+        flat = np.sqrt(max(0.05, 1 - head.curved[0] * spread**2 - head.curved[1] * lift**2)) * (
+            0.9 + 0.1 * forward
+        )
         for mirror in (-1, 1):
             centre = head.place + head.size * [mirror * spread, lift, flat]
             out = np.array([0.35 * mirror * spread, 0.1, 1.0])
@@ -145,7 +188,9 @@ class Plan:
                 self.ball(centre, eye * 0.7, BLACK, head.bone)
             elif style == "lens":
                 end = centre + [0, 0, reach]
-                self.limb([centre - [0, 0, eye], end], [eye * 1.3, eye * 1.3], solid(rim), [head.bone])
+                self.limb(
+                    [centre - [0, 0, eye], end], [eye * 1.3, eye * 1.3], solid(rim), [head.bone]
+                )
                 self.ball(end, (eye * 0.9, eye * 0.9, eye * 0.3), glass, head.bone)
             else:
                 self.ball(centre, eye, WHITE, head.bone)
@@ -154,7 +199,12 @@ class Plan:
                 self.ball(centre + out * eye * 0.52, eye * 0.58, BLACK, head.bone)
 
     def limb(
-        self, line: Sequence[Vector], radii: Sequence[Number], paint: Paint, bones: Sequence[int], **shape: Number
+        self,
+        line: Sequence[Vector],
+        radii: Sequence[Number],
+        paint: Paint,
+        bones: Sequence[int],
+        **shape: Number,
     ) -> None:
         """A tube with a joint at every change of bone."""
         self.add(tube(line, radii, **shape), paint, *bones, sharp=2.2)  # type: ignore[arg-type]
@@ -179,7 +229,9 @@ def turned(*turns: tuple[Vector, float]) -> Float[ndarray, "3 3"]:
     for axis, angle in turns:
         x, y, z = np.asarray(axis, float) / np.sqrt(np.square(axis).sum())
         cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-        matrix = matrix @ (np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross))
+        matrix = matrix @ (
+            np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+        )
     return matrix.T
 
 

@@ -10,12 +10,30 @@ from numpy.random import Generator
 
 from .bodies import ears, face
 from .build import Head, Plan, X, Y, Z, upright
-from .paint import Paint, Palette, Patch, facing, grained, hsv, mixed, palette, solid, span, step, texture
+from .paint import (
+    Paint,
+    Palette,
+    Patch,
+    facing,
+    grained,
+    hsv,
+    mixed,
+    palette,
+    solid,
+    span,
+    step,
+    texture,
+)
 from .rig import Deform, Wave
 from .surface import Sweep, lathe, superquadric, tube
 
-# Superquadrics that heads are: bulge, exponent, their own axes, and across which of x and y their front is curved.
-UPRIGHT, ACROSS, AHEAD = np.eye(3), np.array([Y, X, (0.0, 0.0, -1.0)]), np.array([X, Z, (0.0, -1.0, 0.0)])
+# Superquadrics that heads are: bulge, exponent, their own axes, and across which of x and y their
+# front is curved.
+UPRIGHT, ACROSS, AHEAD = (
+    np.eye(3),
+    np.array([Y, X, (0.0, 0.0, -1.0)]),
+    np.array([X, Z, (0.0, -1.0, 0.0)]),
+)
 SKULLS = {
     "box": (0.2, 0.2, UPRIGHT, (0.0, 0.0)),
     "drum": (0.15, 1.0, UPRIGHT, (1.0, 0.0)),
@@ -42,12 +60,18 @@ def biped(plan: Plan) -> None:
     belly = shirt
     if rng.random() < 0.35:
         patch = solid(clothes.light if rng.random() < 0.5 else clothes.accent)
-        belly = mixed(shirt, patch, step(facing(Z if rng.random() < 0.75 else (0, 0, -1)), rng.uniform(0.6, 0.8), 0.1))
+        belly = mixed(
+            shirt,
+            patch,
+            step(facing(Z if rng.random() < 0.75 else (0, 0, -1)), rng.uniform(0.6, 0.8), 0.1),
+        )
     if rng.random() < 0.5:
         belt = rng.uniform(0.12, 0.3)
         belly = mixed(belly, solid(clothes.dark), span(belt, belt + 0.08))
 
-    act = rng.choice(["walk", "run", "dance", "wave", "jump", "turn"], p=[0.22, 0.13, 0.25, 0.17, 0.13, 0.1])
+    act = rng.choice(
+        ["walk", "run", "dance", "wave", "jump", "turn"], p=[0.22, 0.13, 0.25, 0.17, 0.13, 0.1]
+    )
     cycles = float(rng.integers(1, 3))
     swing = {"walk": 0.55, "run": 0.95}.get(act, 0.12)
     lift = plan.sway(
@@ -56,11 +80,24 @@ def biped(plan: Plan) -> None:
         0.0,
         shape="hop",
     )
-    spin = Wave(rate=0.0) if act != "turn" else Wave(rate=2 * np.pi * float(rng.choice([-1, 1])) * min(plan.vigour, 1.0))
+    spin = (
+        Wave(rate=0.0)
+        if act != "turn"
+        else Wave(rate=2 * np.pi * float(rng.choice([-1, 1])) * min(plan.vigour, 1.0))
+    )
     lean = Wave(offset=0.12 if act == "run" else 0.0, amount=0.05 * plan.vigour, cycles=cycles)
-    root = plan.bone((0, 0, 0), (Y, spin), (X, lean), (Z, plan.sway(0.18 if act == "dance" else 0.04, cycles)), slide=(Y, lift))
+    root = plan.bone(
+        (0, 0, 0),
+        (Y, spin),
+        (X, lean),
+        (Z, plan.sway(0.18 if act == "dance" else 0.04, cycles)),
+        slide=(Y, lift),
+    )
     waist = plan.bone(
-        (0, tall * 0.3, 0), (Y, plan.sway(0.4 if act == "dance" else 0.12, cycles)), (Z, plan.sway(0.12, cycles)), parent=root
+        (0, tall * 0.3, 0),
+        (Y, plan.sway(0.4 if act == "dance" else 0.12, cycles)),
+        (Z, plan.sway(0.12, cycles)),
+        parent=root,
     )
     plan.add(_trunk(rng, tall, wide, deep, edge, boxy), belly, root, waist)
 
@@ -70,7 +107,11 @@ def biped(plan: Plan) -> None:
         solid(clothes.accent) if rng.random() < 0.3 else flesh,
     )
     limb_edge = edge if boxy else 1.0
-    knobs = solid(clothes.dark if rng.random() < 0.5 else colours.light) if rng.random() < 0.25 else None
+    knobs = (
+        solid(clothes.dark if rng.random() < 0.5 else colours.light)
+        if rng.random() < 0.25
+        else None
+    )
     crouch = 0.5 if act == "jump" else 0.0
     stance, foot_size = rng.uniform(0.4, 0.65), rng.uniform(1.0, 1.7)
     for mirror in (-1.0, 1.0):
@@ -78,19 +119,43 @@ def biped(plan: Plan) -> None:
         top = np.array([mirror * wide * stance, 0.04, 0])
         foot = top - [0, leg, 0]
         knee = (top + foot) / 2 + [0, 0, 0.03 * leg]
-        hip = plan.bone(top, (X, plan.sway(-swing - crouch * 0.6, cycles, phase if not crouch else 0.0)), parent=root)
-        shin = plan.bone(
-            knee, (X, plan.sway(swing * 1.2 + crouch, cycles, (phase if not crouch else 0.0) + 0.1, shape="pulse")), parent=hip
+        hip = plan.bone(
+            top,
+            (X, plan.sway(-swing - crouch * 0.6, cycles, phase if not crouch else 0.0)),
+            parent=root,
         )
-        plan.limb([foot, knee, top], [thick * 0.95, thick, thick * 1.25], trousers, [shin, hip], exponent=limb_edge)
+        shin = plan.bone(
+            knee,
+            (
+                X,
+                plan.sway(
+                    swing * 1.2 + crouch,
+                    cycles,
+                    (phase if not crouch else 0.0) + 0.1,
+                    shape="pulse",
+                ),
+            ),
+            parent=hip,
+        )
+        plan.limb(
+            [foot, knee, top],
+            [thick * 0.95, thick, thick * 1.25],
+            trousers,
+            [shin, hip],
+            exponent=limb_edge,
+        )
         sole = max(thick, 0.04)
         shoe = superquadric((sole * foot_size, sole * 0.75, sole * foot_size * 1.5), edge, edge)
         plan.add(shoe.place(foot + [0, -sole * 0.3, sole * 0.7]), boots, shin)
         if knobs:
             plan.ball(knee, thick * 1.5, knobs, shin)
 
-    down = rng.uniform(0.1, 0.6) if rng.random() < 0.75 else rng.uniform(0.9, 1.6)  # how far the arms stand off at rest
-    ahead = rng.uniform(0.3, 1.6) * (rng.random(2) < 0.7) if rng.random() < 0.35 else np.zeros(2)  # and reach forward
+    down = (
+        rng.uniform(0.1, 0.6) if rng.random() < 0.75 else rng.uniform(0.9, 1.6)
+    )  # how far the arms stand off at rest
+    ahead = (
+        rng.uniform(0.3, 1.6) * (rng.random(2) < 0.7) if rng.random() < 0.35 else np.zeros(2)
+    )  # and reach forward
     bent = rng.uniform(0.1, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.6)
     fist = max(thick, 0.03) * rng.uniform(1.0, 2.0)
     pads = fist * rng.uniform(1.0, 1.6) if rng.random() < 0.2 else 0.0
@@ -103,22 +168,35 @@ def biped(plan: Plan) -> None:
         elbow, hand = shoulder + aim * arm / 2 + [0, 0, -0.01], shoulder + aim * arm
         raised = gesture == "both" or (gesture == "one" and mirror > 0)
         base = (
-            Wave(offset=mirror * rng.uniform(0.8, 2.2), amount=0.35 * plan.vigour, cycles=2 * cycles)
+            Wave(
+                offset=mirror * rng.uniform(0.8, 2.2), amount=0.35 * plan.vigour, cycles=2 * cycles
+            )
             if raised
             else plan.sway(0.08)
         )
         reach = 0.0 if raised else -float(ahead[int(mirror > 0)])
-        turns = ((Z, base), (X, plan.sway(-swing * 0.9 if not raised else 0.3, cycles, phase, offset=reach)))
+        turns = (
+            (Z, base),
+            (X, plan.sway(-swing * 0.9 if not raised else 0.3, cycles, phase, offset=reach)),
+        )
         upper = plan.bone(shoulder, *turns, parent=waist)
         bend = Wave(offset=-bent, amount=0.3 * plan.vigour, cycles=cycles, phase=phase)
         wave = plan.sway(0.7, 2 * cycles, 0.0) if raised else plan.sway(0.05)
         lower = plan.bone(elbow, (X, bend), (Z, wave), parent=upper)
-        plan.limb([hand, elbow, shoulder], [thick * 0.75, thick * 0.8, thick * 1.05], shirt, [lower, upper], exponent=limb_edge)
+        plan.limb(
+            [hand, elbow, shoulder],
+            [thick * 0.75, thick * 0.8, thick * 1.05],
+            shirt,
+            [lower, upper],
+            exponent=limb_edge,
+        )
         plan.add(superquadric((fist,) * 3, edge, edge).place(hand), gloves, lower)
         if knobs:
             plan.ball(elbow, thick * 1.4, knobs, lower)
         if pads:
-            plan.add(superquadric((pads, pads * 0.8, pads), edge, edge).place(shoulder), boots, upper)
+            plan.add(
+                superquadric((pads, pads * 0.8, pads), edge, edge).place(shoulder), boots, upper
+            )
         hands.append((hand, lower))
 
     # The head, and what is on it.
@@ -131,14 +209,22 @@ def biped(plan: Plan) -> None:
     if kind == "drum" or rng.random() < 0.4:
         size[2] = size[0] * rng.uniform(0.9, 1.15)
     collar = np.array([0, tall + (rng.uniform(0.02, 0.12) if rng.random() < 0.3 else 0.02), 0])
-    bone = plan.bone(collar, (X, plan.sway(0.15)), (Y, plan.sway(rng.uniform(0.05, 0.6))), (Z, plan.sway(0.12)), parent=waist)
+    bone = plan.bone(
+        collar,
+        (X, plan.sway(0.15)),
+        (Y, plan.sway(rng.uniform(0.05, 0.6))),
+        (Z, plan.sway(0.12)),
+        parent=waist,
+    )
     place = collar + [0, size[1] * 0.9, size[2] * rng.uniform(-0.25, 0.3)]
     head = Head(place, size, bone, curved)
     plan.limb([collar - [0, 0.05, 0], place], [thick, thick], flesh, [waist, bone])
     look = flesh if kind == "body's" or rng.random() < 0.5 else _screen(rng, flesh, head, clothes)
 
     def skull(larger: float, shift: ndarray) -> Sweep:
-        return superquadric(np.abs(axes @ size) * larger, bulge, exponent).place(place + shift, axes)
+        return superquadric(np.abs(axes @ size) * larger, bulge, exponent).place(
+            place + shift, axes
+        )
 
     plan.add(skull(1.0, np.zeros(3)), look, bone)
     face(plan, head, colours, flesh, rng.uniform(0.0, 0.4) if rng.random() < 0.25 else 0.0)
@@ -151,7 +237,9 @@ def _trunk(rng: Generator, tall: float, wide: float, deep: float, edge: float, b
     kind = "box" if boxy else rng.choice(["tube", "drum", "egg", "bell"], p=[0.55, 0.2, 0.15, 0.1])
     if kind == "tube":
         bulge = rng.uniform(0.75, 1.3)
-        widths = wide * np.array([0.85, bulge * 0.95, rng.uniform(0.8, 1.15), rng.uniform(0.6, 0.95)])
+        widths = wide * np.array(
+            [0.85, bulge * 0.95, rng.uniform(0.8, 1.15), rng.uniform(0.6, 0.95)]
+        )
         return tube([(0, 0, 0), (0, tall, 0)], widths, flat=deep / wide, exponent=edge, side=X)
     if kind == "bell":
         foot, neck = rng.uniform(1.0, 1.4), rng.uniform(0.3, 0.7)
@@ -180,10 +268,14 @@ def _screen(rng: Generator, skin: Paint, head: Head, colours: Palette) -> Paint:
     return mixed(skin, solid(colours.dark if rng.random() < 0.6 else colours.light), inside)
 
 
-def _headgear(plan: Plan, head: Head, colours: Palette, skin: Paint, skull: Callable[[float, ndarray], Sweep]) -> None:
+def _headgear(
+    plan: Plan, head: Head, colours: Palette, skin: Paint, skull: Callable[[float, ndarray], Sweep]
+) -> None:
     """Hair or a hat and the like; ``skull`` gives the head's surface, larger and shifted."""
     rng, place, size, bone = plan.rng, head.place, head.size, head.bone
-    kind = rng.choice(["hair", "hat", "helmet", "ears", "antenna", "none"], p=[0.18, 0.18, 0.16, 0.14, 0.12, 0.22])
+    kind = rng.choice(
+        ["hair", "hat", "helmet", "ears", "antenna", "none"], p=[0.18, 0.18, 0.16, 0.14, 0.12, 0.22]
+    )
     top = place + [0, size[1] * 0.35, 0]
     if kind == "hair":
         tone = (
@@ -202,15 +294,31 @@ def _headgear(plan: Plan, head: Head, colours: Palette, skin: Paint, skull: Call
         plan.add(shell, grained(solid(tone), rng, 0.12, 0.03), bone, keep=above_fringe)
         if rng.random() < 0.35:
             start = place - [0, -0.2 * size[1], size[2]]
-            tail = [start, start - [0, 0.5 * size[1], 0.6 * size[2]], start - [0, size[1] * 2.2, 0.5 * size[2]]]
+            tail = [
+                start,
+                start - [0, 0.5 * size[1], 0.6 * size[2]],
+                start - [0, size[1] * 2.2, 0.5 * size[2]],
+            ]
             bones = plan.chain(
-                tail, 3, bone, lambda i: ((X, plan.sway(0.25, None, 0.1 * i)), (Z, plan.sway(0.25, None, 0.1 * i)))
+                tail,
+                3,
+                bone,
+                lambda i: (
+                    (X, plan.sway(0.25, None, 0.1 * i)),
+                    (Z, plan.sway(0.25, None, 0.1 * i)),
+                ),
             )
             plan.add(tube(tail, [size[0] * 0.25, size[0] * 0.4, 0.02]), solid(tone), *bones)
     elif kind == "hat":
-        brim, crown, height = rng.uniform(1.2, 1.9), rng.uniform(0.6, 1.0), rng.uniform(0.5, 1.8) * size[1]
+        brim, crown, height = (
+            rng.uniform(1.2, 1.9),
+            rng.uniform(0.6, 1.0),
+            rng.uniform(0.5, 1.8) * size[1],
+        )
         tip = crown if rng.random() < 0.5 else 0.05
-        profile = np.array([(0, 0), (brim, 0), (brim, 0.06), (crown, 0.08), (tip, height), (0, height)]) * [size[0], 1]
+        profile = np.array(
+            [(0, 0), (brim, 0), (brim, 0.06), (crown, 0.08), (tip, height), (0, height)]
+        ) * [size[0], 1]
         band = mixed(solid(colours.main), solid(colours.accent), span(0.1, 0.3))
         plan.add(lathe(profile).place(top), band, bone)
     elif kind == "helmet":
@@ -222,8 +330,19 @@ def _headgear(plan: Plan, head: Head, colours: Palette, skin: Paint, skull: Call
 
         plan.add(skull(1.18, np.zeros(3)), plate, bone, keep=around_visor)
         if rng.random() < 0.6:
-            plume = [place + size * [0, 1.1, 0.3], place + size * [0, 1.7, -0.4], place + size * [0, 0.9, -1.6]]
-            plan.blade(plume, [0.02, size[1] * 0.35, size[1] * 0.2], colours.accent, [bone], Y, soft=(0.0, 1.0))
+            plume = [
+                place + size * [0, 1.1, 0.3],
+                place + size * [0, 1.7, -0.4],
+                place + size * [0, 0.9, -1.6],
+            ]
+            plan.blade(
+                plume,
+                [0.02, size[1] * 0.35, size[1] * 0.2],
+                colours.accent,
+                [bone],
+                Y,
+                soft=(0.0, 1.0),
+            )
     elif kind == "ears":
         ears(plan, head, skin, colours)
     elif kind == "antenna":
@@ -235,33 +354,67 @@ def _headgear(plan: Plan, head: Head, colours: Palette, skin: Paint, skull: Call
             plan.ball(end, 0.035, colours.accent, stick)
 
 
-def _luggage(plan: Plan, hands: list, colours: Palette, waist: int, tall: float, wide: float, deep: float) -> None:
+def _luggage(
+    plan: Plan, hands: list, colours: Palette, waist: int, tall: float, wide: float, deep: float
+) -> None:
     """A cape or a pack on the back, something in a hand."""
     rng = plan.rng
     carried = rng.choice(["cape", "pack", "none"], p=[0.2, 0.15, 0.65])
     if carried == "cape":
-        line = [(0, tall * 0.98, -deep), (0, tall * 0.4, -deep - 0.08), (0, -tall * rng.uniform(0.1, 0.7), -deep - 0.15)]
+        line = [
+            (0, tall * 0.98, -deep),
+            (0, tall * 0.4, -deep - 0.08),
+            (0, -tall * rng.uniform(0.1, 0.7), -deep - 0.15),
+        ]
         paint = mixed(solid(colours.accent), solid(colours.dark), step(facing(Z), 0.0, 0.1))
-        bones = plan.chain(line, 3, waist, lambda i: ((X, plan.sway(0.16, None, -0.12 * i, offset=0.08)),))
+        bones = plan.chain(
+            line, 3, waist, lambda i: ((X, plan.sway(0.16, None, -0.12 * i, offset=0.08)),)
+        )
         plan.blade(line, [wide * 0.9, wide * 1.1, wide * 1.4], paint, bones, X, soft=(0.0, 1.0))
         plan.deforms.append(
-            Deform("ripple", plan.sway(0.04, 1.0, offset=0.02), (0.4, 0.9, 0.0), Z, rng.uniform(0.25, 0.5), 2.0)
+            Deform(
+                "ripple",
+                plan.sway(0.04, 1.0, offset=0.02),
+                (0.4, 0.9, 0.0),
+                Z,
+                rng.uniform(0.25, 0.5),
+                2.0,
+            )
         )
     elif carried == "pack":
-        box = superquadric((wide * 0.7, tall * 0.35, deep * 0.6), 0.3, 0.3).place((0, tall * 0.55, -deep * 1.4))
+        box = superquadric((wide * 0.7, tall * 0.35, deep * 0.6), 0.3, 0.3).place(
+            (0, tall * 0.55, -deep * 1.4)
+        )
         plan.add(box, texture(rng, colours, 0.3), waist)
     hand, bone = hands[int(rng.integers(2))]
-    held = rng.choice(["blade", "staff", "shield", "ball", "none"], p=[0.22, 0.08, 0.09, 0.09, 0.52])
+    held = rng.choice(
+        ["blade", "staff", "shield", "ball", "none"], p=[0.22, 0.08, 0.09, 0.09, 0.52]
+    )
     if held == "blade":
         tip, broad = rng.uniform(0.3, 0.7), rng.uniform(0.03, 0.06)
-        plan.limb([hand - [0, 0, 0.08], hand + [0, 0, 0.08]], [0.02, 0.02], solid(colours.dark), [bone])
+        plan.limb(
+            [hand - [0, 0, 0.08], hand + [0, 0, 0.08]], [0.02, 0.02], solid(colours.dark), [bone]
+        )
         steel = solid(palette(rng, "metal").main)
-        plan.blade([hand + [0, 0, 0.06], hand + [0, 0, tip]], [broad, broad * 0.9, 0.005], steel, [bone], Y)
+        plan.blade(
+            [hand + [0, 0, 0.06], hand + [0, 0, tip]], [broad, broad * 0.9, 0.005], steel, [bone], Y
+        )
     elif held == "staff":
-        plan.limb([hand - [0, 0.35, 0], hand + [0, 0.45, 0]], [0.018, 0.018], solid(hsv(0.08, 0.6, 0.4)), [bone])
+        plan.limb(
+            [hand - [0, 0.35, 0], hand + [0, 0.45, 0]],
+            [0.018, 0.018],
+            solid(hsv(0.08, 0.6, 0.4)),
+            [bone],
+        )
         plan.ball(hand + [0, 0.47, 0], 0.05, colours.accent, bone)
     elif held == "shield":
-        disc = lathe([(0, -0.02), (0.16, -0.02), (0.16, 0.01), (0, 0.05)]).place(hand + [0, 0, 0.06], upright(Z))
+        disc = lathe([(0, -0.02), (0.16, -0.02), (0.16, 0.01), (0, 0.05)]).place(
+            hand + [0, 0, 0.06], upright(Z)
+        )
         plan.add(disc, texture(rng, colours, 0.2), bone)
     elif held == "ball":
-        plan.add(superquadric((0.09, 0.09, 0.09)).place(hand + [0, -0.06, 0.06]), texture(rng, colours, 0.15), bone)
+        plan.add(
+            superquadric((0.09, 0.09, 0.09)).place(hand + [0, -0.06, 0.06]),
+            texture(rng, colours, 0.15),
+            bone,
+        )

@@ -13,7 +13,9 @@ from .surface import lathe, norm, superquadric, tube
 
 def machine(plan: Plan) -> None:
     """Cars, aeroplanes, arms, mills and clockworks: what turns about an axle."""
-    kind = plan.rng.choice(["car", "plane", "arm", "mill", "gears"], p=[0.34, 0.22, 0.16, 0.14, 0.14])
+    kind = plan.rng.choice(
+        ["car", "plane", "arm", "mill", "gears"], p=[0.34, 0.22, 0.16, 0.14, 0.14]
+    )
     {"car": _car, "plane": _plane, "arm": _arm, "mill": _mill, "gears": _gears}[str(kind)](plan)
 
 
@@ -45,7 +47,9 @@ def _car(plan: Plan) -> None:
     long_, wide, tall = rng.uniform(0.4, 0.65), rng.uniform(0.18, 0.28), rng.uniform(0.08, 0.16)
     edge = rng.uniform(0.15, 0.7)
     kind = rng.choice(["car", "truck", "tank", "train"], p=[0.45, 0.25, 0.15, 0.15])
-    root = plan.bone((0, 0, 0), (X, plan.sway(0.05)), (Z, plan.sway(0.05)), slide=(Y, plan.sway(0.03, 2.0)))
+    root = plan.bone(
+        (0, 0, 0), (X, plan.sway(0.05)), (Z, plan.sway(0.05)), slide=(Y, plan.sway(0.03, 2.0))
+    )
     steer = plan.sway(0.25, 1.0)
     drive = plan.bone((0, 0, 0), (Y, Wave(steer.amount * 0.5, 1.0, steer.phase - 0.1)), parent=root)
     body = texture(rng, colours, 0.6)
@@ -55,30 +59,51 @@ def _car(plan: Plan) -> None:
     if kind == "car":
         place = np.array([0, tall + high * 0.6, rng.uniform(-0.25, 0.05) * long_])
         cabin = superquadric((wide * 0.85, high, long_ * rng.uniform(0.35, 0.6)), 0.6, edge)
-        pane = mixed(solid(colours.main), solid(glass), lambda p: ((p.along > 0.3) & (p.along < 0.82)).astype(float))
+        pane = mixed(
+            solid(colours.main),
+            solid(glass),
+            lambda p: ((p.along > 0.3) & (p.along < 0.82)).astype(float),
+        )
         plan.add(cabin.place(place), pane, drive)
     elif kind == "truck":
         plan.add(
-            superquadric((wide * 0.95, high * 1.3, long_ * 0.3), 0.25, edge).place((0, tall + high, long_ * 0.6)),
+            superquadric((wide * 0.95, high * 1.3, long_ * 0.3), 0.25, edge).place(
+                (0, tall + high, long_ * 0.6)
+            ),
             mixed(
                 solid(colours.second),
                 solid(glass),
-                step(lambda p: p.normals[:, 2] - 8 * np.maximum(0, tall + 0.5 * high - p.points[:, 1]), 0.6),
+                step(
+                    lambda p: (
+                        p.normals[:, 2] - 8 * np.maximum(0, tall + 0.5 * high - p.points[:, 1])
+                    ),
+                    0.6,
+                ),
             ),
             drive,
         )
         tip = plan.bone(
-            (0, tall, -long_), (X, plan.sway(-0.4, 1.0, shape="hop") if rng.random() < 0.5 else plan.sway(0.02)), parent=drive
+            (0, tall, -long_),
+            (X, plan.sway(-0.4, 1.0, shape="hop") if rng.random() < 0.5 else plan.sway(0.02)),
+            parent=drive,
         )
         load = rng.uniform(1.0, 2.2) * high
         plan.add(
-            superquadric((wide, load, long_ * 0.6), 0.1, 0.15).place((0, tall + load, -long_ * 0.4)),
+            superquadric((wide, load, long_ * 0.6), 0.1, 0.15).place(
+                (0, tall + load, -long_ * 0.4)
+            ),
             texture(rng, colours, 0.5, colours.any(rng)),
             tip,
         )
     elif kind == "tank":
         turret = plan.bone((0, tall, 0), (Y, plan.sway(0.9, 1.0)), parent=drive)
-        plan.add(superquadric((wide * 0.7, high * 0.7, wide * 0.8), 0.5, 0.8).place((0, tall + high * 0.5, 0)), body, turret)
+        plan.add(
+            superquadric((wide * 0.7, high * 0.7, wide * 0.8), 0.5, 0.8).place(
+                (0, tall + high * 0.5, 0)
+            ),
+            body,
+            turret,
+        )
         gun = plan.bone((0, tall + high * 0.5, wide * 0.5), (X, plan.sway(0.3)), parent=turret)
         plan.limb(
             [(0, tall + high * 0.5, wide * 0.4), (0, tall + high * 0.55, long_ * 1.2)],
@@ -88,19 +113,35 @@ def _car(plan: Plan) -> None:
         )
     else:
         plan.add(
-            tube([(0, tall + 0.1, -0.1 * long_), (0, tall + 0.1, long_ * 0.95)], wide * 0.65), solid(colours.second), drive
+            tube([(0, tall + 0.1, -0.1 * long_), (0, tall + 0.1, long_ * 0.95)], wide * 0.65),
+            solid(colours.second),
+            drive,
         )
         plan.add(
-            superquadric((wide * 0.95, high * 1.6, long_ * 0.3), 0.2, 0.2).place((0, tall + high * 1.3, -long_ * 0.65)),
+            superquadric((wide * 0.95, high * 1.6, long_ * 0.3), 0.2, 0.2).place(
+                (0, tall + high * 1.3, -long_ * 0.65)
+            ),
             body,
             drive,
         )
         plan.add(
-            lathe([(0, 0), (0.05, 0), (0.08, 0.2), (0, 0.2)]).place((0, tall + 0.2, long_ * 0.7)), solid(colours.dark), drive
+            lathe([(0, 0), (0.05, 0), (0.08, 0.2), (0, 0.2)]).place((0, tall + 0.2, long_ * 0.7)),
+            solid(colours.dark),
+            drive,
         )
     for mirror in (-1, 1):
-        plan.ball((mirror * wide * 0.6, 0.02, long_ * 0.97), (0.045, 0.045, 0.03), hsv(0.14, 0.3, 1.0), drive)
-        plan.ball((mirror * wide * 0.65, 0.03, -long_ * 0.97), (0.045, 0.03, 0.03), hsv(0.0, 0.9, 0.8), drive)
+        plan.ball(
+            (mirror * wide * 0.6, 0.02, long_ * 0.97),
+            (0.045, 0.045, 0.03),
+            hsv(0.14, 0.3, 1.0),
+            drive,
+        )
+        plan.ball(
+            (mirror * wide * 0.65, 0.03, -long_ * 0.97),
+            (0.045, 0.03, 0.03),
+            hsv(0.0, 0.9, 0.8),
+            drive,
+        )
     radius = rng.uniform(0.1, 0.17)
     hub = mixed(solid(colours.light), solid(colours.dark), checks(int(rng.integers(2, 4)), 1))
     turn = plan.spin(rng.uniform(0.4, 1.2))
@@ -131,7 +172,9 @@ def _plane(plan: Plan) -> None:
         line = [(0, -long_, 0), (0, 0, 0), (0, long_, 0)]
         rocket = plan.bone((0, 0, 0), (Y, plan.spin(rng.uniform(-0.5, 0.5))), parent=root)
         plan.add(
-            tube(line, girth * np.array([0.7, 1.1, 1.0, 0.05])), mixed(skin, solid(colours.accent), span(0.78, 1.0)), rocket
+            tube(line, girth * np.array([0.7, 1.1, 1.0, 0.05])),
+            mixed(skin, solid(colours.accent), span(0.78, 1.0)),
+            rocket,
         )
         for k in range(fins := int(rng.integers(3, 5))):
             out = np.array([np.sin(2 * np.pi * k / fins), 0, np.cos(2 * np.pi * k / fins)])
@@ -142,33 +185,64 @@ def _plane(plan: Plan) -> None:
                 [rocket],
                 Y,
             )
-        plan.ball((0, 0.35 * long_, girth * 0.85), (0.06, 0.06, 0.03), np.array([0.3, 0.6, 0.8]), rocket)
+        plan.ball(
+            (0, 0.35 * long_, girth * 0.85), (0.06, 0.06, 0.03), np.array([0.3, 0.6, 0.8]), rocket
+        )
         flame = plan.bone((0, -long_ - girth * 0.5, 0), grow=plan.sway(0.35, 3.0), parent=rocket)
         plan.add(
-            lathe([(0, -0.35), (girth * 0.5, -0.1), (girth * 0.4, 0), (0, 0)]).place((0, -long_, 0)),
+            lathe([(0, -0.35), (girth * 0.5, -0.1), (girth * 0.4, 0), (0, 0)]).place(
+                (0, -long_, 0)
+            ),
             mixed(solid(hsv(0.03, 0.9, 1)), solid(hsv(0.14, 0.7, 1)), span(0.55, 1)),
             flame,
         )
         return
     line = [(0, 0, -long_), (0, 0.02, -0.1), (0, 0, long_ * 0.8)]
     pod = girth * (1.5 if kind == "helicopter" else 1.1)
-    plan.add(tube(line, [girth * 0.25, girth * 0.45, pod * 0.9, pod * 1.15, pod * 0.8], side=X), skin, root)
-    plan.ball((0, pod * 0.6, long_ * 0.45), (pod * 0.7, pod * 0.7, pod * 1.2), np.array([0.2, 0.35, 0.5]), root)
+    plan.add(
+        tube(line, [girth * 0.25, girth * 0.45, pod * 0.9, pod * 1.15, pod * 0.8], side=X),
+        skin,
+        root,
+    )
+    plan.ball(
+        (0, pod * 0.6, long_ * 0.45),
+        (pod * 0.7, pod * 0.7, pod * 1.2),
+        np.array([0.2, 0.35, 0.5]),
+        root,
+    )
     plan.blade([(0, 0, -long_), (0, 0.22, -long_ * 1.08)], [0.1, 0.06], trim, [root], Z)
     span_ = rng.uniform(0.35, 0.6) if kind == "plane" else 0.16
     for mirror in (-1.0, 1.0):
-        plan.blade([(0, 0.02, -long_ * 0.9), (mirror * 0.22, 0.03, -long_)], [0.07, 0.05], trim, [root], Z)
+        plan.blade(
+            [(0, 0.02, -long_ * 0.9), (mirror * 0.22, 0.03, -long_)], [0.07, 0.05], trim, [root], Z
+        )
         if kind == "plane":
             rise = rng.uniform(-0.02, 0.1)
-            plan.blade([(0, 0, 0.1), (mirror * span_, rise, 0.1 - rng.uniform(0, 0.25))], [0.13, 0.07], trim, [root], Z)
-    centre = np.array([0, 0, long_ * 0.8 + pod * 0.9]) if kind == "plane" else np.array([0, pod * 1.35, long_ * 0.15])
-    axis, blades = (Z, 2 + int(rng.integers(2))) if kind == "plane" else (Y, 2 + int(rng.integers(3)))
+            plan.blade(
+                [(0, 0, 0.1), (mirror * span_, rise, 0.1 - rng.uniform(0, 0.25))],
+                [0.13, 0.07],
+                trim,
+                [root],
+                Z,
+            )
+    centre = (
+        np.array([0, 0, long_ * 0.8 + pod * 0.9])
+        if kind == "plane"
+        else np.array([0, pod * 1.35, long_ * 0.15])
+    )
+    axis, blades = (
+        (Z, 2 + int(rng.integers(2))) if kind == "plane" else (Y, 2 + int(rng.integers(3)))
+    )
     rotor = plan.bone(centre, (axis, turn), parent=root)
     plan.ball(centre, 0.04, colours.dark, rotor)
     reach = 0.26 if kind == "plane" else rng.uniform(0.4, 0.6)
     for k in range(blades):
         angle = 2 * np.pi * k / blades
-        out = np.array([np.cos(angle), np.sin(angle), 0]) if kind == "plane" else np.array([np.cos(angle), 0, np.sin(angle)])
+        out = (
+            np.array([np.cos(angle), np.sin(angle), 0])
+            if kind == "plane"
+            else np.array([np.cos(angle), 0, np.sin(angle)])
+        )
         plan.blade(
             [centre, centre + out * reach],
             [0.03, 0.045],
@@ -184,16 +258,26 @@ def _arm(plan: Plan) -> None:
     colours = palette(rng, rng.choice(["vivid", "metal"]))
     base = plan.bone((0, 0, 0), (Y, plan.sway(0.9, 1.0)))
     foot = plan.bone((0, 0, 0))
-    plan.add(lathe([(0, -0.1), (0.25, -0.1), (0.22, 0), (0.12, 0.05), (0, 0.05)]), solid(colours.dark), foot)
+    plan.add(
+        lathe([(0, -0.1), (0.25, -0.1), (0.22, 0), (0.12, 0.05), (0, 0.05)]),
+        solid(colours.dark),
+        foot,
+    )
     paint = texture(rng, colours, 0.3)
     joint, parent = np.array([0.0, 0.05, 0.0]), base
     aim, thick = rng.uniform(-0.4, 0.2), rng.uniform(0.045, 0.08)
     for i in range(int(rng.integers(2, 5))):
         size = rng.uniform(0.25, 0.4) * (1 - 0.12 * i)
         end = joint + size * np.array([0, np.cos(aim), np.sin(aim)])
-        parent = plan.bone(joint, (X, plan.sway(0.45, 1.0, shape="drift" if rng.random() < 0.3 else "sine")), parent=parent)
+        parent = plan.bone(
+            joint,
+            (X, plan.sway(0.45, 1.0, shape="drift" if rng.random() < 0.3 else "sine")),
+            parent=parent,
+        )
         plan.add(
-            superquadric((thick * 1.5, thick * 1.3, thick * 1.3), 0.15, 1.0).place(joint, upright(X)),
+            superquadric((thick * 1.5, thick * 1.3, thick * 1.3), 0.15, 1.0).place(
+                joint, upright(X)
+            ),
             solid(colours.accent),
             parent,
         )
@@ -202,7 +286,9 @@ def _arm(plan: Plan) -> None:
     if rng.random() < 0.3:
         shade = lathe([(0.03, 0.06), (0.05, 0.05), (0.15, -0.12), (0.14, -0.12), (0.03, 0.03)])
         plan.add(
-            shade.place(joint, -upright((0, np.cos(aim), np.sin(aim)))[[0, 1, 2]] * [[-1], [1], [1]]),
+            shade.place(
+                joint, -upright((0, np.cos(aim), np.sin(aim)))[[0, 1, 2]] * [[-1], [1], [1]]
+            ),
             solid(colours.main),
             parent,
         )
@@ -212,7 +298,13 @@ def _arm(plan: Plan) -> None:
         claw = plan.bone(joint, (X, plan.sway(mirror * 0.3, 2.0, 0.0)), parent=parent)
         out = np.array([0, np.cos(aim + mirror * 0.6), np.sin(aim + mirror * 0.6)])
         tip = joint + 0.16 * np.array([0, np.cos(aim), np.sin(aim)]) + 0.03 * out
-        plan.limb([joint, joint + out * 0.1, tip], [0.03, 0.03, 0.015], solid(colours.dark), [claw], exponent=0.4)
+        plan.limb(
+            [joint, joint + out * 0.1, tip],
+            [0.03, 0.03, 0.015],
+            solid(colours.dark),
+            [claw],
+            exponent=0.4,
+        )
 
 
 def _mill(plan: Plan) -> None:
@@ -237,7 +329,11 @@ def _mill(plan: Plan) -> None:
         yaw = plan.bone((0, tall, 0), (Y, plan.sway(0.4, 1.0)), parent=root)
         centre = np.array([0, tall * 0.95, wide + 0.05])
         plan.limb([(0, tall * 0.95, 0), centre], [0.05, 0.04], solid(colours.dark), [yaw])
-        hub, long_, broad = plan.bone(centre, (Z, turn), parent=yaw), rng.uniform(0.3, 0.55), rng.uniform(0.05, 0.12)
+        hub, long_, broad = (
+            plan.bone(centre, (Z, turn), parent=yaw),
+            rng.uniform(0.3, 0.55),
+            rng.uniform(0.05, 0.12),
+        )
         plan.ball(centre, 0.06, colours.dark, hub)
         for k in range(count):
             out = np.array([np.cos(2 * np.pi * k / count), np.sin(2 * np.pi * k / count), 0])
@@ -258,9 +354,16 @@ def _mill(plan: Plan) -> None:
     for k in range(count):
         out = np.array([np.cos(2 * np.pi * k / count), 0, np.sin(2 * np.pi * k / count)]) * 0.36
         ride = plan.bone(out + [0, tall, 0], slide=(Y, plan.sway(0.06, 1.0, k / count)), parent=hub)
-        plan.limb([out + [0, tall, 0], out + [0, tall * 0.45, 0]], [0.012, 0.012], solid(colours.dark), [ride])
+        plan.limb(
+            [out + [0, tall, 0], out + [0, tall * 0.45, 0]],
+            [0.012, 0.012],
+            solid(colours.dark),
+            [ride],
+        )
         plan.add(
-            superquadric((0.06, 0.06, 0.1), *rng.uniform(0.3, 1.2, 2)).place(out + [0, tall * 0.45, 0]),
+            superquadric((0.06, 0.06, 0.1), *rng.uniform(0.3, 1.2, 2)).place(
+                out + [0, tall * 0.45, 0]
+            ),
             texture(rng, palette(rng), 0.2),
             ride,
         )
@@ -271,7 +374,12 @@ def _gears(plan: Plan) -> None:
     rng = plan.rng
     colours = palette(rng, rng.choice(["metal", "vivid"]))
     root = plan.bone((0, 0, 0), (Y, plan.sway(0.3, 1.0)))
-    at, angle, turn, before = np.zeros(3), rng.uniform(0, 6), plan.spin(rng.uniform(0.2, 0.6)).rate, 0.0
+    at, angle, turn, before = (
+        np.zeros(3),
+        rng.uniform(0, 6),
+        plan.spin(rng.uniform(0.2, 0.6)).rate,
+        0.0,
+    )
     for k in range(int(rng.integers(2, 5))):
         teeth = int(rng.integers(6, 14))
         radius = teeth * 0.022
@@ -282,11 +390,21 @@ def _gears(plan: Plan) -> None:
         before = radius
         gear = plan.bone(at, (Z, Wave(rate=turn)), parent=root)
         thick = rng.uniform(0.03, 0.07)
-        shape = lathe([(0, -thick), (radius, -thick), (radius, thick), (0, thick)], teeth=teeth, tooth=0.13)
-        rim = step(lambda p, c=at: norm((p.points - c) * [1, 1, 0]), radius * rng.uniform(0.3, 0.75), 0.01)
+        shape = lathe(
+            [(0, -thick), (radius, -thick), (radius, thick), (0, thick)], teeth=teeth, tooth=0.13
+        )
+        rim = step(
+            lambda p, c=at: norm((p.points - c) * [1, 1, 0]), radius * rng.uniform(0.3, 0.75), 0.01
+        )
         plan.add(
-            shape.place(at, upright(Z)), mixed(texture(rng, colours, 0.3, colours.any(rng)), solid(colours.any(rng)), rim), gear
+            shape.place(at, upright(Z)),
+            mixed(texture(rng, colours, 0.3, colours.any(rng)), solid(colours.any(rng)), rim),
+            gear,
         )
         plan.limb([at - [0, 0, 0.1], at + [0, 0, 0.1]], [0.03, 0.03], solid(colours.dark), [gear])
     if rng.random() < 0.5:
-        plan.add(superquadric((0.35, 0.35, 0.03), 0.2, 0.2).place((0, 0, -0.12)), texture(rng, palette(rng), 0.5), root)
+        plan.add(
+            superquadric((0.35, 0.35, 0.03), 0.2, 0.2).place((0, 0, -0.12)),
+            texture(rng, palette(rng), 0.5),
+            root,
+        )

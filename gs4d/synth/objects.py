@@ -1,10 +1,14 @@
-"""Procedural animated objects without end, as Gaussians over time: animals, characters, plants, machines, toys, soft things.
+"""Procedural animated objects without end, as Gaussians over time.
 
-A seed decides everything: the same seed gives the same object, bit for bit, in any process of any number of threads. The object
-is made of continuous surfaces; how many Gaussians cover it is an option and changes neither shape nor motion nor texture.
+Animals, characters, plants, machines, toys, soft things.
 
-In the spirit of Zeroverse (Xie et al., LRM-Zero: Training Large Reconstruction Models with Synthesized Data, 2024), which
-composes textured primitives at random and cuts and bends them; here they also stand on skeletons and move.
+A seed decides everything: the same seed gives the same object, bit for bit, in any process of any
+number of threads. The object is made of continuous surfaces; how many Gaussians cover it is an
+option and changes neither shape nor motion nor texture.
+
+In the spirit of Zeroverse (Xie et al., LRM-Zero: Training Large Reconstruction Models with
+Synthesized Data, 2024), which composes textured primitives at random and cuts and bends them; here
+they also stand on skeletons and move.
 """
 
 from __future__ import annotations
@@ -50,7 +54,8 @@ RADIUS = 0.6  # of the sphere that holds an object at all times
 MARGIN = 0.985  # of it that is used: the object is measured at some times and points only
 CHECK_TIMES = 33  # at which an object is measured
 OVERLAP = 0.6  # standard deviation per distance to the neighbour
-THICKNESS = 0.12  # standard deviation along the normal over the one in the plane: thin, yet not lost edge-on
+# standard deviation along the normal over the one in the plane: thin, yet not lost edge-on
+THICKNESS = 0.12
 OPACITY = 0.995
 FORMAT = 1  # part of every seed: another number gives other objects
 
@@ -60,28 +65,36 @@ class ObjectOptions:
     """How objects are made."""
 
     spacing: float = 0.02
-    """Distance between neighbouring Gaussians in world units: 0.02 is a pixel of a 64-pixel picture."""
+    """Distance between neighbouring Gaussians in world units: 0.02 is a pixel of a 64-pixel
+    picture."""
     max_gaussians: int = 5000
     """Objects with more surface than this covers are covered more thinly."""
     family: str | None = None
     """One of FAMILIES; None: any, by their shares."""
     light: Literal["baked", "unlit"] = "baked"
-    """baked: colours under a soft random light that stands still while the object moves; unlit: albedo."""
+    """baked: colours under a soft random light that stands still while the object moves; unlit:
+    albedo."""
     motion: float = 1.0
     """Factor on the amount of motion, 0.1 to 3."""
     upright: bool = False
-    """Whether every object faces +z; otherwise half of them are turned about y by any angle, the rest by a little."""
+    """Whether every object faces +z; otherwise half of them are turned about y by any angle, the
+    rest by a little."""
 
 
 def options_for(size: int, **changes: Any) -> ObjectOptions:
-    """Options whose density of Gaussians suits pictures of ``size`` pixels: one per pixel up to 128, then thinner."""
+    """Options whose density of Gaussians suits pictures of ``size`` pixels.
+
+    One per pixel up to 128, then thinner.
+    """
     finer = max(1.0, min(size, 128) / 64 * (max(size, 128) / 128) ** 0.5)
     return ObjectOptions(spacing=0.02 / finer, max_gaussians=round(5000 * finer**2), **changes)
 
 
 @dataclass(frozen=True)
 class AnimatedObject:
-    """An object that can be asked for at any time in [0, 1]; always the same Gaussians in the same order.
+    """An object that can be asked for at any time in [0, 1].
+
+    Always the same Gaussians in the same order.
 
     Attributes:
         family: which kind it is.
@@ -110,13 +123,18 @@ class AnimatedObject:
         """Colours before light, sRGB in [0, 1]."""
         return self._albedo
 
-    def cells(self, t: float) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n 3"], Float[ndarray, "n 3"]]:
+    def cells(
+        self, t: float
+    ) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n 3"], Float[ndarray, "n 3"]]:
         """Centres of the cells that cover the surface at time ``t``, and their two edges, world units, float32."""
         places, first, second = self._rig.move(self._points, self._edges, self._skin, np.array([t]))
         return places[0], first[0], second[0]
 
     def at(self, t: float) -> Gaussians:
-        """The object at time ``t`` in [0, 1]: float32, spherical harmonics of degree 0, inside a sphere of radius 0.6."""
+        """The object at time ``t`` in [0, 1].
+
+        Float32, spherical harmonics of degree 0, inside a sphere of radius 0.6.
+        """
         return self.at_times([t]).at_view(0)
 
     def at_times(self, times: Sequence[float] | Float[ndarray, "t"]) -> Gaussians:
@@ -139,13 +157,18 @@ class AnimatedObject:
             quats=rotations_to_quats(torch.from_numpy(rotations)),
             log_scales=torch.from_numpy(np.log(scales)),
             logit_opacities=torch.full((self.count,), float(np.log(OPACITY / (1 - OPACITY)))),
-            sh=torch.from_numpy(((colours - np.float32(0.5)) / np.float32(SH_C0)).reshape(*lead, 1, 3)),
+            sh=torch.from_numpy(
+                ((colours - np.float32(0.5)) / np.float32(SH_C0)).reshape(*lead, 1, 3)
+            ),
         )
 
 
 @dataclass(frozen=True)
 class _Skin:
-    """Which bones carry each point: ``low``, and ``high`` by ``weight``; ``slope`` is its change along the second edge."""
+    """Which bones carry each point: ``low``, and ``high`` by ``weight``.
+
+    ``slope`` is its change along the second edge.
+    """
 
     low: ndarray
     high: ndarray
@@ -165,7 +188,9 @@ class _Rig:
     scale: float = 1.0
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-    def move(self, points: ndarray, edges: ndarray, skin: _Skin, times: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+    def move(
+        self, points: ndarray, edges: ndarray, skin: _Skin, times: ndarray
+    ) -> tuple[ndarray, ndarray, ndarray]:
         """Positions (t, n, 3) at some times and what becomes of the two edges of the points' cells, float32."""
         matrices = pose(self.bones, times).astype(np.float32)
         low, high = matrices[:, skin.low], matrices[:, skin.high]
@@ -185,13 +210,23 @@ class _Rig:
                 ends = deform(ends, soft, times)
             place, first, second = (ends[:, i * count : (i + 1) * count] for i in range(3))
             first, second = first - place, second - place
-        world = np.concatenate([self.turn * self.scale, np.asarray(self.shift)[:, None]], 1).astype(np.float32)
-        return _apply(world, place), _apply(world, first, shift=False), _apply(world, second, shift=False)
+        world = np.concatenate([self.turn * self.scale, np.asarray(self.shift)[:, None]], 1).astype(
+            np.float32
+        )
+        return (
+            _apply(world, place),
+            _apply(world, first, shift=False),
+            _apply(world, second, shift=False),
+        )
 
 
 def _apply(matrix: ndarray, points: ndarray, *, shift: bool = True) -> ndarray:
     """Affine maps (..., 3, 4) of points (..., 3)."""
-    moved = matrix[..., 0] * points[..., :1] + matrix[..., 1] * points[..., 1:2] + matrix[..., 2] * points[..., 2:]
+    moved = (
+        matrix[..., 0] * points[..., :1]
+        + matrix[..., 1] * points[..., 1:2]
+        + matrix[..., 2] * points[..., 2:]
+    )
     return moved + matrix[..., 3] if shift else moved
 
 
@@ -217,21 +252,30 @@ def make_object(seed: int, options: ObjectOptions | None = None) -> AnimatedObje
     options = options or ObjectOptions()
     if seed < 0 or not 0.1 <= options.motion <= 3 or not 1e-3 <= options.spacing <= 0.2:
         raise ValueError(
-            f"seed {seed}, motion {options.motion} and spacing {options.spacing} must be >= 0, in 0.1 to 3 and in 0.001 to 0.2"
+            f"seed {seed}, motion {options.motion} and spacing {options.spacing} must be >= 0, in "
+            "0.1 to 3 and in 0.001 to 0.2"
         )
     if options.family is not None and options.family not in FAMILIES:
-        raise ValueError(f"no family of objects is named '{options.family}'; there are: {', '.join(FAMILIES)}")
+        raise ValueError(
+            f"no family of objects is named '{options.family}'; there are: {', '.join(FAMILIES)}"
+        )
     rng = np.random.default_rng([FORMAT, seed])
     names = list(FAMILIES)
     shares = np.array([share for share, _ in FAMILIES.values()])
     drawn = str(rng.choice(names, p=shares / shares.sum()))
-    vigour = rng.choice([rng.uniform(0.15, 0.5), rng.uniform(0.5, 1.0), rng.uniform(1.0, 1.6)], p=[0.2, 0.5, 0.3])
+    vigour = rng.choice(
+        [rng.uniform(0.15, 0.5), rng.uniform(0.5, 1.0), rng.uniform(1.0, 1.6)], p=[0.2, 0.5, 0.3]
+    )
     family = options.family or drawn
     light = random_light(rng)
     angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.5 else rng.normal(0, 0.3)
     plan = Plan(rng, float(vigour) * options.motion)
     FAMILIES[family][1](plan)
-    turn = np.eye(3) if options.upright else turned((Y, angle), (X, rng.normal(0, 0.04)), (Z, rng.normal(0, 0.04))).T
+    turn = (
+        np.eye(3)
+        if options.upright
+        else turned((Y, angle), (X, rng.normal(0, 0.04)), (Z, rng.normal(0, 0.04))).T
+    )
     rig = _Rig(tuple(plan.bones), tuple(plan.deforms), turn)
     rig, motion = _fit(plan.parts, rig)
     spacing = options.spacing / rig.scale
@@ -240,7 +284,9 @@ def make_object(seed: int, options: ObjectOptions | None = None) -> AnimatedObje
     points, edges, skin, albedo = _cover(plan.parts, spacing)
     baked = options.light == "baked"
     openness = _openness(points, edges) if baked else np.ones(len(points), np.float32)
-    return AnimatedObject(family, seed, motion, points, edges, skin, rig, albedo, openness, light if baked else None)
+    return AnimatedObject(
+        family, seed, motion, points, edges, skin, rig, albedo, openness, light if baked else None
+    )
 
 
 def _cover(parts: Sequence[Part], spacing: float) -> tuple[ndarray, ndarray, _Skin, ndarray]:
@@ -249,8 +295,11 @@ def _cover(parts: Sequence[Part], spacing: float) -> tuple[ndarray, ndarray, _Sk
     for part in parts:
         cover = part.surface.cover(spacing)
         s, u = cover.s, cover.u
-        # Edges are taken over a part of the cell around its centre, so that no point of a pole looks beyond it.
-        ends = part.surface.points(np.stack([s, s, s + 0.4 * cover.ds]), np.stack([u, u + 0.4 * cover.du, u]))
+        # Edges are taken over a part of the cell around its centre, so that no point of a pole
+        # looks beyond it.
+        ends = part.surface.points(
+            np.stack([s, s, s + 0.4 * cover.ds]), np.stack([u, u + 0.4 * cover.du, u])
+        )
         points, edges = ends[0], (ends[1:] - ends[0]) / 0.4
         if part.inward:
             edges = edges * np.array([1.0, -1.0]).reshape(2, 1, 1)
@@ -265,14 +314,23 @@ def _cover(parts: Sequence[Part], spacing: float) -> tuple[ndarray, ndarray, _Sk
         soft = part.soft[0] + (part.soft[1] - part.soft[0]) * along
         soft_slope = (part.soft[1] - part.soft[0]) * change
         row = (points, edges[0], edges[1], low, high, weight, slope, soft, soft_slope, albedo)
-        rows.append(row if part.keep is None else tuple(column[part.keep(points)] for column in row))
+        rows.append(
+            row if part.keep is None else tuple(column[part.keep(points)] for column in row)
+        )
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
     points, first, second, low, high, *numbers, albedo = columns
     skin = _Skin(low, high, *(n.astype(np.float32) for n in numbers))
-    return points.astype(np.float32), np.stack([first, second]).astype(np.float32), skin, albedo.astype(np.float32)
+    return (
+        points.astype(np.float32),
+        np.stack([first, second]).astype(np.float32),
+        skin,
+        albedo.astype(np.float32),
+    )
 
 
-def _weights(part: Part, along: ndarray, change: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+def _weights(
+    part: Part, along: ndarray, change: ndarray
+) -> tuple[ndarray, ndarray, ndarray, ndarray]:
     """The two bones at each height of a part, the share of the second, and its change by ``change``."""
     bones = np.array(part.bones)
     place = along * len(bones) - 0.5
@@ -301,7 +359,10 @@ def _fit(parts: Sequence[Part], rig: _Rig) -> tuple[_Rig, float]:
 
 
 def _openness(points: ndarray, edges: ndarray) -> Float[ndarray, "n"]:
-    """How much of the sky each point sees in the rest pose, from the density of surface around it: 1 on a convex body."""
+    """How much of the sky each point sees in the rest pose, from the density of surface around it.
+
+    1 on a convex body.
+    """
     normals = np.cross(edges[1], edges[0])
     area = norm(normals)
     normals /= area[:, None] + 1e-12
@@ -310,7 +371,10 @@ def _openness(points: ndarray, edges: ndarray) -> Float[ndarray, "n"]:
     cell = float((high - low).max()) / (cells - 6)
     index = ((points - low) / cell + 3).astype(np.float32)
     x, y, z = np.minimum(index.astype(int), cells - 1).T
-    density = np.bincount((x * cells + y) * cells + z, area, cells**3).reshape(cells, cells, cells) / cell**2
+    density = (
+        np.bincount((x * cells + y) * cells + z, area, cells**3).reshape(cells, cells, cells)
+        / cell**2
+    )
     density = uniform_filter(density, 3, mode="constant")
     covered = np.zeros(len(points))
     for steps, share in ((2.5, 0.9), (4.5, 0.6)):
@@ -319,7 +383,10 @@ def _openness(points: ndarray, edges: ndarray) -> Float[ndarray, "n"]:
 
 
 def draw_views(
-    subject: AnimatedObject, times: Sequence[float] | Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+    subject: AnimatedObject,
+    times: Sequence[float] | Float[ndarray, "b"],
+    orbits: Sequence[Orbit],
+    size: int,
 ) -> UInt8[ndarray, "b h w 4"]:
     """Pictures of an object: picture i from orbit i at time i, RGBA with straight alpha, ``size`` pixels square.
 
@@ -336,7 +403,9 @@ def draw_views(
     with torch.no_grad():
         if not shared:
             rows = torch.from_numpy(which)
-            own = {name: getattr(film, name)[rows] for name in ("means", "quats", "log_scales", "sh")}
+            own = {
+                name: getattr(film, name)[rows] for name in ("means", "quats", "log_scales", "sh")
+            }
             return _draw(film.replace(**own), list(orbits), size)
         for i in range(len(distinct)):
             rows = np.flatnonzero(which == i)
@@ -353,5 +422,6 @@ def _draw(gaussians: Gaussians, orbits: list[Orbit], size: int) -> UInt8[ndarray
 
 @lru_cache(maxsize=64)
 def _cameras(orbits: tuple[Orbit, ...], size: int) -> Camera:
-    # The same rig is asked for again and again, and making 16 cameras takes as long as drawing two pictures.
+    # The same rig is asked for again and again, and making 16 cameras takes as long as drawing two
+    # pictures.
     return cameras_of(list(orbits), width=size, height=size)

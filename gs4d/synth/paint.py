@@ -1,6 +1,7 @@
 """Colours of surfaces: palettes, textures as functions of the place on a surface, and soft light.
 
-A texture draws its random numbers when it is made, not where it is looked up, so that it is the same at any density of points.
+A texture draws its random numbers when it is made, not where it is looked up, so that it is the
+same at any density of points.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def hsv(hue: Number, saturation: Number, value: Number) -> Colour:
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours that go together, RGB in [0, 1]: three of their own kind, one near black and one near white."""
+    """Colours that go together, RGB in [0, 1].
+
+    Three of their own kind, one near black and one near white.
+    """
 
     main: Colour
     second: Colour
@@ -57,7 +61,9 @@ class Palette:
 
     def any(self, rng: Generator) -> Colour:
         """One of them, slightly changed."""
-        pick = (self.main, self.second, self.accent, self.dark, self.light)[rng.choice(5, p=[0.34, 0.24, 0.2, 0.1, 0.12])]
+        pick = (self.main, self.second, self.accent, self.dark, self.light)[
+            rng.choice(5, p=[0.34, 0.24, 0.2, 0.1, 0.12])
+        ]
         return (pick * rng.uniform(0.85, 1.12)).clip(0.02, 1)
 
 
@@ -68,7 +74,11 @@ def palette(rng: Generator, kind: str = "any") -> Palette:
     hue = rng.random()
     saturation, value = rng.uniform(0.6, 1.0), rng.uniform(0.6, 1.0)
     if kind == "fur":
-        hue, saturation, value = rng.uniform(0.02, 0.12), rng.uniform(0.1, 0.8), rng.uniform(0.2, 0.95)
+        hue, saturation, value = (
+            rng.uniform(0.02, 0.12),
+            rng.uniform(0.1, 0.8),
+            rng.uniform(0.2, 0.95),
+        )
     elif kind == "pastel":
         saturation, value = rng.uniform(0.2, 0.45), rng.uniform(0.85, 1.0)
     elif kind == "metal":
@@ -79,14 +89,16 @@ def palette(rng: Generator, kind: str = "any") -> Palette:
     other = rng.uniform(0.35, 1.0)
     return Palette(
         main=hsv(hue, saturation, value),
-        second=hsv(hue + turn, saturation * rng.uniform(0.5, 1.2), min(1.0, value * rng.uniform(0.5, 1.6))),
+        second=hsv(
+            hue + turn, saturation * rng.uniform(0.5, 1.2), min(1.0, value * rng.uniform(0.5, 1.6))
+        ),
         accent=hsv(hue + 0.5 + rng.uniform(-0.15, 0.15), other, rng.uniform(0.6, 1.0)),
         dark=hsv(hue, rng.uniform(0, 0.5), rng.uniform(0.05, 0.2)),
         light=hsv(hue + turn, rng.uniform(0, 0.2), rng.uniform(0.88, 1.0)),
     )
 
 
-# --- textures --------------------------------------------------------------------------------------------------------
+# --- textures -------------------------------------------------------------------------------------
 
 
 def solid(colour: Colour) -> Paint:
@@ -114,7 +126,9 @@ def noise(rng: Generator, size: float) -> Mask:
         for direction, phase in zip(directions, phases, strict=True):
             x, y, z = patch.points.T
             # Each wave bends the next, or crests would be straight lines.
-            total += np.sin(x * direction[0] + y * direction[1] + z * direction[2] + phase + 0.5 * total)
+            total += np.sin(
+                x * direction[0] + y * direction[1] + z * direction[2] + phase + 0.5 * total
+            )
         return total / np.sqrt(5)
 
     return mask
@@ -140,7 +154,9 @@ def span(low: Number, high: Number) -> Mask:
     return lambda patch: ((patch.along >= low) & (patch.along <= high)).astype(float)
 
 
-def waves(mask: Mask, count: float, phase: Number = 0.0, warp: Mask | None = None, duty: float = 0.0) -> Mask:
+def waves(
+    mask: Mask, count: float, phase: Number = 0.0, warp: Mask | None = None, duty: float = 0.0
+) -> Mask:
     """Bands of a mask: 1 in every other half period, ``count`` periods per unit."""
 
     def bands(patch: Patch) -> ndarray:
@@ -156,13 +172,18 @@ def checks(around: int, along: int) -> Mask:
     """A chessboard on the surface's own coordinates."""
 
     def mask(patch: Patch) -> ndarray:
-        return (np.floor(patch.around * around * 2) + np.floor(patch.along * along * 2 * 0.9999)) % 2
+        return (
+            np.floor(patch.around * around * 2) + np.floor(patch.along * along * 2 * 0.9999)
+        ) % 2
 
     return mask
 
 
 def spots(rng: Generator, count: int, size: float, reach: float = 1.0) -> Mask:
-    """Round spots of radius ``size`` around points in a ball of radius ``reach``; those off the surface do not show."""
+    """Round spots of radius ``size`` around points in a ball of radius ``reach``.
+
+    Those off the surface do not show.
+    """
     centres = rng.normal(size=(count, 3))
     centres *= (reach * rng.random(count) ** (1 / 3) / np.linalg.norm(centres, axis=-1))[:, None]
     sizes = size * rng.uniform(0.6, 1.3, count)
@@ -182,8 +203,13 @@ def grained(paint: Paint, rng: Generator, strength: float, size: float = 0.05) -
     return lambda patch: (paint(patch) * (1 + strength * fine(patch))[:, None]).clip(0, 1)
 
 
-def texture(rng: Generator, colours: Palette, size: float = 1.0, base: Colour | None = None) -> Paint:
-    """A random texture for a part of about ``size``: plain, gradient, stripes, spots, checks or patches, some with grain."""
+def texture(
+    rng: Generator, colours: Palette, size: float = 1.0, base: Colour | None = None
+) -> Paint:
+    """A random texture for a part of about ``size``.
+
+    Plain, gradient, stripes, spots, checks or patches, some with grain.
+    """
     first = solid(colours.main if base is None else base)
     second = solid(colours.any(rng))
     axis = rng.normal(size=3)
@@ -195,16 +221,31 @@ def texture(rng: Generator, colours: Palette, size: float = 1.0, base: Colour | 
     masks: dict[str, Callable[[], Mask]] = {
         "plain": lambda: lambda patch: np.zeros(len(patch.points)),
         "gradient": lambda: _fraction(bool(rng.random() < 0.5)),
-        "stripes": lambda: waves(height(axis), rng.uniform(1.5, 4) / size, rng.random(), _maybe_warp(rng, size)),
-        "rings": lambda: waves(lambda patch: patch.along, rng.uniform(1.5, 6), rng.random(), duty=rng.uniform(-0.6, 0.6)),
+        "stripes": lambda: waves(
+            height(axis), rng.uniform(1.5, 4) / size, rng.random(), _maybe_warp(rng, size)
+        ),
+        "rings": lambda: waves(
+            lambda patch: patch.along,
+            rng.uniform(1.5, 6),
+            rng.random(),
+            duty=rng.uniform(-0.6, 0.6),
+        ),
         "lobes": lambda: waves(lambda patch: patch.around, float(rng.integers(2, 9)), rng.random()),
-        "spots": lambda: spots(rng, int(rng.integers(20, 60)), size * rng.uniform(0.12, 0.3), size * 1.2),
+        "spots": lambda: spots(
+            rng, int(rng.integers(20, 60)), size * rng.uniform(0.12, 0.3), size * 1.2
+        ),
         "checks": lambda: checks(int(rng.integers(2, 6)), int(rng.integers(2, 6))),
-        "patches": lambda: step(noise(rng, size * rng.uniform(0.4, 0.9)), rng.uniform(-0.4, 0.6), 0.15),
+        "patches": lambda: step(
+            noise(rng, size * rng.uniform(0.4, 0.9)), rng.uniform(-0.4, 0.6), 0.15
+        ),
         "facing": lambda: step(facing(axis), rng.uniform(-0.2, 0.5), 0.1),
     }
     paint = mixed(first, second, masks[kind]())
-    return grained(paint, rng, rng.uniform(0.02, 0.12), size * rng.uniform(0.04, 0.2)) if rng.random() < 0.5 else paint
+    return (
+        grained(paint, rng, rng.uniform(0.02, 0.12), size * rng.uniform(0.04, 0.2))
+        if rng.random() < 0.5
+        else paint
+    )
 
 
 def _fraction(along: bool) -> Mask:
@@ -215,7 +256,7 @@ def _maybe_warp(rng: Generator, size: float) -> Mask | None:
     return noise(rng, size * 0.6) if rng.random() < 0.6 else None
 
 
-# --- light -----------------------------------------------------------------------------------------------------------
+# --- light ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -224,7 +265,8 @@ class Light:
 
     Attributes:
         direction: towards the lamp, unit.
-        lamp, sky, ground: their colours; a white surface that faces lamp and sky has the sum of both.
+        lamp, sky, ground: their colours; a white surface that faces lamp and sky has the sum of
+            both.
         wrap: 0 for a hard terminator, 1 for light that goes round to the far side.
     """
 
@@ -234,8 +276,13 @@ class Light:
     ground: Colour
     wrap: float
 
-    def __call__(self, normals: Float[ndarray, "*b 3"], openness: Float[ndarray, "n"]) -> Float[ndarray, "*b 3"]:
-        """What a white surface shows; ``openness`` in [0, 1] is the share of the sky that it sees."""
+    def __call__(
+        self, normals: Float[ndarray, "*b 3"], openness: Float[ndarray, "n"]
+    ) -> Float[ndarray, "*b 3"]:
+        """What a white surface shows.
+
+        ``openness`` in [0, 1] is the share of the sky that it sees.
+        """
         kind = normals.dtype.type
         x, y, z = (kind(v) for v in self.direction)
         facing = normals[..., 0] * x + normals[..., 1] * y + normals[..., 2] * z
@@ -243,15 +290,32 @@ class Light:
         up = (kind(0.5) + kind(0.5) * normals[..., 1])[..., None]
         ambient = self.ground.astype(kind) + (self.sky - self.ground).astype(kind) * up
         lit = ambient * openness.astype(kind)[:, None]
-        return lit + direct * self.lamp.astype(kind) * (kind(0.4) + kind(0.6) * openness.astype(kind))[:, None]
+        return (
+            lit
+            + direct
+            * self.lamp.astype(kind)
+            * (kind(0.4) + kind(0.6) * openness.astype(kind))[:, None]
+        )
 
 
 def random_light(rng: Generator) -> Light:
     """A lamp from above, most often from the front, bright or dim, warm or cool."""
     azimuth, elevation = rng.normal(0, 1.1), rng.uniform(0.25, 1.35)
-    direction = np.array([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
+    direction = np.array(
+        [
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+            np.cos(elevation) * np.cos(azimuth),
+        ]
+    )
     strength = rng.uniform(0.2, 0.75)
     warmth = rng.normal(0, 0.04)
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
     ambient = rng.uniform(0.95, 1.15) - strength
-    return Light(direction, strength * tint, ambient / tint, ambient * rng.uniform(0.35, 0.9) * tint, rng.uniform(0, 0.8))
+    return Light(
+        direction,
+        strength * tint,
+        ambient / tint,
+        ambient * rng.uniform(0.35, 0.9) * tint,
+        rng.uniform(0, 0.8),
+    )

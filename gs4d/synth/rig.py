@@ -21,8 +21,9 @@ class Wave:
         amount: amplitude.
         cycles: per unit of time; whole numbers come back to where they began.
         phase: in cycles.
-        shape: "sine"; "hop", its absolute value; "pulse", its positive half; "drift", two sines that never meet again;
-            "ease", one smooth step from 0 to 1 that begins at time ``phase`` and takes 1 / ``cycles``.
+        shape: "sine"; "hop", its absolute value; "pulse", its positive half; "drift", two sines
+            that never meet again; "ease", one smooth step from 0 to 1 that begins at time ``phase``
+            and takes 1 / ``cycles``.
         offset: added always.
         rate: added per unit of time.
     """
@@ -75,7 +76,11 @@ class Bone:
 def pose(bones: Sequence[Bone], times: Float[ndarray, "t"]) -> Float[ndarray, "t b 3 4"]:
     """What every bone does to the points of the rest pose, at some times."""
     turns = [turn for bone in bones for turn in bone.turns]
-    rotations = iter(_rotations([a for a, _ in turns], np.stack([w(times) for _, w in turns]))) if turns else iter(())
+    rotations = (
+        iter(_rotations([a for a, _ in turns], np.stack([w(times) for _, w in turns])))
+        if turns
+        else iter(())
+    )
     result = np.empty((len(bones), len(times), 3, 4))
     identity = np.broadcast_to(np.eye(3, 4), (len(times), 3, 4))
     for i, bone in enumerate(bones):
@@ -109,8 +114,9 @@ class Deform:
     """Bends all of space, or the parts that are soft, over time.
 
     Attributes:
-        kind: "squash" along ``axis``, which keeps the volume; "twist" about it; "bend" of it towards ``towards``; "ripple",
-            a wave that runs along ``axis`` and pushes towards ``towards``, soft parts only.
+        kind: "squash" along ``axis``, which keeps the volume; "twist" about it; "bend" of it
+            towards ``towards``; "ripple", a wave that runs along ``axis`` and pushes towards
+            ``towards``, soft parts only.
         wave: how much: a logarithm of scale, radians per unit of length, curvature, or a distance.
         axis: unit vector.
         towards: unit vector across ``axis``.
@@ -134,7 +140,9 @@ class Deform:
         axis, towards = (np.asarray(v, kind) for v in (self.axis, self.towards))
         height = dot(points, axis)
         if self.kind == "ripple":
-            angle = (2 * np.pi * (height / self.wavelength - self.cycles * times[:, None])).astype(kind)
+            angle = (2 * np.pi * (height / self.wavelength - self.cycles * times[:, None])).astype(
+                kind
+            )
             return points + (amount * soft.astype(kind) * np.sin(angle))[..., None] * towards
         if self.kind == "squash":
             stretch = np.exp(amount)

@@ -1,8 +1,9 @@
 """A rose that opens: the demo object, made of formulas alone, as dense surface splats that keep their identity.
 
-Every part (petal, sepal, leaflet, stem) is a grid of material points bent into shape; each point becomes one flat
-Gaussian as wide as its grid cell. Petals stand at the golden angle and open from a bud. Light is baked into the colour
-once, from one pose, so that a material point keeps its colour: what changes over time is shape alone.
+Every part (petal, sepal, leaflet, stem) is a grid of material points bent into shape; each point
+becomes one flat Gaussian as wide as its grid cell. Petals stand at the golden angle and open from a
+bud. Light is baked into the colour once, from one pose, so that a material point keeps its colour:
+what changes over time is shape alone.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from ..geometry import SH_C0, rotations_to_quats
 
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 PETALS = 34
-SPACING = 0.0088  # distance between neighbouring material points, world units: about 1.3 pixels of the 256-pixel demo
-OVERLAP = 0.56  # in-plane standard deviation per distance to the neighbour: the least that leaves no visible grid
-THICKNESS = 0.0008  # standard deviation along the normal, and the least in any direction, world units
+# distance between neighbouring material points, world units: about 1.3 pixels of the 256-pixel demo
+SPACING = 0.0088
+# in-plane standard deviation per distance to the neighbour: the least that leaves no visible grid
+OVERLAP = 0.56
+THICKNESS = (
+    0.0008  # standard deviation along the normal, and the least in any direction, world units
+)
 OPACITY = 0.98
-BAKE_TIME = 0.7  # the pose whose light is baked: open enough to light the heart, closed enough to suit the bud
+# the pose whose light is baked: open enough to light the heart, closed enough to suit the bud
+BAKE_TIME = 0.7
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,8 @@ class Sheet:
 def rose(t: float) -> Gaussians:
     """The rose at time ``t``: 0 is the bud, 1 the open flower; in between the stem sways once.
 
-    The same Gaussians in the same order at every time, float32, spherical harmonics of degree 0. The object lies inside
-    a sphere of radius 0.6 around the origin, y up.
+    The same Gaussians in the same order at every time, float32, spherical harmonics of degree 0.
+    The object lies inside a sphere of radius 0.6 around the origin, y up.
 
     Raises:
         ValueError: ``t`` is outside [0, 1].
@@ -63,7 +69,9 @@ def rose(t: float) -> Gaussians:
     )
 
 
-def _frames(sheets: list[Sheet]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
+def _frames(
+    sheets: list[Sheet],
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
     """Centres, rotations (third axis: the normal) and standard deviations of the Gaussians that tile the sheets."""
     edges = [torch.gradient(sheet.points, dim=(0, 1)) for sheet in sheets]
     along, across = (torch.cat([edge[axis].reshape(-1, 3) for edge in edges]) for axis in (0, 1))
@@ -72,18 +80,22 @@ def _frames(sheets: list[Sheet]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n
     breadth = normal.norm(dim=-1) / length
     first, third = along / length[:, None], torch.nn.functional.normalize(normal, dim=-1)
     rotations = torch.stack([first, torch.linalg.cross(third, first), third], -1)
-    scales = torch.stack([OVERLAP * length, OVERLAP * breadth, torch.zeros_like(length)], -1).clamp_min(THICKNESS)
+    scales = torch.stack(
+        [OVERLAP * length, OVERLAP * breadth, torch.zeros_like(length)], -1
+    ).clamp_min(THICKNESS)
     return torch.cat([sheet.points.reshape(-1, 3) for sheet in sheets]), rotations, scales
 
 
-# --- shape -----------------------------------------------------------------------------------------------------------
+# --- shape ----------------------------------------------------------------------------------------
 
 
 def _plant(t: float) -> list[Sheet]:
     """All parts at time ``t``, always in the same order and of the same size."""
     bloom, sway = t * t * (3 - 2 * t), math.sin(2 * math.pi * t)
     tip = _vector(0.02 + 0.022 * sway, 0.05, -0.06 - 0.05 * bloom)
-    axis = torch.nn.functional.normalize(_vector(0.06 + 0.10 * sway, 1.0, 0.34 + 0.22 * bloom), dim=0)
+    axis = torch.nn.functional.normalize(
+        _vector(0.06 + 0.10 * sway, 1.0, 0.34 + 0.22 * bloom), dim=0
+    )
     stand = _turn_to(axis) @ _turn_y(0.35 * bloom)
     flower = [_petal(i, bloom) for i in range(PETALS)] + [_sepal(k, bloom) for k in range(5)]
     parts = [Sheet(part.points @ stand.T + tip, part.albedo) for part in flower]
@@ -96,15 +108,20 @@ def _plant(t: float) -> list[Sheet]:
     for knot, azimuth, size in ((20, 0.9, 1.0), (36, 3.3, 0.95), (52, 5.2, 0.85)):
         flutter = 0.10 * math.sin(2 * math.pi * t + 0.07 * knot) + 0.08 * bloom
         turn = _turn_y(azimuth)
-        parts += [Sheet(part.points @ turn.T + line[knot], part.albedo) for part in _leaf(size, flutter)]
+        parts += [
+            Sheet(part.points @ turn.T + line[knot], part.albedo) for part in _leaf(size, flutter)
+        ]
     return parts
 
 
-def _blade(slope: Tensor, length: Tensor, arc: Tensor, radius: Tensor, lift: Tensor, base: float) -> Float[Tensor, "h w 3"]:
+def _blade(
+    slope: Tensor, length: Tensor, arc: Tensor, radius: Tensor, lift: Tensor, base: float
+) -> Float[Tensor, "h w 3"]:
     """Bends a strip: along its length in the vertical plane, across its width around a circle.
 
     Args:
-        slope: (h, w) angle of the profile from the vertical, radians: 0 grows up, pi/2 grows outwards.
+        slope: (h, w) angle of the profile from the vertical, radians: 0 grows up, pi/2 grows
+            outwards.
         length: (w,) length of each column.
         arc: (h, w) signed distance from the middle line.
         radius: (h, 1) radius of the circle across.
@@ -119,7 +136,12 @@ def _blade(slope: Tensor, length: Tensor, arc: Tensor, radius: Tensor, lift: Ten
     up = torch.cumsum(torch.cos(slope) * step, 0)
     inwards = radius * (1 - torch.cos(arc / radius)) + lift
     return torch.stack(
-        [out - inwards * torch.cos(slope), up + inwards * torch.sin(slope), radius * torch.sin(arc / radius)], -1
+        [
+            out - inwards * torch.cos(slope),
+            up + inwards * torch.sin(slope),
+            radius * torch.sin(arc / radius),
+        ],
+        -1,
     )
 
 
@@ -133,22 +155,31 @@ def _petal(i: int, bloom: float) -> Sheet:
     width = 0.13 + 0.12 * f**0.7 + 0.008 * float(jitter[1])
     v, u = _grid(size, 2 * width)
 
-    # The outline: narrow foot, broad shoulders, round corners, and a small point that the rolled rim makes sharper.
+    # The outline: narrow foot, broad shoulders, round corners, and a small point that the rolled
+    # rim makes sharper.
     half = width * (0.2 + 0.8 * torch.sin(0.62 * math.pi * v**0.9))
     tip = 1 - 0.40 * (1 - torch.sqrt(1 - 0.96 * u**2)) + 0.035 * torch.exp(-((u / 0.22) ** 2))
     length = (size * tip).squeeze(0)
 
-    lean = math.radians(_mix(1 + 19 * f**1.5, 3 + 54 * f**1.15, bloom) + 4 * float(jitter[2]) * (0.3 + 0.7 * open_))
+    lean = math.radians(
+        _mix(1 + 19 * f**1.5, 3 + 54 * f**1.15, bloom) + 4 * float(jitter[2]) * (0.3 + 0.7 * open_)
+    )
     cup = math.radians(_mix(14 + 42 * f**0.6, 16 + 26 * f**0.6, bloom))
     roll = math.radians(_mix(10 + 30 * f, 25 + 85 * f**0.8, bloom) * (1 + 0.25 * float(jitter[3])))
     slope = lean + cup * (1 - 2 * v) + roll * _smoothstep(0.6, 1.05, v) * (0.35 + 0.65 * u**2)
 
     middle = slope[:, slope.shape[1] // 2]
-    spine = 0.012 + 0.02 * f + torch.cumsum(torch.sin(middle) * size / len(v), 0)[:, None].clamp_min(0.0)
+    spine = (
+        0.012
+        + 0.02 * f
+        + torch.cumsum(torch.sin(middle) * size / len(v), 0)[:, None].clamp_min(0.0)
+    )
     radius = 0.018 + 0.9 * spine + open_ * (0.012 - 0.15 * spine + 0.12 * f)
     arc = half * u
     swirl = (0.10 * (1 - f) + 0.05) * arc * v
-    ruffle = 0.007 * (0.3 + open_) * v**4 * torch.sin(2.6 * math.pi * u + 6 * jitter[4]) * (0.4 + u**2)
+    ruffle = (
+        0.007 * (0.3 + open_) * v**4 * torch.sin(2.6 * math.pi * u + 6 * jitter[4]) * (0.4 + u**2)
+    )
     points = _blade(slope, length, arc, radius, swirl + ruffle, 0.006 + 0.014 * f)
     points[..., 1] += _mix(0.05, 0.09, bloom) * (1 - f) - 0.008
     turn = _turn_y(i * GOLDEN_ANGLE + 0.1 * float(jitter[5]))
@@ -161,17 +192,36 @@ def _sepal(k: int, bloom: float) -> Sheet:
     half = 0.027 * torch.sin(math.pi * (0.12 + 0.88 * v)) ** 0.8 * (1 - 0.35 * v) + 0.0006
     slope = math.radians(_mix(76.0, 118.0, bloom)) + math.radians(_mix(-62.0, -10.0, bloom)) * v
     slope = slope + math.radians(_mix(75.0, 60.0, bloom)) * v**4 + 0 * u
-    points = _blade(slope, torch.full((u.shape[1],), 0.2, dtype=v.dtype), half * u, 0.04 + 0.05 * v, 0 * slope, 0.03)
-    green = torch.tensor([0.30, 0.48, 0.18], dtype=v.dtype) * (0.75 + 0.35 * v[..., None]) * (1 - 0.15 * u[..., None] ** 2)
+    points = _blade(
+        slope,
+        torch.full((u.shape[1],), 0.2, dtype=v.dtype),
+        half * u,
+        0.04 + 0.05 * v,
+        0 * slope,
+        0.03,
+    )
+    green = (
+        torch.tensor([0.30, 0.48, 0.18], dtype=v.dtype)
+        * (0.75 + 0.35 * v[..., None])
+        * (1 - 0.15 * u[..., None] ** 2)
+    )
     turn = _turn_y(2 * math.pi * k / 5 + 0.3)
     return Sheet(_upright(points) @ turn.T, green)
 
 
 def _leaf(size: float, flutter: float) -> list[Sheet]:
-    """Three leaflets on a stalk that leaves the origin towards +z and up; ``flutter`` lowers them, radians."""
+    """Three leaflets on a stalk that leaves the origin towards +z and up.
+
+    ``flutter`` lowers them, radians.
+    """
     tilt = 1.0 + flutter
     stalk = 0.15 * size * _vector(0.0, math.cos(tilt), math.sin(tilt))
-    parts = [_tube(torch.linspace(0, 1, 24, dtype=torch.float64)[:, None] * stalk, torch.full((24,), 0.006).double())]
+    parts = [
+        _tube(
+            torch.linspace(0, 1, 24, dtype=torch.float64)[:, None] * stalk,
+            torch.full((24,), 0.006).double(),
+        )
+    ]
     for along, yaw, scale in ((1.0, 0.0, 1.0), (0.55, 1.0, 0.72), (0.52, -1.0, 0.68)):
         blade = _leaflet(0.31 * size * scale, 1.08 + flutter - 0.08 * yaw)
         parts.append(Sheet(blade.points @ _turn_y(yaw).T + along * stalk, blade.albedo))
@@ -180,9 +230,13 @@ def _leaf(size: float, flutter: float) -> list[Sheet]:
 
 def _tube(line: Float[Tensor, "h 3"], thickness: Float[Tensor, "h"]) -> Sheet:
     """A green stalk of the given radius along a line that does not run along +z."""
-    around = torch.linspace(0, 2 * math.pi, max(7, round(13 * float(thickness.min()) / 0.0125)), dtype=line.dtype)
+    around = torch.linspace(
+        0, 2 * math.pi, max(7, round(13 * float(thickness.min()) / 0.0125)), dtype=line.dtype
+    )
     (tangent,) = torch.gradient(line, dim=0)
-    side = torch.nn.functional.normalize(torch.linalg.cross(tangent, _vector(0.0, 0.0, 1.0).expand_as(tangent)), dim=-1)
+    side = torch.nn.functional.normalize(
+        torch.linalg.cross(tangent, _vector(0.0, 0.0, 1.0).expand_as(tangent)), dim=-1
+    )
     front = torch.nn.functional.normalize(torch.linalg.cross(side, tangent), dim=-1)
     ring = torch.cos(around)[:, None] * side[:, None] + torch.sin(around)[:, None] * front[:, None]
     points = line[:, None] + thickness[:, None, None] * ring
@@ -194,29 +248,53 @@ def _leaflet(size: float, lean: float) -> Sheet:
     """A serrated, folded leaflet with veins, foot at the origin, leaning from +y to +z by ``lean`` radians."""
     v, u = _grid(size, 0.62 * size)
     teeth = 1 - 0.10 * ((v * 15) % 1.0) * (1 - v) ** 0.3
-    half = 0.34 * size * torch.sin(math.pi * v.clamp(0, 1) ** 0.72) ** 0.75 * (1 - 0.25 * v) * teeth + 0.002
+    half = (
+        0.34 * size * torch.sin(math.pi * v.clamp(0, 1) ** 0.72) ** 0.75 * (1 - 0.25 * v) * teeth
+        + 0.002
+    )
     slope = lean - 0.25 + 1.1 * v**1.5 + 0 * u
     ribs = torch.sin(math.pi * 9 * (v - 0.35 * u.abs()))
     lift = 0.28 * (half * u).abs() + 0.0025 * ribs * u.abs() * (1 - u.abs())
     radius = torch.full_like(v, 0.6)
-    points = _blade(slope, torch.full((u.shape[1],), size, dtype=v.dtype), half * u, radius, lift, 0.0)
-    vein = torch.maximum(torch.exp(-((u / 0.07) ** 2)), 0.7 * _smoothstep(0.86, 1.0, ribs) * (1 - u.abs()))
-    low, high = torch.tensor([0.16, 0.40, 0.14], dtype=v.dtype), torch.tensor([0.52, 0.68, 0.34], dtype=v.dtype)
+    points = _blade(
+        slope, torch.full((u.shape[1],), size, dtype=v.dtype), half * u, radius, lift, 0.0
+    )
+    vein = torch.maximum(
+        torch.exp(-((u / 0.07) ** 2)), 0.7 * _smoothstep(0.86, 1.0, ribs) * (1 - u.abs())
+    )
+    low, high = (
+        torch.tensor([0.16, 0.40, 0.14], dtype=v.dtype),
+        torch.tensor([0.52, 0.68, 0.34], dtype=v.dtype),
+    )
     base = low * (0.9 + 0.3 * (1 - u.abs()))[..., None]
     return Sheet(_upright(points), base + vein[..., None] * 0.75 * (high - base))
 
 
-# --- colour and light ------------------------------------------------------------------------------------------------
+# --- colour and light -----------------------------------------------------------------------------
 
 
-def _petal_albedo(v: Tensor, u: Tensor, f: float, generator: torch.Generator) -> Float[Tensor, "h w 3"]:
-    """Crimson heart, rose-red body, pale rim; veins that fan out from the foot, and slight mottling."""
-    heart, body, rim = (torch.tensor(c, dtype=v.dtype) for c in ((0.60, 0.01, 0.07), (0.93, 0.07, 0.20), (1.0, 0.60, 0.66)))
+def _petal_albedo(
+    v: Tensor, u: Tensor, f: float, generator: torch.Generator
+) -> Float[Tensor, "h w 3"]:
+    """Crimson heart, rose-red body, pale rim.
+
+    Veins that fan out from the foot, and slight mottling.
+    """
+    heart, body, rim = (
+        torch.tensor(c, dtype=v.dtype)
+        for c in ((0.60, 0.01, 0.07), (0.93, 0.07, 0.20), (1.0, 0.60, 0.66))
+    )
     v, u = torch.broadcast_tensors(v, u)
     inner = heart + (body - heart) * _smoothstep(0.0, 0.7, v * (0.45 + 0.55 * f))[..., None]
-    edge = torch.maximum(_smoothstep(0.7, 1.0, v), _smoothstep(0.72, 1.0, u.abs()) * _smoothstep(0.35, 0.9, v))
+    edge = torch.maximum(
+        _smoothstep(0.7, 1.0, v), _smoothstep(0.72, 1.0, u.abs()) * _smoothstep(0.35, 0.9, v)
+    )
     colour = inner + (rim - inner) * (edge * (0.2 + 0.6 * f))[..., None]
-    vein = torch.sin(19 * u * (1 - 0.2 * v) + 1.2 * torch.sin(4 * v + 3 * u)) ** 4 * _smoothstep(0.05, 0.4, v) * (1 - v)
+    vein = (
+        torch.sin(19 * u * (1 - 0.2 * v) + 1.2 * torch.sin(4 * v + 3 * u)) ** 4
+        * _smoothstep(0.05, 0.4, v)
+        * (1 - v)
+    )
     noise = torch.randn(v.shape, generator=generator, dtype=v.dtype)
     return colour * (1 - 0.22 * vein + 0.025 * noise)[..., None]
 
@@ -225,7 +303,8 @@ def _petal_albedo(v: Tensor, u: Tensor, f: float, generator: torch.Generator) ->
 def _baked_colours() -> Float[Tensor, "n 3"]:
     """Colours under a fixed key light and sky, shaded by the plant itself at the pose of ``BAKE_TIME``.
 
-    Occlusion is absorption along rays through a grid of surface density, so that it is soft, and darkest in the heart.
+    Occlusion is absorption along rays through a grid of surface density, so that it is soft, and
+    darkest in the heart.
     """
     sheets = _plant(BAKE_TIME)
     points, rotations, scales = (part.float() for part in _frames(sheets))
@@ -256,11 +335,14 @@ def _baked_colours() -> Float[Tensor, "n 3"]:
     return (albedo * light / (1 - 0.8 * albedo * (1 - light))).clamp(0, 1)
 
 
-# --- small helpers ---------------------------------------------------------------------------------------------------
+# --- small helpers --------------------------------------------------------------------------------
 
 
 def _grid(length: float, width: float) -> tuple[Float[Tensor, "h 1"], Float[Tensor, "1 w"]]:
-    """Coordinates 0..1 along and -1..1 across, spaced by ``SPACING``; at least three each way, odd across."""
+    """Coordinates 0..1 along and -1..1 across, spaced by ``SPACING``.
+
+    At least three each way, odd across.
+    """
     rows, half = max(3, round(length / SPACING)), max(1, round(width / SPACING / 2))
     v = torch.linspace(0, 1, rows, dtype=torch.float64)
     x = torch.linspace(-1, 1, 2 * half + 1, dtype=torch.float64)
@@ -294,7 +376,10 @@ def _turn_to(axis: Tensor) -> Float[Tensor, "3 3"]:
     """The rotation that takes +y to ``axis`` the short way."""
     x, y, z = (float(a) for a in axis)
     k = 1 / (1 + y)
-    return torch.tensor([[1 - k * x * x, x, -k * x * z], [-x, y, -z], [-k * x * z, z, 1 - k * z * z]], dtype=torch.float64)
+    return torch.tensor(
+        [[1 - k * x * x, x, -k * x * z], [-x, y, -z], [-k * x * z, z, 1 - k * z * z]],
+        dtype=torch.float64,
+    )
 
 
 def _sphere(n: int) -> Float[Tensor, "n 3"]:
@@ -302,4 +387,6 @@ def _sphere(n: int) -> Float[Tensor, "n 3"]:
     k = torch.arange(n, dtype=torch.float64) + 0.5
     y = 1 - 2 * k / n
     ring = torch.sqrt(1 - y * y)
-    return torch.stack([ring * torch.cos(GOLDEN_ANGLE * k), y, ring * torch.sin(GOLDEN_ANGLE * k)], -1)
+    return torch.stack(
+        [ring * torch.cos(GOLDEN_ANGLE * k), y, ring * torch.sin(GOLDEN_ANGLE * k)], -1
+    )

@@ -1,8 +1,9 @@
 """Closed surfaces as a cross-section swept along an axis or a line, and the points that cover them evenly.
 
-One formula gives most of the shapes that objects are made of: ellipsoids, superquadrics, boxes, cylinders, cones, capsules,
-bowls, gears, tubes along curves, tori, leaves and wings. A surface is a function of two numbers in [0, 1], ``s`` along the
-profile from pole to pole and ``u`` around the section, so that it can be covered at any density and stays the same surface.
+One formula gives most of the shapes that objects are made of: ellipsoids, superquadrics, boxes,
+cylinders, cones, capsules, bowls, gears, tubes along curves, tori, leaves and wings. A surface is a
+function of two numbers in [0, 1], ``s`` along the profile from pole to pole and ``u`` around the
+section, so that it can be covered at any density and stays the same surface.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Sweep:
     """A section scaled by a profile and carried along +y, or along a line.
 
     Attributes:
-        profile: radius factor and height at even steps of arc length; a surface is closed where it begins and ends at 0.
+        profile: radius factor and height at even steps of arc length; a surface is closed where it
+            begins and ends at 0.
         section: closed curve (x, z) at even steps of arc length, for radius factor 1.
         line: centre, x axis, tangent and z axis at even steps of height; None for a straight axis.
         length: arc length of the profile, in units of height.
@@ -60,7 +62,12 @@ class Sweep:
 
     def place(self, origin: Vector, axes: Float[ndarray, "3 3"] | None = None) -> Sweep:
         """The same surface with its origin moved there and its axes turned to the rows of ``axes``."""
-        return replace(self, frame=np.concatenate([[np.asarray(origin, float)], np.eye(3) if axes is None else axes]))
+        return replace(
+            self,
+            frame=np.concatenate(
+                [[np.asarray(origin, float)], np.eye(3) if axes is None else axes]
+            ),
+        )
 
     def along(self, s: ndarray) -> ndarray:
         """Height in [0, 1]: what joints along the surface go by."""
@@ -72,7 +79,9 @@ class Sweep:
         """Positions in the object's rest pose."""
         radius, height = np.moveaxis(_lookup(self.profile, s), -1, 0)
         if self.teeth:
-            radius = radius * (1 + self.tooth * np.tanh(TEETH_EDGE * np.cos(2 * np.pi * self.teeth * u)))
+            radius = radius * (
+                1 + self.tooth * np.tanh(TEETH_EDGE * np.cos(2 * np.pi * self.teeth * u))
+            )
         across = _lookup(self.section, u % 1.0) * radius[..., None]
         x, z = across[..., :1], across[..., 1:]
         if self.line is None:
@@ -84,7 +93,9 @@ class Sweep:
             local = centre + x * side + z * other + (height - clamped)[..., None] * tangent
         if self.frame is None:
             return local
-        origin, ax, ay, az = self.frame  # written out: the same bits whatever the number of rows and threads
+        origin, ax, ay, az = (
+            self.frame
+        )  # written out: the same bits whatever the number of rows and threads
         return origin + local[..., :1] * ax + local[..., 1:2] * ay + local[..., 2:] * az
 
     def cover(self, spacing: float) -> Cover:
@@ -92,7 +103,9 @@ class Sweep:
         girth = _length(self.section) * (1 + 1.2 * self.teeth * self.tooth)
         rows = max(2, int(np.ceil(self.length / spacing)))
         row_s = (np.arange(rows) + 0.5) / rows
-        counts = np.maximum(3, np.ceil(girth * _lookup(self.profile, row_s)[:, 0] / spacing)).astype(int)
+        counts = np.maximum(
+            3, np.ceil(girth * _lookup(self.profile, row_s)[:, 0] / spacing)
+        ).astype(int)
         row = np.repeat(np.arange(rows), counts)
         place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         du = 1.0 / counts[row]
@@ -100,12 +113,22 @@ class Sweep:
 
 
 def dot(points: ndarray, direction: Vector) -> ndarray:
-    """Length of points along a direction; not a matrix product, which may round differently when split over threads."""
-    return points[..., 0] * direction[0] + points[..., 1] * direction[1] + points[..., 2] * direction[2]
+    """Length of points along a direction.
+
+    Not a matrix product, which may round differently when split over threads.
+    """
+    return (
+        points[..., 0] * direction[0]
+        + points[..., 1] * direction[1]
+        + points[..., 2] * direction[2]
+    )
 
 
 def norm(vectors: ndarray) -> ndarray:
-    """Length of vectors (..., 3); written out, because numpy's sum over a short axis takes several times as long."""
+    """Length of vectors (..., 3).
+
+    Written out, because numpy's sum over a short axis takes several times as long.
+    """
     return np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2 + vectors[..., 2] ** 2)
 
 
@@ -123,7 +146,10 @@ def _length(points: ndarray) -> float:
 
 
 def _even(points: ndarray, metric: ndarray, steps: int = STEPS) -> tuple[ndarray, float]:
-    """A polyline resampled at even steps of the arc length of ``metric``, its scaled twin; and that length."""
+    """A polyline resampled at even steps of the arc length of ``metric``, its scaled twin.
+
+    And that length.
+    """
     gaps = np.sqrt((np.diff(metric, axis=0) ** 2).sum(-1))
     arc = np.concatenate([[0.0], np.cumsum(gaps)])
     total = max(float(arc[-1]), 1e-9)
@@ -132,9 +158,14 @@ def _even(points: ndarray, metric: ndarray, steps: int = STEPS) -> tuple[ndarray
 
 
 def section(width: float, depth: float, exponent: float = 1.0) -> Float[ndarray, "m 2"]:
-    """A superellipse with half axes ``width`` (x) and ``depth`` (z): exponent 1 is an ellipse, 0.1 a box, 2 a diamond."""
+    """A superellipse with half axes ``width`` (x) and ``depth`` (z).
+
+    Exponent 1 is an ellipse, 0.1 a box, 2 a diamond.
+    """
     angle = np.linspace(0, 2 * np.pi, 4 * STEPS + 1)
-    curve = np.stack([width * _power(np.cos(angle), exponent), depth * _power(np.sin(angle), exponent)], -1)
+    curve = np.stack(
+        [width * _power(np.cos(angle), exponent), depth * _power(np.sin(angle), exponent)], -1
+    )
     return _even(curve, curve)[0]
 
 
@@ -143,17 +174,28 @@ def _power(x: ndarray, exponent: float) -> ndarray:
 
 
 def lathe(
-    profile: Sequence[tuple[Number, Number]] | Float[ndarray, "k 2"], width: float = 1.0, depth: float = 1.0, **shape: Number
+    profile: Sequence[tuple[Number, Number]] | Float[ndarray, "k 2"],
+    width: float = 1.0,
+    depth: float = 1.0,
+    **shape: Number,
 ) -> Sweep:
-    """Turns a profile of (radius, height) pairs about +y; ``shape`` may give exponent, teeth and tooth of the section."""
+    """Turns a profile of (radius, height) pairs about +y.
+
+    ``shape`` may give exponent, teeth and tooth of the section.
+    """
     points = np.asarray(profile, float)
     table, length = _even(points, points * [(width + depth) / 2, 1])
     outline = section(width, depth, shape.get("exponent", 1.0))
-    return Sweep(table, outline, length, teeth=int(shape.get("teeth", 0)), tooth=shape.get("tooth", 0.0))
+    return Sweep(
+        table, outline, length, teeth=int(shape.get("teeth", 0)), tooth=shape.get("tooth", 0.0)
+    )
 
 
 def superquadric(size: Vector, bulge: float = 1.0, exponent: float = 1.0) -> Sweep:
-    """A solid with half axes ``size``: (1, 1) an ellipsoid, (.1, .1) a box, (.1, 1) a cylinder, (2, 2) an octahedron."""
+    """A solid with half axes ``size``.
+
+    (1, 1) an ellipsoid, (.1, .1) a box, (.1, 1) a cylinder, (2, 2) an octahedron.
+    """
     angle = np.linspace(-np.pi / 2, np.pi / 2, 2 * STEPS + 1)
     profile = np.stack([np.abs(np.cos(angle)) ** bulge, size[1] * _power(np.sin(angle), bulge)], -1)
     profile[[0, -1], 0] = 0
@@ -169,7 +211,9 @@ def tube(
     side: Vector | None = None,
     caps: bool = True,
 ) -> Sweep:
-    """A tube along a smooth line through some points, with round caps; a leaf or a wing where it is flat.
+    """A tube along a smooth line through some points, with round caps.
+
+    A leaf or a wing where it is flat.
 
     Args:
         line: points that it passes, at least 2.
@@ -191,17 +235,26 @@ def tube(
     frames = np.stack([centres, x, tangents * length, np.cross(x, tangents)], 1)
     widths = np.atleast_1d(np.asarray(radii, float))
     height = np.linspace(0, 1, STEPS + 1)
-    radius = np.interp(height, np.linspace(0, 1, len(widths)), widths) if len(widths) > 1 else np.full(len(height), widths[0])
+    radius = (
+        np.interp(height, np.linspace(0, 1, len(widths)), widths)
+        if len(widths) > 1
+        else np.full(len(height), widths[0])
+    )
     profile = np.stack([radius, height], -1)
     if caps:
         turn = np.linspace(0, np.pi / 2, 7)
-        ends = [np.stack([r * np.sin(turn), np.cos(turn) * r * flat / length], -1) for r in (radius[0], radius[-1])]
+        ends = [
+            np.stack([r * np.sin(turn), np.cos(turn) * r * flat / length], -1)
+            for r in (radius[0], radius[-1])
+        ]
         profile = np.concatenate([ends[0] * [1, -1], profile, (ends[1] * [1, 1] + [0, 1])[::-1]])
     table, arc = _even(profile, profile * [(1 + flat) / 2, length])
     return Sweep(table, section(1.0, flat, exponent), arc, frames)
 
 
-def curve(points: Sequence[Vector] | Float[ndarray, "k 3"], steps: int = STEPS // 2) -> Float[ndarray, "q 3"]:
+def curve(
+    points: Sequence[Vector] | Float[ndarray, "k 3"], steps: int = STEPS // 2
+) -> Float[ndarray, "q 3"]:
     """A smooth line through some points (Catmull-Rom), straight between two."""
     p = np.asarray(points, float)
     if len(p) == 2 or len(p) > steps:
@@ -211,7 +264,9 @@ def curve(points: Sequence[Vector] | Float[ndarray, "k 3"], steps: int = STEPS /
     t = (t - i)[:, None]
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     a, b, c, d = p[i], p[i + 1], p[i + 2], p[i + 3]
-    return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    return 0.5 * (
+        2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
+    )
 
 
 def ring(radius: float, thickness: float, exponent: float = 1.0) -> Sweep:

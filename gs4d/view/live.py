@@ -25,20 +25,27 @@ try:
     import viser
     from websockets.asyncio import server as sockets
 except ImportError as error:
-    raise UserError("the live window needs viser; install it with: pip install 'gs4d[viewer]'") from error
+    raise UserError(
+        "the live window needs viser; install it with: pip install 'gs4d[viewer]'"
+    ) from error
 
 HOST = "127.0.0.1"  # nobody but this machine
-SHARE = 0.02  # of the fit's time that an update may take on the fit's thread; sending it costs about as much again
+# of the fit's time that an update may take on the fit's thread; sending it costs about as much
+# again
+SHARE = 0.02
 IDLE_SECONDS = 1.0  # between two updates when nobody moves the slider
 PLAY_FPS = 8.0
 THUMBNAIL = 128  # pixels, longer side
-ENLARGE = 16.0  # viser sends covariances as float16, in which those of an object of size 1 would be subnormal
+# viser sends covariances as float16, in which those of an object of size 1 would be subnormal
+ENLARGE = 16.0
 MAX_ROWS = 400  # points of a plot
 
 
 @contextlib.contextmanager
 def _guarded_socket() -> Iterator[None]:
-    """Has the server that viser opens in the block ask :func:`refusal` first; viser itself answers any website.
+    """Has the server that viser opens in the block ask :func:`refusal` first.
+
+    Viser itself answers any website.
 
     Raises:
         UserError: viser opened it in a way that cannot be guarded.
@@ -61,14 +68,19 @@ def _guarded_socket() -> Iterator[None]:
     finally:
         sockets.serve = plain
     if not guarded:
-        raise UserError("this version of viser opens a window that every website could read; install viser 1.1")
+        raise UserError(
+            "this version of viser opens a window that every website could read; install viser 1.1"
+        )
 
 
 class LiveWindow:
-    """Shows a fit to whoever opens the page: pass it to :func:`gs4d.fit.fit` as ``on_step``, and close it.
+    """Shows a fit to whoever opens the page.
 
-    While no page is open it costs nothing. The buttons only set flags, which the fit's thread reads after each step:
-    "Pause" holds the fit, "Finish now" ends it as if its steps were over, so that everything is saved and exported.
+    Pass it to :func:`gs4d.fit.fit` as ``on_step``, and close it.
+
+    While no page is open it costs nothing. The buttons only set flags, which the fit's thread reads
+    after each step: "Pause" holds the fit, "Finish now" ends it as if its steps were over, so that
+    everything is saved and exported.
 
     Attributes:
         url: of the page.
@@ -79,7 +91,11 @@ class LiveWindow:
         with contextlib.redirect_stdout(io.StringIO()), _guarded_socket():  # without its banner
             self.server = viser.ViserServer(host=HOST, port=port, label="gs4d", verbose=False)
         self.url = f"http://localhost:{self.server.get_port()}"
-        self.paused, self.stopped, self.moved = threading.Event(), threading.Event(), threading.Event()
+        self.paused, self.stopped, self.moved = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self.began: float | None = None  # of playing, in seconds
         self.next_update = 0.0
         self.frame = -1  # whose pictures the cameras show
@@ -89,11 +105,16 @@ class LiveWindow:
         scene.set_up_direction("+y")
         scene.configure_environment_map(None)
         start = self.server.initial_camera
-        start.position, start.look_at = tuple(orbit_position(20.0, 12.0, 1.4).tolist()), (0.0, 0.0, 0.0)
+        start.position, start.look_at = (
+            tuple(orbit_position(20.0, 12.0, 1.4).tolist()),
+            (0.0, 0.0, 0.0),
+        )
         start.fov = math.radians(DEFAULT_FOVY_DEG)
         self.status = gui.add_markdown("Waiting for the first step.")
         self.pause_button = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE)
-        self.stop_button = gui.add_button("Finish now", icon=viser.Icon.PLAYER_STOP, hint="Save and export what is there")
+        self.stop_button = gui.add_button(
+            "Finish now", icon=viser.Icon.PLAYER_STOP, hint="Save and export what is there"
+        )
         self.pause_button.on_click(lambda _: self.pause(not self.paused.is_set()))
         self.stop_button.on_click(lambda _: self.stop())
         self.play = gui.add_checkbox("Play", False, order=81)
@@ -116,7 +137,10 @@ class LiveWindow:
         self.pause_button.disabled = self.stop_button.disabled = True
 
     def __call__(self, fitter: Fitter) -> Literal["wait", "stop"] | None:
-        """Sends what has changed to the pages that are open, within its share of the time; says what the buttons say."""
+        """Sends what has changed to the pages that are open, within its share of the time.
+
+        Says what the buttons say.
+        """
         now = time.monotonic()
         if self.splat is None:
             self._build(fitter)
@@ -124,7 +148,9 @@ class LiveWindow:
         if self.stopped.is_set() or (due and self.server.get_clients()):
             self.moved.clear()
             self._update(fitter)
-            self.next_update = time.monotonic() + (time.monotonic() - now) / SHARE * (not self.paused.is_set())
+            self.next_update = time.monotonic() + (time.monotonic() - now) / SHARE * (
+                not self.paused.is_set()
+            )
         if self.stopped.is_set():
             return "stop"
         return "wait" if self.paused.is_set() else None
@@ -136,12 +162,20 @@ class LiveWindow:
     def _build(self, fitter: Fitter) -> None:
         """What depends on the clip: the splat, the cameras and the time slider."""
         gui, scene, clip = self.server.gui, self.server.scene, fitter.clip
-        self.splat = scene.add_gaussian_splats("/splat", scale=1 / ENLARGE, **_arrays(fitter.asset().at(0.0)))
+        self.splat = scene.add_gaussian_splats(
+            "/splat", scale=1 / ENLARGE, **_arrays(fitter.asset().at(0.0))
+        )
         steps = np.zeros(1), np.zeros(1)
-        self.loss = gui.add_uplot(steps, _series("loss", "#c2255c"), scales=_scales(log=True), height=150, order=90)
-        self.psnr = gui.add_uplot(steps, _series("PSNR, dB", "#1971c2"), scales=_scales(), height=150, order=91)
+        self.loss = gui.add_uplot(
+            steps, _series("loss", "#c2255c"), scales=_scales(log=True), height=150, order=90
+        )
+        self.psnr = gui.add_uplot(
+            steps, _series("PSNR, dB", "#1971c2"), scales=_scales(), height=150, order=91
+        )
         last = max(clip.frames - 1, 1)
-        self.slider = gui.add_slider("Frame", 0.0, float(last), 0.05, 0.0, disabled=clip.frames == 1, order=80)
+        self.slider = gui.add_slider(
+            "Frame", 0.0, float(last), 0.05, 0.0, disabled=clip.frames == 1, order=80
+        )
         self.slider.on_update(lambda _: self.moved.set())
         hint = "Click one to look through it; that hides them, because its picture is in the way"
         self.show = gui.add_checkbox("Cameras", True, order=82, hint=hint)
@@ -199,7 +233,8 @@ class LiveWindow:
         self.psnr.data = steps, np.array([row["psnr"] for row in rows])
         last = fitter.history[-1]
         self.status.content = (
-            f"**{last['stage']}** step {fitter.step} of {fitter.options.steps}, {fitter.seconds:.0f} s  \n"
+            f"**{last['stage']}** step {fitter.step} of {fitter.options.steps}, "
+            f"{fitter.seconds:.0f} s  \n"
             f"loss {last['loss']:.4f}, {last['psnr']:.1f} dB, {last['gaussians']} Gaussians"
         )
 
@@ -233,4 +268,7 @@ def _series(label: str, color: str) -> tuple[Any, Any]:
 
 
 def _scales(*, log: bool = False) -> dict[str, Any]:
-    return {"x": {"time": False, "auto": True}, "y": {"auto": True, **({"distr": 3} if log else {})}}
+    return {
+        "x": {"time": False, "auto": True},
+        "y": {"auto": True, **({"distr": 3} if log else {})},
+    }

@@ -1,4 +1,7 @@
-"""Who may ask the windows in the browser: programs of this machine and the windows' own pages, not other websites."""
+"""Who may ask the windows in the browser.
+
+Programs of this machine and the windows' own pages, not other websites.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/?#\\\s]+)(:[0-9]{1,5})?")
 def refusal(hosts: Sequence[str], origins: Sequence[str]) -> tuple[HTTPStatus, str] | None:
     """The status and the sentence of a refusal, or None for who may ask.
 
-    A website reaches this machine by a name of its own that was made to point here, which its Host header says, or from its
-    own page, which its Origin header says; browsers send that with every WebSocket. Programs need not send one.
+    A website reaches this machine by a name of its own that was made to point here, which its Host
+    header says, or from its own page, which its Origin header says; browsers send that with every
+    WebSocket. Programs need not send one.
 
     Args:
         hosts: the request's Host headers.
@@ -24,6 +28,9 @@ def refusal(hosts: Sequence[str], origins: Sequence[str]) -> tuple[HTTPStatus, s
         return HTTPStatus.BAD_REQUEST, "one Host header with a name is wanted"
     if match[1].lower() not in NAMES:
         return HTTPStatus.FORBIDDEN, "only served under the name localhost"
-    if any(origin.lower() not in (f"http://{hosts[0].lower()}", f"https://{hosts[0].lower()}") for origin in origins):
+    if any(
+        origin.lower() not in (f"http://{hosts[0].lower()}", f"https://{hosts[0].lower()}")
+        for origin in origins
+    ):
         return HTTPStatus.FORBIDDEN, "only served to its own page"
     return None

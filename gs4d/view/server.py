@@ -112,7 +112,8 @@ class Subject:
                 try:
                     self._made = (stamp, self._read())
                 except UserError:
-                    # A training run replaces its checkpoint now and then, perhaps while it was being read.
+                    # A training run replaces its checkpoint now and then, perhaps while it was
+                    # being read.
                     if not attempts_left or stamp == self._stamp():
                         raise
             return self._made[1]
@@ -152,8 +153,13 @@ class Server(ThreadingHTTPServer):
                 return
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise UserError(f"cannot serve on port {candidate}: {error.strerror}; give another with --port") from error
-        raise UserError(f"ports {port} to {candidates[-1]} are all in use; give another with --port")
+                    raise UserError(
+                        f"cannot serve on port {candidate}: {error.strerror}; give another with "
+                        "--port"
+                    ) from error
+        raise UserError(
+            f"ports {port} to {candidates[-1]} are all in use; give another with --port"
+        )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in the middle of an answer or between two requests is no error."""
@@ -195,13 +201,21 @@ class Handler(BaseHTTPRequestHandler):
         return self.server
 
     def _page(self) -> None:
-        self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page_of(self._here.subject.title, glb=None).encode())
+        self._answer(
+            HTTPStatus.OK,
+            "text/html; charset=utf-8",
+            page_of(self._here.subject.title, glb=None).encode(),
+        )
 
     def _splats(self) -> None:
         try:
             self._answer(HTTPStatus.OK, "model/gltf-binary", self._here.subject.glb())
         except UserError as error:
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", str(error).encode("utf-8", "replace"))
+            self._answer(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "text/plain; charset=utf-8",
+                str(error).encode("utf-8", "replace"),
+            )
 
     def _nothing(self) -> None:
         self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there is nothing here; the page is at /")
@@ -229,7 +243,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Connection", "close") if length is None else self.send_header("Content-Length", str(length))
+        self.send_header("Connection", "close") if length is None else self.send_header(
+            "Content-Length", str(length)
+        )
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -243,7 +259,11 @@ def main(arguments: list[str]) -> None:
         UserError: there is nothing to show, or no port is free.
     """
     options = parse(
-        ViewOptions, arguments, default=ViewOptions(), program="gs4d view", description="Shows splats in the browser."
+        ViewOptions,
+        arguments,
+        default=ViewOptions(),
+        program="gs4d view",
+        description="Shows splats in the browser.",
     )
     with Server(Subject(options.path, options.y_axis), options.port) as server:
         print(f"{options.path} is shown at {server.url} until Ctrl-C.", flush=True)

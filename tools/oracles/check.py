@@ -1,9 +1,10 @@
 """Other people's readers on the files of a run: python tools/oracles/check.py output/rose
 
-Wants `npm ci --ignore-scripts` in this folder first, and for the pictures Chromium (in $CHROMIUM, or /usr/bin/chromium).
-The validator of Khronos must find nothing; three.js must put every point where gs4d reads it from the file, and at the frames
-where the run itself has it; pictures of Babylon.js (of the .glb) and gsplat.js (of the .splatv) must look like gs4d's of the
-run. Files stay in {run}/oracles.
+Wants `npm ci --ignore-scripts` in this folder first, and for the pictures Chromium (in $CHROMIUM,
+or /usr/bin/chromium). The validator of Khronos must find nothing; three.js must put every point
+where gs4d reads it from the file, and at the frames where the run itself has it; pictures of
+Babylon.js (of the .glb) and gsplat.js (of the .splatv) must look like gs4d's of the run. Files stay
+in {run}/oracles.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from gs4d.render import render
 
 HERE = Path(__file__).parent
 FAR = 1e-3  # of the object's size
-LIKE = {"babylon": 28.0, "gsplat": 22.0}  # dB: others blur and cut off in their own ways, and cubics are not the motion
+LIKE = {
+    "babylon": 28.0,
+    "gsplat": 22.0,
+}  # dB: others blur and cut off in their own ways, and cubics are not the motion
 FPS = 8.0
 
 
@@ -52,7 +56,11 @@ def node(script: str, *arguments: object) -> None:
 
 def draw(asset: Asset, t: float) -> Tensor:
     """What gs4d shows from the input camera."""
-    return render(asset.at(t), cameras_of([asset.orbits["input"]], width=256, height=256)).rgb[0].clamp(0, 1)
+    return (
+        render(asset.at(t), cameras_of([asset.orbits["input"]], width=256, height=256))
+        .rgb[0]
+        .clamp(0, 1)
+    )
 
 
 def distances(path: Path, asset: Asset, out: Path) -> tuple[float, Tensor, Tensor]:
@@ -70,7 +78,9 @@ def distances(path: Path, asset: Asset, out: Path) -> tuple[float, Tensor, Tenso
 
 def spread(errors: Tensor) -> str:
     """The largest, and what 99.9 % and 99 % do not exceed."""
-    return " ".join(f"{100 * p:g} %: {float(np.quantile(errors.numpy(), p)):.1e}" for p in (1.0, 0.999, 0.99))
+    return " ".join(
+        f"{100 * p:g} %: {float(np.quantile(errors.numpy(), p)):.1e}" for p in (1.0, 0.999, 0.99)
+    )
 
 
 def main() -> None:
@@ -83,11 +93,23 @@ def main() -> None:
     write_splatv(folder / "asset.splatv", asset)
     node("validate.mjs", folder / "asset.glb")
     far, lost, between = distances(folder / "asset.glb", asset, folder / "positions.f32")
-    print(f"three.js: points at most {far:.1e} of the object's size from gs4d's reading of the file")
-    print(f"three.js: from the run's own points at its frames {spread(lost)}; between them {spread(between)}")
+    print(
+        f"three.js: points at most {far:.1e} of the object's size from gs4d's reading of the file"
+    )
+    print(
+        f"three.js: from the run's own points at its frames {spread(lost)}; between them "
+        f"{spread(between)}"
+    )
     bad = max(far, float(lost.max())) > FAR
     if options.pictures:
-        node("pictures.mjs", folder, "three", "asset.glb", folder / "three.png", (asset.frames - 1) / FPS / 2)
+        node(
+            "pictures.mjs",
+            folder,
+            "three",
+            "asset.glb",
+            folder / "three.png",
+            (asset.frames - 1) / FPS / 2,
+        )
         shows = [("babylon", "asset.glb", 0.0), ("gsplat", "asset.splatv", 0.5)]
         for viewer, name, t in shows:
             picture = folder / f"{viewer}.png"

@@ -1,4 +1,6 @@
-"""Tries the page in Chromium, and compares what it draws with the rasterizer: python viewer/test/check.py FOLDER
+"""Tries the page in Chromium, and compares what it draws with the rasterizer.
+
+Python viewer/test/check.py FOLDER
 
 FOLDER gets the page and the pictures. CHROMIUM names the browser where it is not /usr/bin/chromium.
 """
@@ -47,15 +49,25 @@ class Twist(DeltaMotion):
         x, y, z = means.unbind(-1)
         there = torch.stack([x * cos + z * sin, y.expand_as(cos), z * cos - x * sin], -1)
         turn = torch.stack([zero, torch.tan(angle / 2), zero], -1)
-        return {"position": there - means, "rotation": turn, "log_scale": 0.4 * times[:, None, None] * torch.sin(9 * means)}
+        return {
+            "position": there - means,
+            "rotation": turn,
+            "log_scale": 0.4 * times[:, None, None] * torch.sin(9 * means),
+        }
 
 
 def ball(count: int = 3000) -> Gaussians:
     """Long thin Gaussians in a ball, some faint and some opaque, whose colour depends on where they are seen from."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(count, 3, generator=generator)
-    means = 0.45 * torch.nn.functional.normalize(normal, dim=1) * torch.rand(count, 1, generator=generator) ** 0.3
-    colors = torch.randn(count, 9, 3, generator=generator) * torch.tensor([1.2] + 8 * [0.25])[:, None]
+    means = (
+        0.45
+        * torch.nn.functional.normalize(normal, dim=1)
+        * torch.rand(count, 1, generator=generator) ** 0.3
+    )
+    colors = (
+        torch.randn(count, 9, 3, generator=generator) * torch.tensor([1.2] + 8 * [0.25])[:, None]
+    )
     return Gaussians(
         means=means,
         quats=torch.randn(count, 4, generator=generator),
@@ -78,15 +90,23 @@ def main() -> None:
     least = 100.0
     for i, case in enumerate(CASES):
         orbit = Orbit(case["azimuth"], case["elevation"], case["radius"])
-        ours = render(asset.at(case["t"]), cameras_of([orbit], width=SIZE, height=SIZE)).rgb[0].clamp(0, 1)
+        ours = (
+            render(asset.at(case["t"]), cameras_of([orbit], width=SIZE, height=SIZE))
+            .rgb[0]
+            .clamp(0, 1)
+        )
         row = []
         for kind in ("case", "screen"):
-            theirs = np.asarray(Image.open(folder / f"{kind}_{i}.png").convert("RGB"), np.float32) / 255
+            theirs = (
+                np.asarray(Image.open(folder / f"{kind}_{i}.png").convert("RGB"), np.float32) / 255
+            )
             row.append(psnr(torch.from_numpy(theirs), ours).item())
         print(f"{case}: {row[0]:.1f} dB saved, {row[1]:.1f} dB in the window")
         least = min(least, *row)
     if least < WANTED_DB:
-        sys.exit(f"the page draws something else than the rasterizer: {least:.1f} dB, wanted {WANTED_DB}")
+        sys.exit(
+            f"the page draws something else than the rasterizer: {least:.1f} dB, wanted {WANTED_DB}"
+        )
 
 
 if __name__ == "__main__":

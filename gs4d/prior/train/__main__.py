@@ -1,4 +1,7 @@
-"""Trains a network that comes with gs4d: python -m gs4d.prior.train --model lift --config train_lift"""
+"""Trains a network that comes with gs4d.
+
+Python -m gs4d.prior.train --model lift --config train_lift
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ def course_of(options: TrainOptions) -> Course:
         from .mini import MiniCourse
     except ImportError:
         raise UserError(
-            "training mini needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'"
+            "training mini needs the packages of the extra [diffusion]; run: pip install "
+            "'gs4d[diffusion]'"
         ) from None
     return MiniCourse(options.school(), options.base, options.lessons / "albums")
 
@@ -45,13 +49,22 @@ def main(arguments: list[str]) -> int:
         path, rest = split_config_flag(arguments)
         default = read_options(TrainOptions, path) if path else TrainOptions()
         about = f"{ABOUT} {about_presets(TrainOptions)}"
-        options = parse(TrainOptions, rest, default=default, program="python -m gs4d.prior.train", description=about)
+        options = parse(
+            TrainOptions,
+            rest,
+            default=default,
+            program="python -m gs4d.prior.train",
+            description=about,
+        )
         folder = train(options, course_of(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except Interrupted:
-        print("\nStopped; everything so far is saved. To go on, give the same command with --resume", file=sys.stderr)
+        print(
+            "\nStopped; everything so far is saved. To go on, give the same command with --resume",
+            file=sys.stderr,
+        )
         return 130
     print(f"\nFinished. Look at:\n  {folder / 'curves.png'}\n  {folder / 'weights.safetensors'}")
     return 0

@@ -1,7 +1,9 @@
-"""What the networks learn from: animated objects, procedural or of glTF files, seen from a source camera and from around.
+"""What the networks learn from.
 
-A lesson is a few frames of one object. Its number fixes it to the bit, so that lessons can be made by any process at any time,
-kept in a folder, and made again.
+Animated objects, procedural or of glTF files, seen from a source camera and from around.
+
+A lesson is a few frames of one object. Its number fixes it to the bit, so that lessons can be made
+by any process at any time, kept in a folder, and made again.
 """
 
 from __future__ import annotations
@@ -42,13 +44,18 @@ AROUND = tuple(
     + [Orbit(45.0 * k + 22.5, -25.0) for k in range(8)]
     + [Orbit(90.0 * k + 45.0, elevation) for elevation in (75.0, -70.0) for k in range(4)]
 )
-SLACK = 0.012  # world units that a cell may lie before a surface and still count as inside: the splats have a thickness
+# world units that a cell may lie before a surface and still count as inside: the splats have a
+# thickness
+SLACK = 0.012
 NEAR = 0.03  # world units around a seen surface whose cells get its colour
 MESH_SHARE = 0.25  # of the lessons, where there are meshes
-FIGURE_SHARE = 0.35  # of the procedural objects that are figures in any case: most clips that people bring show one
+# of the procedural objects that are figures in any case: most clips that people bring show one
+FIGURE_SHARE = 0.35
 MESH_POINTS = 9000
 
-_loaded = lru_cache(maxsize=64)(load_animated_mesh)  # reading a file takes longer than all else of a lesson
+_loaded = lru_cache(maxsize=64)(
+    load_animated_mesh
+)  # reading a file takes longer than all else of a lesson
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ class Lesson:
     Attributes:
         frames: the source view, straight alpha, FINE times as fine as all else.
         source: its camera.
-        occupancy: whether each cell behind the source view is inside the object: what no camera around could see is.
+        occupancy: whether each cell behind the source view is inside the object: what no camera
+            around could see is.
         colors: of cells near a visible surface, on a grid of half as many cells along every axis.
         seen: where those are known.
         views: the object from SyncDreamer's azimuths around the source's, at elevation 30.
@@ -74,7 +82,9 @@ class Lesson:
 
 def view_orbits(source: Orbit) -> list[Orbit]:
     """Where the views of a lesson stand."""
-    return [replace(orbit, azimuth=(orbit.azimuth + source.azimuth) % 360) for orbit in AROUND[:VIEWS]]
+    return [
+        replace(orbit, azimuth=(orbit.azimuth + source.azimuth) % 360) for orbit in AROUND[:VIEWS]
+    ]
 
 
 def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
@@ -87,22 +97,32 @@ def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
     rng = np.random.default_rng([FORMAT, number])
     subject = _mesh(rng, meshes) if meshes and rng.random() < MESH_SHARE else _object(rng)
     stride = rng.integers(1, 6) / 15
-    times = rng.uniform(0, 1 - 3 * stride) + stride * np.arange(FRAMES) if rng.random() < 0.9 else np.full(FRAMES, rng.random())
+    times = (
+        rng.uniform(0, 1 - 3 * stride) + stride * np.arange(FRAMES)
+        if rng.random() < 0.9
+        else np.full(FRAMES, rng.random())
+    )
     size = rng.uniform(0.9, 1.0) if rng.random() < 0.7 else rng.uniform(0.7, 0.9)
     source = _source(rng)
     shift = _shift(rng, source, 0.6 * (1 - size))
     parts = []
     for time in times:
         gaussians = subject(float(time))
-        gaussians = gaussians.replace(means=gaussians.means * size + shift, log_scales=gaussians.log_scales + math.log(size))
+        gaussians = gaussians.replace(
+            means=gaussians.means * size + shift, log_scales=gaussians.log_scales + math.log(size)
+        )
         parts.append(_look(gaussians, source))
-    frames, occupancy, colors, seen, views = (torch.stack(column) for column in zip(*parts, strict=True))
+    frames, occupancy, colors, seen, views = (
+        torch.stack(column) for column in zip(*parts, strict=True)
+    )
     return Lesson(frames, source, occupancy, colors, seen, views.movedim(0, 1))
 
 
 def _object(rng: Generator) -> Callable[[float], Gaussians]:
     family = "biped" if rng.random() < FIGURE_SHARE else None
-    options = ObjectOptions(spacing=0.015, max_gaussians=9000, family=family, upright=bool(rng.random() < 0.7))
+    options = ObjectOptions(
+        spacing=0.015, max_gaussians=9000, family=family, upright=bool(rng.random() < 0.7)
+    )
     return make_object(int(rng.integers(2**40)), options).at
 
 
@@ -122,7 +142,9 @@ def _mesh(rng: Generator, meshes: tuple[Path, ...]) -> Callable[[float], Gaussia
     x, y, z = (rng.normal(size=3) + np.array([0, 1.5, 1.0])).tolist()
     light = Lighting(direction=(x, y, z))
     film = surface_gaussians(mesh, MESH_POINTS, int(rng.integers(2**31)), lighting=light)
-    hues = torch.from_numpy(rng.dirichlet([0.6] * 3, 3) if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]).float()
+    hues = torch.from_numpy(
+        rng.dirichlet([0.6] * 3, 3) if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]
+    ).float()
     return lambda time: (moved := film.at(time)).replace(sh=moved.sh @ hues)
 
 
@@ -138,7 +160,11 @@ def _source(rng: Generator) -> Orbit:
     if rng.random() < 0.7:
         return Orbit(0.0, float(elevation))
     fov = rng.uniform(25, 60)
-    half = rng.uniform(0.62, 0.72) if rng.random() < 0.7 else DEFAULT_RADIUS * math.tan(math.radians(DEFAULT_FOVY_DEG / 2))
+    half = (
+        rng.uniform(0.62, 0.72)
+        if rng.random() < 0.7
+        else DEFAULT_RADIUS * math.tan(math.radians(DEFAULT_FOVY_DEG / 2))
+    )
     return Orbit(0.0, float(elevation), float(half / math.tan(math.radians(fov / 2))), float(fov))
 
 
@@ -146,21 +172,34 @@ def _look(gaussians: Gaussians, source: Orbit) -> tuple[Tensor, ...]:
     """Frame, occupancy, colours, where these are known, and views of one pose."""
     with torch.no_grad():
         cameras = cameras_of(
-            [source, *(replace(o, azimuth=o.azimuth + source.azimuth) for o in AROUND)], width=SHOTS, height=SHOTS
+            [source, *(replace(o, azimuth=o.azimuth + source.azimuth) for o in AROUND)],
+            width=SHOTS,
+            height=SHOTS,
         )
         shots = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
     pictures = torch.cat([shots.rgb, shots.alpha[..., None]], -1)
     small = halved(pictures[: 1 + VIEWS])
     columns = small[0, ..., 3] > 0
-    inside, colors, weights = _carve(shots, cameras.T_camera_world, cameras.K, cell_centers(source, SIDE, LAYERS)[:, columns])
+    inside, colors, weights = _carve(
+        shots, cameras.T_camera_world, cameras.K, cell_centers(source, SIDE, LAYERS)[:, columns]
+    )
     occupancy = torch.zeros(LAYERS, SIDE, SIDE, dtype=torch.bool)
     occupancy[:, columns] = inside
     full = torch.zeros(4, LAYERS, SIDE, SIDE)
-    full[:3, :, columns], full[3][:, columns] = (colors * weights[..., None]).movedim(-1, 0), weights
+    full[:3, :, columns], full[3][:, columns] = (
+        (colors * weights[..., None]).movedim(-1, 0),
+        weights,
+    )
     pooled = F.avg_pool3d(full[None], 2)[0]
     seen = pooled[3] > 0
     known = (pooled[:3] / pooled[3].clamp_min(1e-6)).movedim(0, -1)
-    return straighten(pictures[0]), occupancy, (known * 255).round().to(torch.uint8), seen, small[1:]
+    return (
+        straighten(pictures[0]),
+        occupancy,
+        (known * 255).round().to(torch.uint8),
+        seen,
+        small[1:],
+    )
 
 
 def halved(pictures: Float[Tensor, "*b s s 4"]) -> UInt8[Tensor, "*b h w 4"]:
@@ -168,15 +207,23 @@ def halved(pictures: Float[Tensor, "*b s s 4"]) -> UInt8[Tensor, "*b h w 4"]:
     return straighten(pictures.unflatten(-2, (-1, 2)).mean(-2).unflatten(-3, (-1, 2)).mean(-3))
 
 
-def _carve(shots: Render, T: Tensor, K: Tensor, cells: Float[Tensor, "d n 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether cells lie behind a surface in every picture; their colour where they are on a visible one, and how often."""
+def _carve(
+    shots: Render, T: Tensor, K: Tensor, cells: Float[Tensor, "d n 3"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether cells lie behind a surface in every picture.
+
+    Their colour where they are on a visible one, and how often.
+    """
     flat = cells.reshape(-1, 3)
     outside = torch.zeros(len(flat), dtype=torch.bool)
     colors, counts = torch.zeros(len(flat), 3), torch.zeros(len(flat))
     for i in range(len(T)):
         at = flat @ T[i, :3, :3].T + T[i, :3, 3]
         z = at[:, 2]
-        x, y = ((at[:, axis] / z * K[i, axis, axis] + K[i, axis, 2]).long().clamp_(0, SHOTS - 1) for axis in (0, 1))
+        x, y = (
+            (at[:, axis] / z * K[i, axis, axis] + K[i, axis, 2]).long().clamp_(0, SHOTS - 1)
+            for axis in (0, 1)
+        )
         pixel = y * SHOTS + x
         alpha, depth = shots.alpha[i].flatten()[pixel], shots.depth[i].flatten()[pixel]
         outside |= (alpha < 0.5) | (z < depth - SLACK)
@@ -222,7 +269,9 @@ def _pack(lesson: Lesson) -> bytes:
     return save(
         {
             "frames": lesson.frames,
-            "source": torch.tensor([orbit.azimuth, orbit.elevation, orbit.radius, orbit.fov], dtype=torch.float64),
+            "source": torch.tensor(
+                [orbit.azimuth, orbit.elevation, orbit.radius, orbit.fov], dtype=torch.float64
+            ),
             "occupancy": torch.from_numpy(np.packbits(lesson.occupancy.numpy(), axis=-1)),
             "colors": lesson.colors * lesson.seen[..., None],
             "seen": torch.from_numpy(np.packbits(lesson.seen.numpy(), axis=-1)),
@@ -233,7 +282,15 @@ def _pack(lesson: Lesson) -> bytes:
 
 def _unpack(data: bytes) -> Lesson:
     found = load(data)
-    bits = {name: torch.from_numpy(np.unpackbits(found[name].numpy(), axis=-1)).bool() for name in ("occupancy", "seen")}
+    bits = {
+        name: torch.from_numpy(np.unpackbits(found[name].numpy(), axis=-1)).bool()
+        for name in ("occupancy", "seen")
+    }
     return Lesson(
-        found["frames"], Orbit(*found["source"].tolist()), bits["occupancy"], found["colors"], bits["seen"], found["views"]
+        found["frames"],
+        Orbit(*found["source"].tolist()),
+        bits["occupancy"],
+        found["colors"],
+        bits["seen"],
+        found["views"],
     )

@@ -1,6 +1,7 @@
 """The loop that trains the networks that come with gs4d, on one CPU or GPU or, through accelerate, on many.
 
-What a step sees depends on the seed and the step alone: the processes share it out, and a resumed run goes on to the bit.
+What a step sees depends on the seed and the step alone: the processes share it out, and a resumed
+run goes on to the bit.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ class Course(Protocol):
         ...
 
     def measure(self, network: Any, folder: Path, step: int) -> dict[str, float]:
-        """How good the averaged network is, for the curves; leaves a picture of it in ``folder``."""
+        """How good the averaged network is, for the curves.
+
+        Leaves a picture of it in ``folder``.
+        """
         ...
 
 
@@ -106,20 +110,21 @@ class TrainOptions:
     most_lessons: int = 12000
     learning_rate: float = 6e-4
     fan_in: int = 288
-    """Inputs per output from which on a layer's rate falls as one over their number, as Yang et al. derive (Tensor Programs V,
-    2022); 0: all layers have the same rate."""
+    """Inputs per output from which on a layer's rate falls as one over their number, as Yang et al.
+    derive (Tensor Programs V, 2022); 0: all layers have the same rate."""
     warmup: int = 100
     """Steps in which the rate rises."""
     cooldown: float = 0.3
-    """Share of the steps, the last ones, in which the rate falls to nothing; before, it is constant, so that a run can be made
-    longer by resuming it with more steps."""
+    """Share of the steps, the last ones, in which the rate falls to nothing; before, it is
+    constant, so that a run can be made longer by resuming it with more steps."""
     weight_decay: float = 0.02
     clip: float = 1.0
     """Largest norm of the gradient."""
     average: float = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
     precision: Literal["auto", "bf16", "no"] = "auto"
-    """auto: bf16 where the hardware has it; CPUs without it are ten times slower with than without."""
+    """auto: bf16 where the hardware has it; CPUs without it are ten times slower with than
+    without."""
     seed: int = 0
     workers: int = 1
     """Processes that make lessons ahead."""
@@ -132,9 +137,31 @@ class TrainOptions:
     """Go on from the state in ``out``."""
 
     def __post_init__(self) -> None:
-        require_ranges("train", self, steps=(1, 10**8), batch=(1, 10**5), first_lessons=(1, 10**9), most_lessons=(1, 10**9))
-        require_ranges("train", self, lessons_per_step=(0, 1e6), learning_rate=(0, 1), fan_in=(0, 10**8), warmup=(0, 10**8))
-        require_ranges("train", self, cooldown=(0, 1), weight_decay=(0, 1), clip=(0, 1e9), average=(0, 1), workers=(0, 256))
+        require_ranges(
+            "train",
+            self,
+            steps=(1, 10**8),
+            batch=(1, 10**5),
+            first_lessons=(1, 10**9),
+            most_lessons=(1, 10**9),
+        )
+        require_ranges(
+            "train",
+            self,
+            lessons_per_step=(0, 1e6),
+            learning_rate=(0, 1),
+            fan_in=(0, 10**8),
+            warmup=(0, 10**8),
+        )
+        require_ranges(
+            "train",
+            self,
+            cooldown=(0, 1),
+            weight_decay=(0, 1),
+            clip=(0, 1e9),
+            average=(0, 1),
+            workers=(0, 256),
+        )
         require_ranges("train", self, threads=(0, 1024))
 
     def school(self) -> School:
@@ -143,9 +170,14 @@ class TrainOptions:
         Raises:
             UserError: the folder of meshes holds none.
         """
-        meshes = sorted(p for p in self.meshes.rglob("*") if p.suffix in MESHES) if self.meshes else []
+        meshes = (
+            sorted(p for p in self.meshes.rglob("*") if p.suffix in MESHES) if self.meshes else []
+        )
         if self.meshes and not meshes:
-            raise UserError(f"--meshes {self.meshes} holds no .glb or .gltf file; without it, all objects are procedural")
+            raise UserError(
+                f"--meshes {self.meshes} holds no .glb or .gltf file; without it, all objects are "
+                "procedural"
+            )
         return School(self.lessons, tuple(meshes))
 
     def rate(self, step: int) -> float:
@@ -173,10 +205,14 @@ class Trainer:
         torch.manual_seed(options.seed)
         network = course.network()
         if options.start is not None:
-            fill(network, read_weights(options.start), str(options.start)).train().requires_grad_(True)
+            fill(network, read_weights(options.start), str(options.start)).train().requires_grad_(
+                True
+            )
         self.average = deepcopy(network).eval().requires_grad_(False).to(self.accelerator.device)
         groups = _groups(network, options.fan_in)
-        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, weight_decay=options.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            groups, lr=0.0, betas=BETAS, weight_decay=options.weight_decay, fused=True
+        )
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.step = 0
         self.seconds = 0.0
@@ -187,22 +223,35 @@ class Trainer:
         o, accelerator = self.options, self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = o.rate(self.step) * group["share"]
-        rows = draw(o, self.step, o.batch * accelerator.num_processes)[accelerator.process_index :: accelerator.num_processes]
+        rows = draw(o, self.step, o.batch * accelerator.num_processes)[
+            accelerator.process_index :: accelerator.num_processes
+        ]
         samples = [self.course.sample(lesson, seed) for lesson, seed in rows]
-        batch = {name: torch.stack([s[name] for s in samples]).to(accelerator.device) for name in samples[0]}
+        batch = {
+            name: torch.stack([s[name] for s in samples]).to(accelerator.device)
+            for name in samples[0]
+        }
         losses = self.course.loss(self.network, batch, self.step)
         if not losses["loss"].isfinite():
-            raise UserError(f"the loss is {losses['loss'].item()} at step {self.step}; lower --learning_rate and use --resume")
+            raise UserError(
+                f"the loss is {losses['loss'].item()} at step {self.step}; lower --learning_rate "
+                "and use --resume"
+            )
         accelerator.backward(losses["loss"])
         accelerator.clip_grad_norm_(self.network.parameters(), o.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         decay = min(o.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.bare().parameters(), strict=True):
+            for mean, value in zip(
+                self.average.parameters(), self.bare().parameters(), strict=True
+            ):
                 mean.lerp_(value, 1 - decay)
         self.step += 1
-        return {name: float(accelerator.reduce(value.detach(), "mean")) for name, value in losses.items()}  # pyright: ignore[reportArgumentType]
+        return {
+            name: float(accelerator.reduce(value.detach(), "mean"))
+            for name, value in losses.items()
+        }  # pyright: ignore[reportArgumentType]
 
     def bare(self) -> nn.Module:
         """The network without what accelerate wrapped around it."""
@@ -220,7 +269,9 @@ class Trainer:
         write_checkpoint(folder, tensors, record)
         with atomic_path(folder / "weights.safetensors") as part:
             save_file(
-                {k: v.half().contiguous().cpu() for k, v in self.average.state_dict().items()}, part, self.course.metadata()
+                {k: v.half().contiguous().cpu() for k, v in self.average.state_dict().items()},
+                part,
+                self.course.metadata(),
             )
         write_json(folder / "history.json", {**self.provenance(), "history": self.history})
 
@@ -233,7 +284,11 @@ class Trainer:
         tensors, record = read_checkpoint(folder)
         try:
             for name, network in (("network", self.bare()), ("average", self.average)):
-                part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+                part = {
+                    k.removeprefix(f"{name}."): v
+                    for k, v in tensors.items()
+                    if k.startswith(f"{name}.")
+                }
                 network.load_state_dict(part)
             state = self.optimizer.state_dict()
             for key, value in tensors.items():
@@ -242,9 +297,15 @@ class Trainer:
                     slot, _, entry = rest.partition(".")
                     state["state"].setdefault(int(slot), {})[entry] = value
             self.optimizer.load_state_dict(state)
-            self.step, self.seconds, self.history = record["step"], record["seconds"], record["history"]
+            self.step, self.seconds, self.history = (
+                record["step"],
+                record["seconds"],
+                record["history"],
+            )
         except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"the state in {folder} is of another network ({error}); train without --resume") from error
+            raise UserError(
+                f"the state in {folder} is of another network ({error}); train without --resume"
+            ) from error
 
     def provenance(self) -> dict[str, Any]:
         """What a model card wants to know."""
@@ -252,7 +313,9 @@ class Trainer:
             "steps": self.step,
             "seconds": round(self.seconds),
             "samples": self.step * self.options.batch * self.accelerator.num_processes,
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name()
+            if torch.cuda.is_available()
+            else platform.processor() or platform.machine(),
             "processes": self.accelerator.num_processes,
             "parameters": sum(p.numel() for p in self.average.parameters()),
             "options": to_record(self.options),
@@ -260,13 +323,18 @@ class Trainer:
 
 
 def _groups(network: nn.Module, fan_in: int) -> list[dict[str, Any]]:
-    """Every parameter with the share of the rate that it learns at; in the network's order, so that a saved state fits any."""
+    """Every parameter with the share of the rate that it learns at.
+
+    In the network's order, so that a saved state fits any.
+    """
 
     def share(parameter: nn.Parameter) -> float:
         wide = fan_in and parameter.dim() > 1
         return min(1.0, fan_in / parameter[0].numel()) if wide else 1.0
 
-    return [{"params": [parameter], "share": share(parameter)} for parameter in network.parameters()]
+    return [
+        {"params": [parameter], "share": share(parameter)} for parameter in network.parameters()
+    ]
 
 
 def draw(options: TrainOptions, step: int, count: int) -> list[tuple[int, int]]:
@@ -294,15 +362,28 @@ def train(options: TrainOptions, course: Course) -> Path:
         trainer.restore(folder)
     main = trainer.accelerator.is_main_process
     began, saved = time.monotonic() - trainer.seconds, time.monotonic()
-    bar = tqdm(total=options.steps, initial=trainer.step, desc=options.model, unit="step", dynamic_ncols=True, disable=not main)
+    bar = tqdm(
+        total=options.steps,
+        initial=trainer.step,
+        desc=options.model,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not main,
+    )
     own = _own_folder(folder) if main else nullcontext()
     with own, _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
         while trainer.step < options.steps:
             losses = trainer.advance()
             trainer.seconds = time.monotonic() - began
-            bar.set_postfix_str(", ".join(f"{name} {value:.4f}" for name, value in losses.items()), refresh=False)
+            bar.set_postfix_str(
+                ", ".join(f"{name} {value:.4f}" for name, value in losses.items()), refresh=False
+            )
             bar.update()
-            row: dict[str, float] = {"step": trainer.step, "seconds": round(trainer.seconds, 1), **losses}
+            row: dict[str, float] = {
+                "step": trainer.step,
+                "seconds": round(trainer.seconds, 1),
+                **losses,
+            }
             if trainer.step % options.measure_every == 0 or trainer.step == options.steps:
                 if main:
                     row |= course.measure(trainer.average, folder, trainer.step)
@@ -321,7 +402,10 @@ def train(options: TrainOptions, course: Course) -> Path:
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[None]:
     """Keeps other processes out of the folder, and lists what is about to be made in it."""
-    with one_writer(folder / ".lock", f"{folder} is being written by another process; wait for it, or choose another --out"):
+    with one_writer(
+        folder / ".lock",
+        f"{folder} is being written by another process; wait for it, or choose another --out",
+    ):
         if (folder / INDEX).exists():  # begun before folders had lists
             adopt(folder, "|".join((*map(re.escape, RESULTS), FOLDER)))
         claim(*(folder / name for name in RESULTS))
@@ -336,7 +420,9 @@ def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterato
         return
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         school = course.school
-        missing = [n for n in range(options.known_lessons(options.steps)) if not school.path(n).is_file()]
+        missing = [
+            n for n in range(options.known_lessons(options.steps)) if not school.path(n).is_file()
+        ]
         for number in missing:
             pool.submit(school.prepare, number)
         try:
@@ -350,12 +436,18 @@ def _accelerator(options: TrainOptions) -> Accelerator:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
     except ImportError:
-        raise UserError("training needs the package accelerate; run: pip install 'gs4d[train]'") from None
+        raise UserError(
+            "training needs the package accelerate; run: pip install 'gs4d[train]'"
+        ) from None
     AcceleratorState._reset_state()  # it keeps the first precision that a process asked for
     cuda = torch.cuda.is_available()
     precision = options.precision
     if precision == "auto":
-        able = torch.cuda.is_bf16_supported() if cuda else torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        able = (
+            torch.cuda.is_bf16_supported()
+            if cuda
+            else torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        )
         precision = "bf16" if able else "no"
     return Accelerator(cpu=not cuda, mixed_precision=precision)
 
@@ -365,9 +457,15 @@ def write_curves(folder: Path) -> None:
     from matplotlib.figure import Figure
 
     history = json.loads((folder / "history.json").read_text())["history"]
-    names = [name for name in dict.fromkeys(k for row in history for k in row) if name not in ("step", "seconds")]
+    names = [
+        name
+        for name in dict.fromkeys(k for row in history for k in row)
+        if name not in ("step", "seconds")
+    ]
     columns = min(3, len(names))
-    figure = Figure(figsize=(4 * columns, 2.6 * math.ceil(len(names) / columns)), layout="constrained")
+    figure = Figure(
+        figsize=(4 * columns, 2.6 * math.ceil(len(names) / columns)), layout="constrained"
+    )
     for i, name in enumerate(names):
         axes = figure.add_subplot(math.ceil(len(names) / columns), columns, i + 1)
         rows = [(row["step"], row[name]) for row in history if name in row]

@@ -32,8 +32,14 @@ MODEL = "model"  # folder that opens as mini:FOLDER
 
 TARGETS = 4  # views per sample
 MOVING = 0.25  # share of the samples in which cameras move while time goes on
-ALL_UNTOLD, RENDER_UNTOLD, MOTION_UNTOLD = 0.08, 0.08, 0.1  # shares of the samples that are not told these
-SAME_NOISE = 0.5  # share of the samples whose frames all have the same noise, as when views are drawn
+ALL_UNTOLD, RENDER_UNTOLD, MOTION_UNTOLD = (
+    0.08,
+    0.08,
+    0.1,
+)  # shares of the samples that are not told these
+SAME_NOISE = (
+    0.5  # share of the samples whose frames all have the same noise, as when views are drawn
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,10 @@ class MiniCourse:
 
     def __post_init__(self) -> None:
         if self.base.partition(":")[0] not in BASES:
-            raise UserError(f"--base is '{self.base}'; mini draws anew what one of these renders: {', '.join(BASES)}")
+            raise UserError(
+                f"--base is '{self.base}'; mini draws anew what one of these renders: "
+                f"{', '.join(BASES)}"
+            )
         self._prior: ViewPrior = open_prior(self.base)
         self._kept = self.folder / f"{self.base.partition(':')[0]}{_fingerprint(self._prior)}"
         self._alphas_cumprod = noises().alphas_cumprod
@@ -89,7 +98,9 @@ class MiniCourse:
         path = self._kept / f"{number:07d}.zst"
         if not path.is_file():
             with atomic_path(path) as part:
-                part.write_bytes(zstandard.compress(_pack(make_album(self.school, number, self._prior)), 1))
+                part.write_bytes(
+                    zstandard.compress(_pack(make_album(self.school, number, self._prior)), 1)
+                )
         return _unpack(zstandard.decompress(path.read_bytes()))
 
     def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
@@ -104,13 +115,25 @@ class MiniCourse:
         which = int(torch.randint(2, (), generator=draw))
         if chance(MOVING):
             first, way = torch.randint(VIEWS, (TARGETS, 1), generator=draw), torch.tensor([-1, 1])
-            places = 1 + (first + way[torch.randint(2, (TARGETS, 1), generator=draw)] * torch.arange(frames)) % VIEWS
+            places = (
+                1
+                + (
+                    first
+                    + way[torch.randint(2, (TARGETS, 1), generator=draw)] * torch.arange(frames)
+                )
+                % VIEWS
+            )
         else:
-            places = torch.randperm(len(album.orbits), generator=draw)[:TARGETS, None].expand(-1, frames)
+            places = torch.randperm(len(album.orbits), generator=draw)[:TARGETS, None].expand(
+                -1, frames
+            )
         times = torch.arange(frames)
 
         # 2. Pictures, changed as those of a video might be.
-        truth, rendered = (premultiply(some[places, times]).transpose(0, 1) for some in (album.pictures, album.renders[which]))
+        truth, rendered = (
+            premultiply(some[places, times]).transpose(0, 1)
+            for some in (album.pictures, album.renders[which])
+        )
         both = torch.cat([truth, rendered], 1)
         straight = (both[..., :3] / both[..., 3:].clamp_min(1 / 255)).clamp(0, 1)
         source, colors = augment(premultiply(album.pictures[album.inputs[which]]), draw, straight)
@@ -121,7 +144,9 @@ class MiniCourse:
             both, source = both.flip(-1), source.flip(-1)
             orbits, here = [_mirrored(orbit) for orbit in orbits], _mirrored(here)
         clean, rendered = both.chunk(2)
-        condition = told(source, rendered, here, [[orbits[place] for place in path] for path in places.tolist()])
+        condition = told(
+            source, rendered, here, [[orbits[place] for place in path] for path in places.tolist()]
+        )
 
         # 3. What is kept from the network.
         if chance(ALL_UNTOLD):
@@ -163,7 +188,9 @@ class MiniCourse:
             album = self.album(number)
             views = range(3, VIEWS)  # all but those close to the source
             orbits = [album.orbits[v] for v in views]
-            drawn = mini.views(album.pictures[0], album.orbits[0], orbits, torch.Generator().manual_seed(0)).images
+            drawn = mini.views(
+                album.pictures[0], album.orbits[0], orbits, torch.Generator().manual_seed(0)
+            ).images
             pictures = {"drawn": drawn, "rendered": album.renders[0, views]}
             truth, coverage = over_white(album.pictures[views])
             for name, images in pictures.items():
@@ -171,8 +198,19 @@ class MiniCourse:
                 for i in range(len(views)):
                     for t in range(images.shape[1]):
                         mask = inside(alpha[i, t, ..., 0], coverage[i, t, ..., 0])
-                        row = psnr(rgb[i, t], truth[i, t]), psnr_inside(rgb[i, t], truth[i, t], mask)
-                        scores[name].append([float(v) for v in (*row, mask_iou(alpha[i, t, ..., 0], coverage[i, t, ..., 0]))])
+                        row = (
+                            psnr(rgb[i, t], truth[i, t]),
+                            psnr_inside(rgb[i, t], truth[i, t], mask),
+                        )
+                        scores[name].append(
+                            [
+                                float(v)
+                                for v in (
+                                    *row,
+                                    mask_iou(alpha[i, t, ..., 0], coverage[i, t, ..., 0]),
+                                )
+                            ]
+                        )
                 sheet.append(torch.cat(list(rgb[::2, 0]), 1))
             sheet.append(torch.cat(list(truth[::2, 0]), 1))
         with atomic_path(folder / f"held_out_{step:06d}.png") as part:
@@ -191,7 +229,10 @@ def make_album(school: School, number: int, prior: ViewPrior) -> Album:
     orbits = [lesson.source, *view_orbits(lesson.source)]
     pictures = torch.cat([halved(premultiply(lesson.frames))[None], lesson.views])
     inputs = (0, 1 + int(torch.randint(VIEWS, (), generator=torch.Generator().manual_seed(number))))
-    renders = [prior.views(pictures[i], orbits[i], orbits, torch.Generator().manual_seed(number)).images for i in inputs]
+    renders = [
+        prior.views(pictures[i], orbits[i], orbits, torch.Generator().manual_seed(number)).images
+        for i in inputs
+    ]
     return Album(orbits, pictures, torch.stack(renders), inputs)
 
 
@@ -200,7 +241,10 @@ def _fingerprint(prior: ViewPrior) -> str:
     network = getattr(prior, "network", None)
     if network is None:
         return ""
-    sums = [blake2b(value.numpy().tobytes(), digest_size=8).digest() for value in network.state_dict().values()]
+    sums = [
+        blake2b(value.numpy().tobytes(), digest_size=8).digest()
+        for value in network.state_dict().values()
+    ]
     return f"_{blake2b(b''.join(sums), digest_size=4).hexdigest()}"
 
 
@@ -209,12 +253,21 @@ def _mirrored(orbit: Orbit) -> Orbit:
 
 
 def _pack(album: Album) -> bytes:
-    orbits = torch.tensor([[o.azimuth, o.elevation, o.radius, o.fov] for o in album.orbits], dtype=torch.float64)
+    orbits = torch.tensor(
+        [[o.azimuth, o.elevation, o.radius, o.fov] for o in album.orbits], dtype=torch.float64
+    )
     inputs = torch.tensor(album.inputs)
-    return save({"orbits": orbits, "pictures": album.pictures, "renders": album.renders, "inputs": inputs})
+    return save(
+        {"orbits": orbits, "pictures": album.pictures, "renders": album.renders, "inputs": inputs}
+    )
 
 
 def _unpack(data: bytes) -> Album:
     found = load(data)
     first, second = found["inputs"].tolist()
-    return Album([Orbit(*row) for row in found["orbits"].tolist()], found["pictures"], found["renders"], (first, second))
+    return Album(
+        [Orbit(*row) for row in found["orbits"].tolist()],
+        found["pictures"],
+        found["renders"],
+        (first, second),
+    )

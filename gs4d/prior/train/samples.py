@@ -1,6 +1,7 @@
 """Training samples of lift: two frames of a random scene, the true surface that they show, and what lies behind it.
 
-The number of a sample fixes it, so that samples can be made by any process at any time, kept in a folder, and made again.
+The number of a sample fixes it, so that samples can be made by any process at any time, kept in a
+folder, and made again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ CARVE_ORBITS = tuple(
     + [Orbit(90.0 * k + 45.0, 72.0) for k in range(4)]
     + [Orbit(120.0 * k, -70.0) for k in range(3)]
 )
-SHARED_FILE = 4  # neighbouring samples that share a model's file: reading one takes longer than all else
+SHARED_FILE = (
+    4  # neighbouring samples that share a model's file: reading one takes longer than all else
+)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ class Sample:
 
     Attributes:
         frames: premultiplied RGBA.
-        depth: camera z of the visible surface minus that of the origin, in units of REACH; 0 where nothing is.
+        depth: camera z of the visible surface minus that of the origin, in units of REACH; 0 where
+            nothing is.
         normals: of the visible surface in camera axes, times 127.
         thickness: half of the inflated silhouette's, in units of REACH.
         behind: occupancy in layers behind the visible surface, bits packed along the last axis.
-        rays: ends of rays from around within the sphere of radius REACH, camera axes about the origin, world units.
+        rays: ends of rays from around within the sphere of radius REACH, camera axes about the
+            origin, world units.
         met: share of the way at which each ray meets the object, -1 where it does not.
         colors: of what the rays meet.
         camera: numbers of the source camera that the network is told.
@@ -92,7 +97,11 @@ def _source(rng: Generator) -> Orbit:
     if rng.random() < 0.7:
         return Orbit(0.0, elevation)
     fov = rng.uniform(25, 60)
-    half = rng.uniform(0.62, 0.72) if rng.random() < 0.7 else DEFAULT_RADIUS * math.tan(math.radians(DEFAULT_FOVY_DEG / 2))
+    half = (
+        rng.uniform(0.62, 0.72)
+        if rng.random() < 0.7
+        else DEFAULT_RADIUS * math.tan(math.radians(DEFAULT_FOVY_DEG / 2))
+    )
     return Orbit(0.0, elevation, float(half / math.tan(math.radians(fov / 2))), float(fov))
 
 
@@ -129,7 +138,9 @@ def _look(scene: Scene, source: Orbit, rng: Generator) -> dict[str, Tensor]:
     there = (picture[..., 3] > 0.5) & np.isfinite(depth)
     depth = np.where(there, depth, 0.0) / REACH
     cover = there.reshape(SIDE, FINE, SIDE, FINE).swapaxes(1, 2).reshape(SIDE, SIDE, -1)
-    mean = (depth.reshape(SIDE, FINE, SIDE, FINE).swapaxes(1, 2).reshape(cover.shape) * cover).sum(-1) / cover.sum(-1).clip(1)
+    mean = (depth.reshape(SIDE, FINE, SIDE, FINE).swapaxes(1, 2).reshape(cover.shape) * cover).sum(
+        -1
+    ) / cover.sum(-1).clip(1)
     alpha = picture[..., 3].reshape(SIDE, FINE, SIDE, FINE).mean((1, 3))
     pixel = 2 * source.radius * math.tan(math.radians(source.fov / 2)) / SIDE / REACH
     behind = _occupied(scene, source, mean * REACH, cover.any(-1))
@@ -170,7 +181,9 @@ def carved(scene: Scene, places: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "
         T, focal = camera.T_camera_world[0].double().numpy(), float(camera.K[0, 0, 0])
         seen = scene.distances(pixel_rays(orbit, CARVE_PIXELS)).reshape(CARVE_PIXELS, CARVE_PIXELS)
         at = places[left] @ T[:3, :3].T + T[:3, 3]
-        pixel = (at[:, :2] / at[:, 2:] * focal + CARVE_PIXELS / 2).astype(int).clip(0, CARVE_PIXELS - 1)
+        pixel = (
+            (at[:, :2] / at[:, 2:] * focal + CARVE_PIXELS / 2).astype(int).clip(0, CARVE_PIXELS - 1)
+        )
         inside[left] = at[:, 2] > seen[pixel[:, 1], pixel[:, 0]] - CARVE_SLACK
     return inside
 
@@ -178,12 +191,24 @@ def carved(scene: Scene, places: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "
 def _rays_around(
     scene: Scene, T: Float[np.ndarray, "4 4"], radius: float, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rays from cameras anywhere around through the sphere that holds the object: ends, where they meet it, and its colour."""
+    """Rays from cameras anywhere around through the sphere that holds the object.
+
+    Ends, where they meet it, and its colour.
+    """
     azimuth = rng.uniform(-math.pi, math.pi, RAYS)
     kind = rng.random(RAYS)
-    elevation = np.where(kind < 0.5, rng.normal(30, 4, RAYS), np.where(kind < 0.8, rng.normal(0, 8, RAYS), 0))
+    elevation = np.where(
+        kind < 0.5, rng.normal(30, 4, RAYS), np.where(kind < 0.8, rng.normal(0, 8, RAYS), 0)
+    )
     elevation = np.radians(np.where(kind >= 0.8, rng.uniform(-30, 75, RAYS), elevation))
-    outward = np.stack([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)], 1)
+    outward = np.stack(
+        [
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+            np.cos(elevation) * np.cos(azimuth),
+        ],
+        1,
+    )
     target = rng.normal(size=(RAYS, 3))
     target *= (REACH * rng.random(RAYS) ** (1 / 3) / np.linalg.norm(target, axis=1))[:, None]
     origin = DEFAULT_RADIUS * outward
@@ -191,13 +216,25 @@ def _rays_around(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     middle = -(origin * direction).sum(1)
     half = np.sqrt((REACH**2 - (origin**2).sum(1) + middle**2).clip(0))
-    ends = np.stack([origin + (middle - half)[:, None] * direction, origin + (middle + half)[:, None] * direction], 1)
+    ends = np.stack(
+        [
+            origin + (middle - half)[:, None] * direction,
+            origin + (middle + half)[:, None] * direction,
+        ],
+        1,
+    )
     hits = scene.cast(np.concatenate([origin, direction], 1))
     met = np.full(RAYS, -1.0)
-    met[hits.hit] = ((hits.distance[hits.hit] - (middle - half)[hits.hit]) / (2 * half[hits.hit]).clip(1e-6)).clip(0, 1)
+    met[hits.hit] = (
+        (hits.distance[hits.hit] - (middle - half)[hits.hit]) / (2 * half[hits.hit]).clip(1e-6)
+    ).clip(0, 1)
     colors = np.zeros((RAYS, 3))
     colors[hits.hit] = scene.shaded(hits, rng, detailed=True)
-    return ends @ T[:3, :3].T, met, colors  # the origin of the world lies at (0, 0, radius) of the camera: axes are enough
+    return (
+        ends @ T[:3, :3].T,
+        met,
+        colors,
+    )  # the origin of the world lies at (0, 0, radius) of the camera: axes are enough
 
 
 @dataclass(frozen=True)
@@ -220,7 +257,9 @@ class SampleStore:
         """Makes a sample, unless it is kept already."""
         if not self.path(number).is_file():
             with atomic_path(self.path(number)) as part:
-                part.write_bytes(zstandard.compress(save(vars(make_sample(number, self.models))), 3))
+                part.write_bytes(
+                    zstandard.compress(save(vars(make_sample(number, self.models))), 3)
+                )
 
     def sample(self, number: int) -> Sample:
         """The sample of a number."""

@@ -1,8 +1,11 @@
-"""Random scenes to learn depth from: a moving object as triangles, its colours, and the light on it; and what rays see of them.
+"""Random scenes to learn depth from.
 
-Rays are cast by Embree through open3d. Objects are the models of a folder (drawn by body, then model, then clip) and the
-procedural objects of :mod:`gs4d.synth`, whose surface cells become quads. On about half of them the texture is replaced by one
-that has nothing to do with the shape, so that only shading tells how the surface lies.
+A moving object as triangles, its colours, and the light on it; and what rays see of them.
+
+Rays are cast by Embree through open3d. Objects are the models of a folder (drawn by body, then
+model, then clip) and the procedural objects of :mod:`gs4d.synth`, whose surface cells become quads.
+On about half of them the texture is replaced by one that has nothing to do with the shape, so that
+only shading tells how the surface lies.
 """
 
 from __future__ import annotations
@@ -25,9 +28,13 @@ from ...synth import make_object
 from ...synth.objects import ObjectOptions
 
 MODEL_SHARE = 0.7  # of the objects, where there are models
-FIGURE_SHARE = 0.35  # of the procedural objects that are figures: most clips that people bring show one
+FIGURE_SHARE = (
+    0.35  # of the procedural objects that are figures: most clips that people bring show one
+)
 FOREIGN_TEXTURE = 0.5  # of the objects, whose own texture is replaced
-PLAIN_LIGHT = 0.25  # of the scenes that have matt light without shadows, as a plain real-time viewer shows
+PLAIN_LIGHT = (
+    0.25  # of the scenes that have matt light without shadows, as a plain real-time viewer shows
+)
 SUFFIXES = (".glb", ".gltf")
 OCCLUSION_RAYS = 12  # per place, for ambient occlusion
 OCCLUSION_REACH = 0.35  # world units
@@ -36,7 +43,10 @@ CUTOUT_PASSES = 3  # surfaces of alpha below a half that a ray goes through at m
 JOINT_SPREAD = 0.06  # standard deviation of the logarithm of the factors that joints are scaled by
 
 Colors = Float[np.ndarray, "n 3"]
-Paint = Callable[[Int[np.ndarray, "n"], Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]], Float[np.ndarray, "n 4"]]
+Paint = Callable[
+    [Int[np.ndarray, "n"], Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]],
+    Float[np.ndarray, "n 4"],
+]
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,8 @@ class Subject:
         faces: vertex indices.
         rest: vertices at rest, where textures are anchored.
         pose: vertices and normals at a time in [0, 1].
-        paint: sRGB and alpha in [0, 1], given triangles, barycentric weights of their corners, and places at rest.
+        paint: sRGB and alpha in [0, 1], given triangles, barycentric weights of their corners, and
+            places at rest.
     """
 
     faces: Int[np.ndarray, "f 3"]
@@ -97,17 +108,26 @@ def read_models(folder: Path, split: str = "train") -> Models:
         for path in sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES):
             bodies[str(path)] = [(path, None)]
     if not bodies:
-        raise UserError(f"{folder} holds no .glb or .gltf file of the split {split}; name another folder")
+        raise UserError(
+            f"{folder} holds no .glb or .gltf file of the split {split}; name another folder"
+        )
     return Models(tuple(tuple(files) for _, files in sorted(bodies.items())))
 
 
-_loaded = lru_cache(maxsize=48)(load_animated_mesh)  # reading a file takes longer than all else of a scene
+_loaded = lru_cache(maxsize=48)(
+    load_animated_mesh
+)  # reading a file takes longer than all else of a scene
 
 
-def model_subject(models: Models, rng: Generator, times: Sequence[float], choice: Generator) -> Subject:
-    """A model in one of its clips: joints scaled, stretched, turned, and fitted to the sphere at ``times``.
+def model_subject(
+    models: Models, rng: Generator, times: Sequence[float], choice: Generator
+) -> Subject:
+    """A model in one of its clips.
 
-    ``choice`` draws the file and the clip, ``rng`` all else, so that several scenes can share a file that was read once.
+    Joints scaled, stretched, turned, and fitted to the sphere at ``times``.
+
+    ``choice`` draws the file and the clip, ``rng`` all else, so that several scenes can share a
+    file that was read once.
     """
     files = models.bodies[choice.integers(len(models.bodies))]
     path, preferred = files[choice.integers(len(files))]
@@ -115,17 +135,27 @@ def model_subject(models: Models, rng: Generator, times: Sequence[float], choice
     own = preferred if preferred in clips and choice.random() < 0.6 else None
     clip = own or (str(clips[choice.integers(len(clips))]) if clips else None)
     mesh = _loaded(path, clip)
-    factors = np.exp(rng.normal(0, JOINT_SPREAD, len(mesh.tree.nodes))) if rng.random() < 0.7 else np.ones(len(mesh.tree.nodes))
+    factors = (
+        np.exp(rng.normal(0, JOINT_SPREAD, len(mesh.tree.nodes)))
+        if rng.random() < 0.7
+        else np.ones(len(mesh.tree.nodes))
+    )
     nodes = tuple(
-        node if node.matrix is not None or node.parent < 0 else replace(node, scale=node.scale * factor)
+        node
+        if node.matrix is not None or node.parent < 0
+        else replace(node, scale=node.scale * factor)
         for node, factor in zip(mesh.tree.nodes, factors, strict=True)
     )
     stretch = np.diag([*rng.uniform(0.8, 1.25, 3), 1.0])
     turn = rng.normal(0, 0.3) if rng.random() < 0.5 else rng.uniform(-math.pi, math.pi)
     placed = replace(mesh, tree=replace(mesh.tree, nodes=nodes), placement=_about_y(turn) @ stretch)
     radius = 0.59 * (1 - 0.2 * rng.random() ** 2)
-    placed = replace(placed, placement=_fit([placed.at(t).vertices for t in times], radius) @ placed.placement)
-    return Subject(placed.painter.faces, placed.at(times[0]).vertices, _pose_of(placed), _paint_of(placed))
+    placed = replace(
+        placed, placement=_fit([placed.at(t).vertices for t in times], radius) @ placed.placement
+    )
+    return Subject(
+        placed.painter.faces, placed.at(times[0]).vertices, _pose_of(placed), _paint_of(placed)
+    )
 
 
 def _about_y(angle: float) -> Float[np.ndarray, "4 4"]:
@@ -165,7 +195,13 @@ def _paint_of(mesh: AnimatedMesh) -> Paint:
 def procedural_subject(rng: Generator) -> Subject:
     """A procedural object whose surface cells are quads, a little larger than the cells so that no gaps are left."""
     family = "biped" if rng.random() < FIGURE_SHARE else None
-    options = ObjectOptions(spacing=0.014, max_gaussians=12000, family=family, light="unlit", upright=bool(rng.random() < 0.5))
+    options = ObjectOptions(
+        spacing=0.014,
+        max_gaussians=12000,
+        family=family,
+        light="unlit",
+        upright=bool(rng.random() < 0.5),
+    )
     thing = make_object(int(rng.integers(2**40)), options)
     count = thing.count
     quads = np.arange(4 * count).reshape(4, count).T
@@ -183,17 +219,24 @@ def procedural_subject(rng: Generator) -> Subject:
         return Pose(places, np.tile(normals, (4, 1)))
 
     def paint(chosen: np.ndarray, weights: np.ndarray, rest: np.ndarray) -> np.ndarray:
-        return np.concatenate([thing.albedo[chosen % count], np.ones((len(chosen), 1), np.float32)], 1)
+        return np.concatenate(
+            [thing.albedo[chosen % count], np.ones((len(chosen), 1), np.float32)], 1
+        )
 
     return Subject(faces, corners(0.0)[0], pose, paint)
 
 
-# --- textures --------------------------------------------------------------------------------------------------------
+# --- textures -------------------------------------------------------------------------------------
 
 
 def foreign_paint(rng: Generator) -> Paint:
-    """A texture in space that has nothing to do with the shape: stripes, checks, spots, clouds or one colour."""
-    kind = rng.choice(["stripes", "checks", "spots", "clouds", "plain"], p=[0.25, 0.2, 0.2, 0.25, 0.1])
+    """A texture in space that has nothing to do with the shape.
+
+    Stripes, checks, spots, clouds or one colour.
+    """
+    kind = rng.choice(
+        ["stripes", "checks", "spots", "clouds", "plain"], p=[0.25, 0.2, 0.2, 0.25, 0.1]
+    )
     first, second = rng.uniform(0.05, 1, 3), rng.uniform(0.05, 1, 3)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     scale = math.exp(rng.uniform(math.log(0.04), math.log(0.3)))
@@ -221,7 +264,7 @@ def foreign_paint(rng: Generator) -> Paint:
     return paint
 
 
-# --- light -----------------------------------------------------------------------------------------------------------
+# --- light ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -265,7 +308,9 @@ def random_light(rng: Generator) -> Light:
         lamps=np.stack(lamps) if lamps else np.zeros((0, 2, 3)),
         shadows=bool(not plain and rng.random() < 0.5),
         occlusion=0.0 if plain or rng.random() < 0.3 else float(rng.uniform(0.5, 1.5)),
-        gloss=(float(rng.uniform(0.1, 0.6)), float(rng.uniform(5, 60))) if not plain and rng.random() < 0.3 else (0.0, 1.0),
+        gloss=(float(rng.uniform(0.1, 0.6)), float(rng.uniform(5, 60)))
+        if not plain and rng.random() < 0.3
+        else (0.0, 1.0),
     )
 
 
@@ -280,7 +325,7 @@ def encoded(light: np.ndarray) -> np.ndarray:
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-# --- rays ------------------------------------------------------------------------------------------------------------
+# --- rays -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -289,7 +334,8 @@ class Hits:
 
     Attributes:
         distance: along each ray in units of its direction; infinite where it meets nothing.
-        faces, weights: the triangle and barycentric weights of its corners, for the rays that meet something.
+        faces, weights: the triangle and barycentric weights of its corners, for the rays that meet
+            something.
         hit: which rays do.
         normals: smooth unit normals that face the ray, for the same.
         colors: sRGB before light, for the same.
@@ -319,7 +365,9 @@ class Scene:
         self.subject, self.paint, self.light = subject, paint, light
         self.pose = subject.pose(time)
         self.caster = open3d.t.geometry.RaycastingScene(nthreads=1)
-        self._tensor = lambda values: core.Tensor.from_numpy(np.ascontiguousarray(values, np.float32))
+        self._tensor = lambda values: core.Tensor.from_numpy(
+            np.ascontiguousarray(values, np.float32)
+        )
         self.caster.add_triangles(
             core.Tensor.from_numpy(self.pose.vertices.astype(np.float32)),
             core.Tensor.from_numpy(subject.faces.astype(np.uint32)),
@@ -330,7 +378,10 @@ class Scene:
         return self.caster.cast_rays(self._tensor(rays), nthreads=1)["t_hit"].numpy()
 
     def cast(self, rays: Float[np.ndarray, "r 6"]) -> Hits:
-        """What the rays (origin, direction) see first; surfaces of alpha below a half are passed through."""
+        """What the rays (origin, direction) see first.
+
+        Surfaces of alpha below a half are passed through.
+        """
         rays = rays.astype(np.float32)
         n = len(rays)
         distance, face, weights = np.full(n, np.inf), np.zeros(n, np.int64), np.zeros((n, 3))
@@ -352,7 +403,12 @@ class Scene:
             seen = self.paint(faces, inner, rest)
             solid = seen[:, 3] >= 0.5
             done = open_rays[solid]
-            distance[done], face[done], weights[done], color[done] = t[solid], faces[solid], inner[solid], seen[solid]
+            distance[done], face[done], weights[done], color[done] = (
+                t[solid],
+                faces[solid],
+                inner[solid],
+                seen[solid],
+            )
             start[open_rays] = t + 1e-4
             open_rays = open_rays[~solid]
         hit = np.isfinite(distance)
@@ -383,26 +439,43 @@ class Scene:
         for direction, color in light.lamps:
             facing = (normals @ direction).clip(0)
             if light.shadows and detailed:
-                rays = self._tensor(np.concatenate([starts, np.broadcast_to(direction, starts.shape)], 1))
+                rays = self._tensor(
+                    np.concatenate([starts, np.broadcast_to(direction, starts.shape)], 1)
+                )
                 facing = facing * ~self.caster.test_occlusions(rays, nthreads=1).numpy()
             total = total + facing[:, None] * color
             if light.gloss[0] and detailed:
-                half = direction - hits.directions / np.linalg.norm(hits.directions, axis=1, keepdims=True)
+                half = direction - hits.directions / np.linalg.norm(
+                    hits.directions, axis=1, keepdims=True
+                )
                 half /= np.linalg.norm(half, axis=1, keepdims=True)
-                shine = shine + (light.gloss[0] * (facing > 0) * (normals * half).sum(1).clip(0) ** light.gloss[1])[:, None]
+                shine = (
+                    shine
+                    + (
+                        light.gloss[0]
+                        * (facing > 0)
+                        * (normals * half).sum(1).clip(0) ** light.gloss[1]
+                    )[:, None]
+                )
         return encoded(decoded(hits.colors) * total + shine)
 
-    def _openness(self, starts: np.ndarray, normals: np.ndarray, rng: Generator) -> Float[np.ndarray, "n"]:
+    def _openness(
+        self, starts: np.ndarray, normals: np.ndarray, rng: Generator
+    ) -> Float[np.ndarray, "n"]:
         """Share of cosine-weighted directions in which nothing is near."""
         away = rng.normal(size=(len(starts), OCCLUSION_RAYS, 3))
         away = away / np.linalg.norm(away, axis=-1, keepdims=True) * 0.999 + normals[:, None]
         away /= np.linalg.norm(away, axis=-1, keepdims=True)
-        rays = self._tensor(np.concatenate([np.broadcast_to(starts[:, None], away.shape), away], -1))
+        rays = self._tensor(
+            np.concatenate([np.broadcast_to(starts[:, None], away.shape), away], -1)
+        )
         blocked = self.caster.test_occlusions(rays, tfar=OCCLUSION_REACH, nthreads=1).numpy()
         return 1 - blocked.mean(1)
 
 
-def random_scenes(rng: Generator, models: Models | None, times: Sequence[float], choice: Generator) -> list[Scene]:
+def random_scenes(
+    rng: Generator, models: Models | None, times: Sequence[float], choice: Generator
+) -> list[Scene]:
     """One random object at several times, under one light, in its own or a foreign texture."""
     if models is not None and rng.random() < MODEL_SHARE:
         subject = model_subject(models, rng, times, choice)

@@ -32,7 +32,10 @@ RELIEF_STEPS = (1, 2, 4, 8, 16, 32)  # pixels
 SHOWN_RAYS = 300  # per frame, of RAYS
 POINTS = 36  # along a ray
 DEEP = 40  # layers of depth that rays are followed through
-HELD_OUT, HELD_OUT_COUNT = 10**8, 64  # numbers of the samples of the validation split that training measures
+HELD_OUT, HELD_OUT_COUNT = (
+    10**8,
+    64,
+)  # numbers of the samples of the validation split that training measures
 GREY = 0.5  # of a frame whose colours are taken away
 
 
@@ -63,16 +66,27 @@ class SurfaceCourse:
         return sample_tensors(self.school, lesson, torch.Generator().manual_seed(seed))
 
     def loss(self, network: SurfaceNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """The loss and its parts, means over the samples of a batch; frames are seen together in every other step."""
+        """The loss and its parts, means over the samples of a batch.
+
+        Frames are seen together in every other step.
+        """
         t = batch["pictures"].shape[1]
         together = (t, 1)[step % 2]
-        pictures, thickness = (batch[name].reshape(-1, together, *batch[name].shape[2:]) for name in ("pictures", "thickness"))
+        pictures, thickness = (
+            batch[name].reshape(-1, together, *batch[name].shape[2:])
+            for name in ("pictures", "thickness")
+        )
         said = network(pictures, thickness, batch["camera"].repeat_interleave(t // together, 0))
-        rows = {name: x.flatten(0, 1) for name, x in batch.items() if name not in ("camera", "lens")}
+        rows = {
+            name: x.flatten(0, 1) for name, x in batch.items() if name not in ("camera", "lens")
+        }
         rows["lens"] = batch["lens"].repeat_interleave(t, 0)
         parts = losses(said.flat(), rows)
         means = {name: part.mean() for name, part in parts.items()}
-        return {"loss": torch.stack([WEIGHTS[name] * mean for name, mean in means.items()]).sum(), **means}
+        return {
+            "loss": torch.stack([WEIGHTS[name] * mean for name, mean in means.items()]).sum(),
+            **means,
+        }
 
     def measure(self, network: SurfaceNet, folder: Path, step: int) -> dict[str, float]:
         """Correlation of relief and overlap of rays on held-out samples, and the same of frames painted grey."""
@@ -80,19 +94,34 @@ class SurfaceCourse:
         sheet = []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
             row = sample_tensors(self.held_out, number, None)
-            single = {name: x[:1] if name not in ("camera", "lens") else x for name, x in row.items()}
+            single = {
+                name: x[:1] if name not in ("camera", "lens") else x for name, x in row.items()
+            }
             for kind in ("", "grey_"):
                 pictures = single["pictures"].clone()
                 if kind:
                     pictures[:, :3] = GREY * pictures[:, 3:]
                 with torch.no_grad():
-                    flat = network(pictures[None], single["thickness"][None], row["camera"][None]).flat()
-                found.setdefault(kind + "relief", []).append(relief_correlation(flat.depth, single["depth"], single["there"]))
+                    flat = network(
+                        pictures[None], single["thickness"][None], row["camera"][None]
+                    ).flat()
+                found.setdefault(kind + "relief", []).append(
+                    relief_correlation(flat.depth, single["depth"], single["there"])
+                )
                 rows = {**single, "lens": row["lens"][None]}
                 found.setdefault(kind + "iou", []).append(_ray_overlap(flat, rows))
                 if not kind and number < HELD_OUT + 24:
-                    sheet.append(_sheet_row(single["pictures"][0], single["depth"][0], flat.depth[0], flat.normals[0]))
-                    inflated = F.interpolate(-single["thickness"][None].float(), scale_factor=2.0, mode="bilinear")[0]
+                    sheet.append(
+                        _sheet_row(
+                            single["pictures"][0],
+                            single["depth"][0],
+                            flat.depth[0],
+                            flat.normals[0],
+                        )
+                    )
+                    inflated = F.interpolate(
+                        -single["thickness"][None].float(), scale_factor=2.0, mode="bilinear"
+                    )[0]
                     found.setdefault("inflated_relief", []).append(
                         relief_correlation(inflated, single["depth"], single["there"])
                     )
@@ -102,7 +131,9 @@ class SurfaceCourse:
         return {name: float(torch.cat(values).nanmean()) for name, values in found.items()}
 
 
-def _sheet_row(picture: Tensor, depth: Tensor, said: Tensor, normals: Tensor) -> Float[Tensor, "h w 3"]:
+def _sheet_row(
+    picture: Tensor, depth: Tensor, said: Tensor, normals: Tensor
+) -> Float[Tensor, "h w 3"]:
     alpha = picture[3:]
     rgb = picture[:3] + 1 - alpha
     shades = [0.5 + 0.8 * torch.where(alpha > 0.5, x, 0.0).expand(3, -1, -1) for x in (depth, said)]
@@ -110,11 +141,18 @@ def _sheet_row(picture: Tensor, depth: Tensor, said: Tensor, normals: Tensor) ->
     return torch.cat([rgb, *shades, unit], 2).movedim(0, -1)
 
 
-def sample_tensors(store: SampleStore, number: int, draw: torch.Generator | None) -> dict[str, Tensor]:
-    """A kept sample as the loss wants it, per frame but for the camera; ``draw`` changes its colours and its side."""
+def sample_tensors(
+    store: SampleStore, number: int, draw: torch.Generator | None
+) -> dict[str, Tensor]:
+    """A kept sample as the loss wants it, per frame but for the camera.
+
+    ``draw`` changes its colours and its side.
+    """
     kept = store.sample(number)
     pictures, colors = kept.frames.float() / 255, kept.colors.float() / 255
-    chosen = torch.arange(RAYS) if draw is None else torch.randperm(RAYS, generator=draw)[:SHOWN_RAYS]
+    chosen = (
+        torch.arange(RAYS) if draw is None else torch.randperm(RAYS, generator=draw)[:SHOWN_RAYS]
+    )
     rays, met, colors = kept.rays.float()[:, chosen], kept.met.float()[:, chosen], colors[:, chosen]
     there = (pictures[..., 3] > 0.5).float()
     if draw is not None:
@@ -132,14 +170,22 @@ def sample_tensors(store: SampleStore, number: int, draw: torch.Generator | None
         out = {name: x.flip(-1) for name, x in out.items()}
         out["normals"] = out["normals"] * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
         rays = rays * torch.tensor([-1.0, 1.0, 1.0])
-    return {**out, "rays": rays, "met": met, "colors": colors, "camera": kept.camera, "lens": kept.lens}
+    return {
+        **out,
+        "rays": rays,
+        "met": met,
+        "colors": colors,
+        "camera": kept.camera,
+        "lens": kept.lens,
+    }
 
 
 def losses(said: Surfaces, rows: dict[str, Tensor]) -> dict[str, Float[Tensor, "n"]]:
     """Parts of the loss, per frame.
 
-    Of the visible surface: its depth (units of REACH), differences of depth, angles of normals; behind it: cross
-    entropy of occupancy; from around: cross entropy and overlap of outlines, and colours where rays meet the object.
+    Of the visible surface: its depth (units of REACH), differences of depth, angles of normals;
+    behind it: cross entropy of occupancy; from around: cross entropy and overlap of outlines, and
+    colours where rays meet the object.
     """
     there = rows["there"]
     error = (said.depth - rows["depth"]) * there
@@ -156,7 +202,10 @@ def losses(said: Surfaces, rows: dict[str, Tensor]) -> dict[str, Float[Tensor, "
     normals = ((1 - cosine) * there).sum((1, 2)) / count
     near = cell_depth(said.depth, rows["pictures"][:, 3])
     columns = (F.max_pool2d(there[:, None], 2) > 0).float()
-    surprise = F.binary_cross_entropy_with_logits(said.logits, rows["behind"].float(), reduction="none") * columns
+    surprise = (
+        F.binary_cross_entropy_with_logits(said.logits, rows["behind"].float(), reduction="none")
+        * columns
+    )
     behind = surprise.sum((1, 2, 3)) / (columns.sum((1, 2, 3)) * said.logits.shape[1]).clamp_min(1)
     logits = torch.where(columns > 0, said.logits, OUTSIDE)
     highest = followed(logits, near, rows["rays"], rows["lens"])
@@ -177,7 +226,9 @@ def losses(said: Surfaces, rows: dict[str, Tensor]) -> dict[str, Float[Tensor, "
     }
 
 
-def on_picture(points: Float[Tensor, "n ... 3"], lens: Float[Tensor, "n 2"]) -> Float[Tensor, "n ... 3"]:
+def on_picture(
+    points: Float[Tensor, "n ... 3"], lens: Float[Tensor, "n 2"]
+) -> Float[Tensor, "n ... 3"]:
     """Places in camera axes about the origin as x, y in [-1, 1] of the picture, and depth in units of REACH."""
     shape = (len(lens), *[1] * (points.dim() - 2))
     focal, distance = lens[:, 0].view(shape), lens[:, 1].view(shape)
@@ -186,7 +237,10 @@ def on_picture(points: Float[Tensor, "n ... 3"], lens: Float[Tensor, "n 2"]) -> 
 
 
 def followed(
-    logits: Float[Tensor, "n d s s"], near: Float[Tensor, "n s s"], rays: Float[Tensor, "n r 2 3"], lens: Float[Tensor, "n 2"]
+    logits: Float[Tensor, "n d s s"],
+    near: Float[Tensor, "n s s"],
+    rays: Float[Tensor, "n r 2 3"],
+    lens: Float[Tensor, "n 2"],
 ) -> Float[Tensor, "n r"]:
     """Highest logit of the cells on the way of each ray."""
     field = anchored(logits, near, DEEP)[:, None] - OUTSIDE
@@ -197,17 +251,29 @@ def followed(
 
 
 def color_error(
-    colors: Float[Tensor, "n 3 d c c"], near: Float[Tensor, "n s s"], columns: Float[Tensor, "n 1 s s"], rows: dict[str, Tensor]
+    colors: Float[Tensor, "n 3 d c c"],
+    near: Float[Tensor, "n s s"],
+    columns: Float[Tensor, "n 1 s s"],
+    rows: dict[str, Tensor],
 ) -> Float[Tensor, "n"]:
-    """Mean absolute error of colours where rays meet the object; places that lie outside the layers count at their border."""
+    """Mean absolute error of colours where rays meet the object.
+
+    Places that lie outside the layers count at their border.
+    """
     ends = rows["rays"]
     place = ends[:, :, 0] + rows["met"][..., None] * (ends[:, :, 1] - ends[:, :, 0])
     at = on_picture(place, rows["lens"])
-    cell = F.grid_sample(near[:, None], at[:, :, None, :2], mode="nearest", align_corners=False)[:, 0, :, 0]
-    covered = F.grid_sample(columns, at[:, :, None, :2], mode="nearest", align_corners=False)[:, 0, :, 0]
+    cell = F.grid_sample(near[:, None], at[:, :, None, :2], mode="nearest", align_corners=False)[
+        :, 0, :, 0
+    ]
+    covered = F.grid_sample(columns, at[:, :, None, :2], mode="nearest", align_corners=False)[
+        :, 0, :, 0
+    ]
     behind = (at[..., 2] - cell) * (2 * REACH / SPAN) - 1
     spot = torch.stack([at[..., 0], at[..., 1], behind], -1)[:, None, None]
-    tint = F.grid_sample(colors, spot, align_corners=False, padding_mode="border")[:, :, 0, 0].movedim(1, -1)
+    tint = F.grid_sample(colors, spot, align_corners=False, padding_mode="border")[
+        :, :, 0, 0
+    ].movedim(1, -1)
     met = (rows["met"] >= 0) * covered
     return ((tint - rows["colors"]).abs().mean(-1) * met).sum(1) / met.sum(1).clamp_min(1)
 
@@ -215,7 +281,10 @@ def color_error(
 def relief_correlation(
     said: Float[Tensor, "n p p"], true: Float[Tensor, "n p p"], there: Float[Tensor, "n p p"]
 ) -> Float[Tensor, "n"]:
-    """Pearson correlation of depths inside the mask after a plane is taken out of both; NaN where the true relief is flat."""
+    """Pearson correlation of depths inside the mask after a plane is taken out of both.
+
+    NaN where the true relief is flat.
+    """
     out = []
     for a, b, mask in zip(said.double(), true.double(), there, strict=True):
         y, x = torch.nonzero(mask > 0.5, as_tuple=True)
@@ -229,7 +298,9 @@ def relief_correlation(
             rest.append(values - (basis @ plane)[:, 0])
         u, v = rest
         scale = u.norm() * v.norm()
-        out.append(torch.dot(u, v) / scale if v.std() > 1e-4 and scale > 0 else torch.tensor(float("nan")))
+        out.append(
+            torch.dot(u, v) / scale if v.std() > 1e-4 and scale > 0 else torch.tensor(float("nan"))
+        )
     return torch.stack([x.float() for x in out])
 
 
@@ -243,7 +314,9 @@ def _ray_overlap(said: Surfaces, rows: dict[str, Tensor]) -> Float[Tensor, "n"]:
 
 
 def open_course(folder: Path, models: Path | None, shape: SurfaceShape) -> SurfaceCourse:
-    """The course over samples kept in ``folder``; held-out samples are of the models' split "validation".
+    """The course over samples kept in ``folder``.
+
+    Held-out samples are of the models' split "validation".
 
     Raises:
         UserError: the folder of models holds none.
