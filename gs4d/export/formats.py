@@ -64,17 +64,3 @@ FORMATS = {
         "triangles that move: glTF with morph targets, and an OBJ per frame",
     ),
 }
-
-
-def require_known(names: Sequence[str]) -> None:
-    """Refuses names that are not in the table.
-
-    Raises:
-        UserError: the first unknown one, with the nearest and all that there are.
-    """
-    for name in names:
-        if name not in FORMATS:
-            raise UserError(
-                f"no export format named '{name}'{nearest(name, FORMATS)}; there are: "
-                f"{', '.join(FORMATS)}"
-            )

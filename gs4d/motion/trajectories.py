@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..ranges import Options, Range
 from .deltas import DeltaMotion, Heads
 
 
 @dataclass(frozen=True)
-class TrajectoryOptions:
+class TrajectoryOptions(Options):
     """Which functions of time a trajectory is made of, and what it moves.
 
     Attributes:
@@ -30,17 +31,14 @@ class TrajectoryOptions:
     """
 
     basis: Literal["cosine", "hats"] = "cosine"
-    count: int = 8
+    count: Annotated[int, Range(1, 1024)] = 8
     rotation: bool = False
     color: bool = False
 
     def __post_init__(self) -> None:
-        least = 2 if self.basis == "hats" else 1
-        if self.count < least:
-            raise ValueError(
-                f"TrajectoryOptions.count is {self.count}, wanted at least {least} for "
-                f"'{self.basis}'"
-            )
+        super().__post_init__()
+        if self.basis == "hats" and self.count < 2:
+            raise self.error(f"{{count}} is {self.count}; it must be at least 2 for {{basis}} hats")
 
 
 class Trajectories(DeltaMotion):
