@@ -96,13 +96,12 @@ def _shape(path: Path) -> LiftShape | SurfaceShape:
         sizes = [(shape.side, 512), (shape.layers, 256), (shape.heads, 64), (shape.across, 64)]
         sizes += [(count, 4096) for count in shape.channels]
         if isinstance(shape, SurfaceShape):
-            sizes += [(count, 64) for count in shape.blocks]
+            sizes += [(count, 64) for count in shape.blocks] + [(shape.mlp + 1, 17)]
+            wrong = not 2 <= len(shape.channels) == len(shape.blocks) <= 6
         else:
             sizes += [(shape.width, 4096), (shape.depth, 64)]
-        lists = 4 if isinstance(shape, SurfaceShape) else 3
-        if len(shape.channels) != lists or any(
-            not isinstance(n, int) or not 0 < n <= most for n, most in sizes
-        ):
+            wrong = len(shape.channels) != 3
+        if wrong or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
             raise ValueError("a size is out of range")
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
