@@ -19,14 +19,16 @@ from ..surface_net import OUTSIDE, SPAN, SurfaceNet, Surfaces, SurfaceShape, anc
 from .lift import augment
 from .samples import PIXELS, RAYS, SampleStore
 
-WEIGHTS = {  # of the loss's parts
-    "depth": 2.0,
-    "relief": 3.0,
-    "normals": 0.5,
-    "behind": 1.0,
-    "outline": 1.0,
-    "overlap": 0.7,
-    "color": 1.5,
+# Of the loss's parts. With them, depth, relief, normals and outlines move the encoder about equally;
+# with one each, normals, which only shading tells, count for a tenth of outlines.
+WEIGHTS = {
+    "depth": 1.0,
+    "relief": 8.0,
+    "normals": 5.0,
+    "behind": 1.5,
+    "outline": 0.5,
+    "overlap": 0.5,
+    "color": 2.0,
 }
 RELIEF_STEPS = (1, 2, 4, 8, 16, 32)  # pixels
 SHOWN_RAYS = 300  # per frame, of RAYS
