@@ -69,7 +69,7 @@ def read_task(path: Path, chosen: list[int]) -> Task:
 def model_tasks(models: Path) -> list[Task]:
     """One frame of every model of the split "validation", and its sides; always the same."""
     tasks = []
-    rows = [row for row in read_json(models / "models.json", "list of models")]
+    rows = list(read_json(models / "models.json", "list of models"))
     for number, row in enumerate(r for r in rows if r["split"] == "validation"):
         rng = np.random.default_rng([2, number])
         mesh = load_animated_mesh(models / row["file"], row["clip"])

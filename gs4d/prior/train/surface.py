@@ -19,8 +19,8 @@ from ..surface_net import OUTSIDE, SPAN, SurfaceNet, Surfaces, SurfaceShape, anc
 from .lift import augment
 from .samples import PIXELS, RAYS, SampleStore
 
-# Of the loss's parts. With them, depth, relief, normals and outlines move the encoder about equally;
-# with one each, normals, which only shading tells, count for a tenth of outlines.
+# Of the parts of the loss: with these, depth, relief, normals and outlines move the encoder about
+# equally; were all 1, normals, which only shading tells, would count for a tenth of outlines.
 WEIGHTS = {
     "depth": 1.0,
     "relief": 8.0,
