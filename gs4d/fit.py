@@ -26,7 +26,7 @@ from .consistency import ConsistencyOptions, Moments, along_time, along_views, i
 from .densify import DensifyOptions, NeedMeter, densify
 from .errors import Interrupted, UserError, interruptible, require_ranges
 from .gaussians import FIELD_NDIM, Gaussians
-from .guidance import ScoreOptions, ask, judge, torch_threads
+from .guidance import GuidanceOptions, sample_views, score_gradient, torch_threads
 from .hull import start_gaussians
 from .io.checkpoint import read_checkpoint, write_checkpoint
 from .losses import l1, photometric
@@ -127,7 +127,7 @@ class FitOptions:
     free_paths: bool = False
     """Also give every Gaussian a residual path of its own."""
     trajectories: TrajectoryOptions = field(default_factory=TrajectoryOptions)
-    score: ScoreOptions = field(default_factory=ScoreOptions)
+    score: GuidanceOptions = field(default_factory=GuidanceOptions)
     consistency: ConsistencyOptions = field(default_factory=ConsistencyOptions)
     checkpoint_seconds: float = 60.0
     """Time between two checkpoints."""
@@ -365,7 +365,7 @@ class Fitter:
         ]
         views = torch.randperm(len(tracks), generator=draw).tolist()
         if any(
-            track.trust is not None for track in tracks
+            track.confidence_map is not None for track in tracks
         ):  # what was made up must not outvote what was seen
             views = [0, *(view for view in views if view)]
         static = o.stage(step) == "static"
@@ -394,15 +394,17 @@ class Fitter:
         return Camera(T, K, cameras[0].width, cameras[0].height).to(self.device)
 
     def _weights(self, frames: list[int], tracks: list[int]) -> Tensor:
-        """What pictures count, or where any of them has a map of trust, what their pixels do."""
+        """What pictures count, or where any of them has a map of confidence, what their pixels do."""
         shown = [self.clip.tracks[k] for k in tracks]
         factors = torch.tensor([self.options.losses.anchor if k == 0 else 1.0 for k in tracks])
-        if any(track.trust is not None for track in shown):
-            maps = torch.stack([track.trust_at(t) for t, track in zip(frames, shown, strict=True)])
+        if any(track.confidence_map is not None for track in shown):
+            maps = torch.stack(
+                [track.confidence_map_at(t) for t, track in zip(frames, shown, strict=True)]
+            )
             return (factors[:, None, None] * maps).to(self.device)
         return (
             factors
-            * torch.tensor([track.weight_at(t) for t, track in zip(frames, shown, strict=True)])
+            * torch.tensor([track.confidence_at(t) for t, track in zip(frames, shown, strict=True)])
         ).to(self.device)
 
     def _regularizers(self, stage: str) -> Float[Tensor, ""]:
@@ -418,11 +420,18 @@ class Fitter:
         """The prior's score of random views at random times."""
         o = self.options
         progress = 1 - (1 - self.step / o.steps) / o.fine
-        question = ask(self.clip, o.score, progress, prior.joint, self.generator, ring=prior.ring)
-        moved = self.played.at_times(canonical, self.times[question.frames].to(self.device))
-        drawn = render(moved, question.cameras.to(self.device), background=WHITE)
+        sample = sample_views(
+            self.clip,
+            o.score,
+            progress,
+            prior.joint,
+            self.generator,
+            views_per_ring=prior.views_per_ring,
+        )
+        moved = self.played.at_times(canonical, self.times[sample.frames].to(self.device))
+        drawn = render(moved, sample.cameras.to(self.device), background=WHITE)
         with torch_threads(o.threads):
-            return judge(prior, drawn, question, o.score.sds, progress, self.generator)
+            return score_gradient(prior, drawn, sample, o.score.sds, progress, self.generator)
 
     def _inconsistencies(
         self, interpolator: Interpolator, canonical: Gaussians
@@ -620,7 +629,7 @@ def fit(
 
 def fingerprint(clip: Clip) -> int:
     """Of all pictures and cameras, so that a run is not resumed on others."""
-    value = zlib.crc32(repr([(track.orbits, track.weights) for track in clip.tracks]).encode())
+    value = zlib.crc32(repr([(track.orbits, track.confidence) for track in clip.tracks]).encode())
     for track in clip.tracks:
         images = track.images
         value = (
@@ -628,7 +637,11 @@ def fingerprint(clip: Clip) -> int:
             if isinstance(images, Pictures)
             else zlib.crc32(images.numpy().tobytes(), value)
         )
-        value = value if track.trust is None else zlib.crc32(track.trust.numpy().tobytes(), value)
+        value = (
+            value
+            if track.confidence_map is None
+            else zlib.crc32(track.confidence_map.numpy().tobytes(), value)
+        )
     return value
 
 

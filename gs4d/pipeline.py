@@ -32,7 +32,7 @@ from .export import (
     write_views,
 )
 from .fit import Observer, fit
-from .guidance import open_judge
+from .guidance import open_scorer
 from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
@@ -72,7 +72,7 @@ def _run(
 ) -> Path:
     """The run in its folder, which is this process's alone."""
     # 2. The prior, so that a wrong one is refused before anything is changed.
-    prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
+    prior = open_scorer(config.prior, config.fit.score) if config.prior is not None else None
     interpolator = (
         open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
     )

@@ -52,7 +52,7 @@ from gs4d.intake.cutout import MaskChoice, cut_out
 from gs4d.intake.dataset import FORMAT, read_dataset
 from gs4d.intake.sources import Shots
 from gs4d.io.checkpoint import read_checkpoint, write_checkpoint
-from gs4d.io.clips import read_eval_rig, read_rig, read_trust
+from gs4d.io.clips import read_confidence, read_eval_rig, read_rig
 from gs4d.io.compressed_ply import write_compressed_ply
 from gs4d.io.gaussians import read_gaussians
 from gs4d.io.glb import read_glb
@@ -311,7 +311,7 @@ CASES: dict[str, Case] = {
     ),
     "mp4": Case(_written("a.mp4", _video), lambda p: sum(f.size for f in read_video(p))),
     "mask": Case(_written("masks/0.png", _mask), _cut),
-    "trust": Case(_written("a.safetensors", _trust), lambda p: read_trust(p, 2, 3)),
+    "trust": Case(_written("a.safetensors", _trust), lambda p: read_confidence(p, 2, 3)),
     "safetensors": Case(
         _written("a.safetensors", lambda p: save_file({"a": torch.zeros(4, 4)}, p)), read_weights
     ),

@@ -188,7 +188,7 @@ def test_a_view_that_is_not_believed_does_not_teach(tmp_path: Path):
     wrong = replace(clip.tracks[2], images=pixels(clip.tracks[2]).flip(2))
     ends = []
     for images in (pixels(wrong), pixels(clip.tracks[2])):
-        ignored = replace(wrong, images=images, weights=(0.0,))
+        ignored = replace(wrong, images=images, confidence=(0.0,))
         fitter = Fitter(
             Clip("toy", (*clip.tracks[:2], ignored, *clip.tracks[3:])),
             replace(OPTIONS, start="ball"),
@@ -247,5 +247,5 @@ def test_a_rig_must_move_its_cameras_through_all_frames(data: Path):
     )
     tracks = read_clip(data, "toy", resolution=32).tracks
     assert [tracks[1].orbit_at(t).azimuth for t in range(4)] == [0, 10, 20, 30]
-    assert [tracks[2].weight_at(t) for t in range(4)] == [1, 0, 1, 1]
-    assert tracks[3].weight_at(2) == 0.5
+    assert [tracks[2].confidence_at(t) for t in range(4)] == [1, 0, 1, 1]
+    assert tracks[3].confidence_at(2) == 0.5

@@ -18,13 +18,13 @@ from gs4d.clip import Clip
 from gs4d.densify import DensifyOptions, NeedMeter, densify
 from gs4d.errors import Interrupted, UserError
 from gs4d.fit import FitOptions, Fitter, LearningRates, LossWeights, fit
-from gs4d.guidance import ScoreOptions
+from gs4d.guidance import GuidanceOptions
 from gs4d.hull import carve, start_gaussians
 from gs4d.io.checkpoint import INDEX
 from gs4d.motion import HexPlaneOptions, factor
 from gs4d.native import set_threads
 from gs4d.pipeline import score_asset
-from gs4d.prior import Trial
+from gs4d.prior import ScoreBatch
 from gs4d.prior.sds import SdsOptions
 from gs4d.render import render
 
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_another_run_does_not_fit(clip: Clip, tmp_path: Path):
 class Greyish:
     """A prior with a closed form: it wants every picture grey."""
 
-    joint, ring, reads = False, 0, False
+    joint, views_per_ring, needs_prompt = False, 0, False
 
     def __init__(self) -> None:
         self.weights: list[dict[str, str]] = []
@@ -153,10 +153,10 @@ class Greyish:
         self.shapes: set[tuple[int, ...]] = set()
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        images = trial.images
-        assert len(trial.cameras) == len(images) == len(trial.condition) == len(trial.sources)
+        images = batch.images
+        assert len(batch.cameras) == len(images) == len(batch.condition) == len(batch.sources)
         self.progress.append(progress)
         self.shapes.add(tuple(images.shape))
         return (images - images.mean(-1, keepdim=True)).square().mean()
@@ -164,7 +164,7 @@ class Greyish:
 
 def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
     rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=100.0)
-    score = ScoreOptions(views=4, resolution=(16, 24, 32))
+    score = GuidanceOptions(views=4, resolution=(16, 24, 32))
     options = replace(
         OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score
     )
@@ -187,9 +187,9 @@ class Endless(Greyish):
     """A prior that asks for too much."""
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        return trial.images.sum() * 1e38 * 1e38
+        return batch.images.sum() * 1e38 * 1e38
 
 
 def test_a_loss_that_runs_away_is_reported(clip: Clip, tmp_path: Path):

@@ -44,7 +44,7 @@ FINER = (
 # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell,
 # Gaussians swell
 SIDE = 256
-TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
+CONFIDENCE = 128  # of a view's pixels at most, of 255: plausible, not seen
 # of the logits: outlines overlap the true ones best if they take in what is a little less likely
 # than not
 BIAS = 0.35
@@ -170,7 +170,7 @@ class Lift:
         shrink = math.ceil(SIDE / side)
         cameras = cameras_of(orbits, width=shrink * side, height=shrink * side)
         drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
-        trust = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
+        confidence = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
         for t, (gaussians, sureness) in enumerate(self.gaussians(frames, source)):
             seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
             sure = render(
@@ -180,12 +180,14 @@ class Lift:
             layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(
                 -1, 1
             )
-            rgb, alpha, believed = F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
+            rgb, alpha, sure_share = (
+                F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
+            )
             drawn[:, t] = torch.from_numpy(
                 to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1))
             )
-            trust[:, t] = (TRUST * believed[..., 0].clamp(0, 1)).round().to(torch.uint8)
-        return Views(orbits, drawn, trust)
+            confidence[:, t] = (CONFIDENCE * sure_share[..., 0].clamp(0, 1)).round().to(torch.uint8)
+        return Views(orbits, drawn, confidence)
 
 
 def surfaces(network: SurfaceNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Surfaces:

@@ -42,16 +42,16 @@ GREY = 0.5  # of a frame whose colours are taken away
 
 
 @dataclass(frozen=True)
-class SurfaceCourse:
+class SurfaceTask:
     """Samples for lift's network.
 
     Attributes:
-        school: where samples come from.
+        store: where samples come from.
         held_out: the same for models that are never learnt from.
         shape: of the network.
     """
 
-    school: SampleStore
+    store: SampleStore
     held_out: SampleStore
     shape: SurfaceShape = field(default_factory=SurfaceShape)
 
@@ -63,9 +63,9 @@ class SurfaceCourse:
         """The network's sizes."""
         return {"shape": json.dumps(self.shape.record())}
 
-    def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
+    def example(self, number: int, seed: int) -> dict[str, Tensor]:
         """A training sample with changes drawn from ``seed`` that a video could have."""
-        return sample_tensors(self.school, lesson, torch.Generator().manual_seed(seed))
+        return sample_tensors(self.store, sample, torch.Generator().manual_seed(seed))
 
     def loss(self, network: SurfaceNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """The loss and its parts, means over the samples of a batch.
@@ -315,8 +315,8 @@ def _ray_overlap(said: Surfaces, rows: dict[str, Tensor]) -> Float[Tensor, "n"]:
     return (inside & truth).sum(1) / (inside | truth).sum(1).clamp_min(1)
 
 
-def open_course(folder: Path, models: Path | None, shape: SurfaceShape) -> SurfaceCourse:
-    """The course over samples kept in ``folder``.
+def open_surface_task(folder: Path, models: Path | None, shape: SurfaceShape) -> SurfaceTask:
+    """The task over samples kept in ``folder``.
 
     Held-out samples are of the models' split "validation".
 
@@ -326,7 +326,7 @@ def open_course(folder: Path, models: Path | None, shape: SurfaceShape) -> Surfa
     from .scenes import read_models
 
     held = models if models is not None and (models / "models.json").is_file() else None
-    return SurfaceCourse(
+    return SurfaceTask(
         SampleStore(folder, read_models(models) if models else None),
         SampleStore(folder / "held_out", read_models(held, "validation") if held else None),
         shape,
