@@ -6,9 +6,6 @@ Which views, at which times, judged by which of the clip's own pictures.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -227,17 +224,3 @@ def score_gradient(
     )  # of coverage there is none where only colours count
     carrier = (drawn.rgb * gradients[0]).sum() + (drawn.alpha * gradients[1]).sum()
     return carrier + (score - carrier).detach()
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Has torch's operations use ``count`` threads on a CPU, 0 for all cores.
-
-    Networks are large enough to gain from them.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or os.cpu_count() or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from toys import blobs, pixels, toy_clip, write_clip
 
-from gs4d.checkpoint import read_asset
 from gs4d.clip import Clip, Orbit, Track, cameras_of, orbit_along
 from gs4d.densify import DensifyOptions
 from gs4d.errors import UserError
@@ -20,6 +19,7 @@ from gs4d.io.files import write_json
 from gs4d.io.images import read_image, to_bytes
 from gs4d.io.lazy import FilePictures, PictureCache
 from gs4d.motion import HexPlaneOptions
+from gs4d.open_asset import read_asset
 from gs4d.pipeline import score_asset
 from gs4d.render import render
 
@@ -194,7 +194,7 @@ def test_a_view_that_is_not_believed_does_not_teach(tmp_path: Path):
             replace(OPTIONS, start="ball"),
         )
         with torch.no_grad():
-            fitter.parameters["sh_dc"].zero_()  # the start's colours come from all pictures
+            fitter.state.parameters["sh_dc"].zero_()  # the start's colours come from all pictures
         for _ in range(4):
             fitter.advance()
         ends.append(fitter.gaussians().means.detach())

@@ -16,6 +16,7 @@ from PIL import Image
 
 from gs4d.clip import Clip, Orbit, Track, cameras_of
 from gs4d.fit import FitOptions, Fitter, fingerprint
+from gs4d.fit.batches import Batch
 from gs4d.intake.pseudo import PseudoOptions, make_pseudo_views
 from gs4d.intake.views import squared, steadiness
 from gs4d.io.clips import CONFIDENCE_FILE, read_clip, read_confidence
@@ -116,7 +117,7 @@ def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> 
     side = replace(clip.tracks[3], confidence_map=blind, confidence=(1.0,))
     half = Clip("half", (clip.tracks[0], side))
     fitter = Fitter(half, options)
-    weights = fitter._weights([0, 1], [0, 1])
+    weights = fitter.batches.weights_of(Batch([0, 1], [0, 1]))
     assert weights.shape == (2, 32, 32)
     assert (weights[0] == options.losses.anchor).all()
     assert (weights[1, :, :14] == 0).all()
@@ -126,7 +127,7 @@ def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> 
     changed = Clip("half", (clip.tracks[0], replace(side, confidence_map=blind.flip(2))))
     assert fingerprint(half) != fingerprint(changed)
     for step in range(6):
-        assert any(0 in tracks for _, tracks in fitter._batches(step)), (
+        assert any(0 in tracks for _, tracks in fitter.batches.of_step(step)), (
             "what was seen is in every step"
         )
     for _ in range(3):

@@ -16,10 +16,10 @@ from typing import Any
 
 import tyro
 
-from ..checkpoint import read_asset
 from ..errors import UserError, require_ranges
 from ..export.page import glb_bytes, page_of
 from ..io.checkpoint import INDEX, read_record
+from ..open_asset import read_asset
 from ..options import parse
 from ..scene import YAxis
 from .origin import refusal
