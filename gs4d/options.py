@@ -114,11 +114,18 @@ def to_record(options: Any) -> dict[str, Any]:
 def from_record(kind: type[T], record: Any, where: str) -> T:
     """Builds a dataclass of options from JSON values, checking every key and type.
 
+    Options that are gone are left out: ``RETIRED`` of the dataclass gives for each the value with
+    which nothing is lost, or ``...`` for any.
+
     Raises:
         UserError: a key is unknown or a value has the wrong type; ``where`` names the place.
     """
     if not isinstance(record, dict):
         raise UserError(f"{where} is {record!r}, wanted the options of {kind.__name__}")
+    for name, harmless in getattr(kind, "RETIRED", {}).items():
+        if name in record and harmless not in (..., record[name]):
+            raise UserError(f"{where}: the option {name} is no longer there; leave it out")
+    record = {k: v for k, v in record.items() if k not in getattr(kind, "RETIRED", {})}
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     if unknown := sorted(set(record) - set(names)):

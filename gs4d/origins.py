@@ -27,7 +27,7 @@ from .intake.sources import pictures_in
 from .io.files import atomic_path, read_json, write_json
 from .io.images import open_picture, to_rgba
 from .io.video import is_still
-from .prior import FILMERS, ILLUSTRATORS, open_image_prior, open_video_prior
+from .prior import IMAGE_PRIORS, VIDEO_PRIORS, open_image_prior, open_video_prior
 from .prior.image_models import ImageModel
 from .prior.networks import Place
 from .prior.pipelines import Drawing
@@ -108,13 +108,13 @@ class Origin(Options):
         if kind == "text" and self.image_prior is None:
             raise UserError(
                 "--text needs --image_prior, a model that draws a picture "
-                f"({', '.join(ILLUSTRATORS)}): sdxl:FOLDER, or "
+                f"({', '.join(IMAGE_PRIORS)}): sdxl:FOLDER, or "
                 "fetched from the hub sdxl:stabilityai/stable-diffusion-xl-base-1.0"
             )
         if kind in ("image", "text") and not self.still and self.video_prior is None:
             raise UserError(
                 f"--{kind} needs --video_prior, a model that turns a picture into a video "
-                f"({', '.join(FILMERS)}): svd:FOLDER, "
+                f"({', '.join(VIDEO_PRIORS)}): svd:FOLDER, "
                 "or fetched from the hub svd:stabilityai/stable-video-diffusion-img2vid-xt; or "
                 "give --still, and nothing moves"
             )

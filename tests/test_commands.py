@@ -14,13 +14,13 @@ import pytest
 import torch
 from toys import toy_clip, write_clip
 
-from gs4d.checkpoint import read_asset
 from gs4d.cli import main
 from gs4d.config import load_config
 from gs4d.io.images import read_image
 from gs4d.io.owned import LIST
 from gs4d.io.ply import read_ply
 from gs4d.io.video import read_video
+from gs4d.open_asset import read_asset
 
 ROOT = Path(__file__).parent.parent
 TINY = (

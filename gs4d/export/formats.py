@@ -5,10 +5,7 @@ No writer is imported before it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from ..errors import UserError, nearest
 
 
 @dataclass(frozen=True)

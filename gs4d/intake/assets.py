@@ -35,7 +35,7 @@ from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_sheet
 from ..mesh import AnimatedMesh, load_animated_mesh
-from ..native import set_threads
+from ..native import cores, set_threads
 from ..ranges import OneOf, Options, Range
 from ..synth import draw_views, make_object, options_for
 from ..synth.objects import FAMILIES
@@ -116,7 +116,7 @@ class Source(Protocol):
         ...
 
     def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Pictures of a candidate, each at its own time in [0, 1] and from its own camera.
 
@@ -144,7 +144,7 @@ class SynthSource:
         return self.count
 
     def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn at the density that the size wants."""
         subject = make_object(
@@ -186,7 +186,7 @@ class MeshSource:
         """Known only when every file has been opened."""
 
     def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn by the mesh renderer."""
         mesh = _mesh(self.folder / entry.origin["file"], entry.origin["clip"])
@@ -421,10 +421,7 @@ def _in_order(
     entries: Iterator[Entry], source: Source, options: DatasetOptions, layout: Layout
 ) -> Iterator[dict[str, Any]]:
     """The lines of all candidates, in their order, made by as many processes as asked for."""
-    available = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    workers = options.workers or available
+    workers = options.workers or cores()
     if workers == 1:
         for entry in entries:
             yield make_asset(entry, source, options, layout)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from ..io.clips import TRUST
-from ..prior import best_painter
+from ..io.clips import CONFIDENCE_FILE
+from ..prior import default_view_prior
 from ..prior.sampling import Sampling
 from ..ranges import Options, Range
 from .views import ViewsOptions, make_views
@@ -51,7 +51,7 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
         or not (data_dir / f"{name}_pose0").is_dir()
     ):
         return None
-    prior = best_painter() if options.prior == "auto" else options.prior
+    prior = default_view_prior() if options.prior == "auto" else options.prior
     print(
         f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may "
         "look like."
@@ -70,5 +70,5 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
         )
     )
     if not options.pixels:
-        (folder / TRUST).unlink()
+        (folder / CONFIDENCE_FILE).unlink()
     return out

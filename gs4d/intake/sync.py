@@ -207,7 +207,7 @@ def make_sync(
         ]
         views = [view for part in parts for view in part.views]
 
-        # 4. How far every view is believed, frame by frame.
+        # 4. The confidence in every view, frame by frame.
         found = []
         for i, step in enumerate(tqdm(steps, desc="comparing", unit="frame", leave=False)):
             found.append(
@@ -218,11 +218,13 @@ def make_sync(
         found = steadied(found)
         weights = _weights(found, steps, len(numbers), skip=bool(inputs))
         warnings += _judge(found, weights, views, with_input=bool(inputs) and not drawn)
-        believed = [
-            (np.array(view.weights) * w).round(2).tolist()
+        confidences = [
+            (np.array(view.confidence) * w).round(2).tolist()
             for view, w in zip(views, weights, strict=True)
         ]
-        views = [replace(view, weights=tuple(w)) for view, w in zip(views, believed, strict=True)]
+        views = [
+            replace(view, confidence=tuple(w)) for view, w in zip(views, confidences, strict=True)
+        ]
 
         # 5. The rig and the preview.
         source = ", ".join(f"{part.source.formats[0]}: {part.source.why}" for part in parts)
@@ -363,7 +365,7 @@ def _cameras(part: _Part, name: str) -> tuple[View, ...]:
     """The cameras of a format, at the frames that are used."""
     views = []
     for view in part.source.views or FORMATS[name].views:
-        orbits, weights = view.orbits, view.weights
+        orbits, weights = view.orbits, view.confidence
         if len(orbits) not in (1, part.source.count) or len(weights) not in (1, part.source.count):
             raise UserError(
                 f"the rig moves a camera through {max(len(orbits), len(weights))} frames but "
@@ -503,7 +505,7 @@ def _weights(
 ) -> Float[np.ndarray, "v t"]:
     """A weight per view and frame.
 
-    The input view, which is first where there is one, is always believed.
+    The input view, which is first where there is one, always has full confidence.
     """
     rows = np.stack([one.weights()[1 if skip else 0 :] for one in found], 1)
     # A view that is wrong in most frames is not right in those where it happens to fit.
@@ -548,14 +550,14 @@ def _preview(
 ) -> None:
     """Views in rows, some frames in columns.
 
-    The labels say where a camera stands and how far it is believed.
+    The labels say where a camera stands and the confidence in it.
     """
     shown = _spread(len(numbers), SHEET_FRAMES)
     rows = [[seen[i] for i in shown]] if seen else []
     rows += [[small[i][view] for i in shown] for view in range(len(views))]
     labels = ["input"] if seen else []
     for number, view in enumerate(views):
-        a, z, mean = view.orbits[0], view.orbits[-1], float(np.mean(view.weights))
+        a, z, mean = view.orbits[0], view.orbits[-1], float(np.mean(view.confidence))
         moves = f"..{z.azimuth:.0f}" if len(view.orbits) > 1 else ""
         labels.append(
             f"{number}: az {a.azimuth:.0f}{moves} el {a.elevation:.0f}   weight {mean:.2f}"

@@ -31,7 +31,7 @@ from .shell import Shell, shell_gaussians
 
 LOGIT_OPACITY = 4.0
 SIDE = 256  # pixels that are blown up; larger frames are reduced to as many
-TRUST = 64  # of its views, of 255
+CONFIDENCE = 64  # of its views, of 255
 BLUR = 0.1  # of the longer side: the far side keeps colours that change more slowly than this
 
 
@@ -142,4 +142,4 @@ class Inflate:
             drawn[:, t] = torch.from_numpy(
                 to_bytes(torch.cat([straight, seen.alpha[..., None]], -1))
             )
-        return Views(orbits, drawn, torch.full(drawn.shape[:-1], TRUST, dtype=torch.uint8))
+        return Views(orbits, drawn, torch.full(drawn.shape[:-1], CONFIDENCE, dtype=torch.uint8))

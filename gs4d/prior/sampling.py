@@ -40,7 +40,7 @@ NOISES: dict[
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-TRUST = 128  # of sampled views, of 255: plausible, not seen
+SAMPLED_CONFIDENCE = 128  # of sampled views, of 255: plausible, not seen
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -135,7 +135,7 @@ def resized(
     ).clamp(0, 1)
 
 
-def as_judged(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
+def resized_for_score(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
     """Renders in a judge's size: bilinear without antialiasing, as threestudio and DreamGaussian do; differentiable."""
     pictures = renders.movedim(-1, 1)
     if pictures.shape[2:] == (side, side):
@@ -155,7 +155,9 @@ def to_opaque(pictures: Float[Tensor, "*b 3 h w"]) -> UInt8[Tensor, "*b h w 4"]:
     return torch.cat([colors, torch.full_like(colors[..., :1], 255)], -1)
 
 
-def place_all(network: Network, weights: Mapping[str, Tensor], source: str, part: str) -> Network:
+def fill_exactly(
+    network: Network, weights: Mapping[str, Tensor], source: str, part: str
+) -> Network:
     """As :func:`fill` with ``assign``, and no tensor may be left over.
 
     Raises:
@@ -246,7 +248,7 @@ def vae_of(weights: Mapping[str, Tensor], source: str) -> Any:
         config, renamed = ldm.vae(weights)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{source} has no autoencoder as this family's ({error!r})") from error
-    return place_all(
+    return fill_exactly(
         build("diffusers", "AutoencoderKL", config, source), renamed, source, "autoencoder"
     )
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..checkpoint import read_asset
 from ..errors import UserError
 from ..export.page import glb_bytes, page_of
 from ..io.checkpoint import INDEX, read_record
+from ..open_asset import read_asset
 from ..options import parse
 from ..ranges import Options, Range
 from ..scene import YAxis
