@@ -44,7 +44,10 @@ COMMANDS = {  # modules with a main(arguments)
 
 
 def guarded(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Runs ``command``; returns 0, 2 after bad input (one sentence on stderr) or 130 after Ctrl-C or another signal to stop."""
+    """Runs ``command`` and returns an exit code.
+
+    It is 0, or 2 after bad input (one sentence on stderr), or 130 after a signal to stop.
+    """
     for number in stop_signals():
         signal.signal(number, stop)
     keep_open()
@@ -85,9 +88,8 @@ def as_typed(argv: list[str]) -> list[str]:
 def _refuse(sentence: str) -> int:
     from tqdm import tqdm
 
-    tqdm.write(
-        f"error: {' '.join(sentence.split())}", file=sys.stderr
-    )  # clears a progress bar that is still on the line
+    # tqdm clears a progress bar that is still on the line.
+    tqdm.write(f"error: {' '.join(sentence.split())}", file=sys.stderr)
     return 2
 
 

@@ -1,10 +1,13 @@
-"""The configuration: typed options of the modules below, from defaults, a file and the command line, in rising precedence."""
+"""The configuration: typed options of the modules below.
+
+They come from defaults, a file and the command line, in rising precedence.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -17,6 +20,8 @@ from .options import read_options, to_record
 from .origins import Origin
 from .ranges import Range
 
+SEEDS = {"origin": ("image_seed", "video_seed"), "pseudo": ("seed",), "fit": ("seed",)}
+
 
 @dataclass(frozen=True)
 class Config(Origin):
@@ -27,6 +32,9 @@ class Config(Origin):
     name_override: str | None = None
     """Name of the clip, where it differs from the run's: frames come from
     {data_dir}/{clip}_pose0."""
+    seed: Annotated[int | None, Range(0, 2**62)] = None
+    """Seed of everything random; --fit.seed, --pseudo.seed, --origin.image_seed and
+    --origin.video_seed win over it where they are set, and count alone where it is None."""
     data_dir: Path = Path("data")
     """Where clips are looked up."""
     output_dir: Path = Path("output")
@@ -49,6 +57,17 @@ class Config(Origin):
         super().__post_init__()
         require_folder_name("-e", self.name)
         require_folder_name("--name_override", self.clip)
+
+    def seeded(self) -> Config:
+        """Returns what is run: every part's own seed follows ``seed``, but where it was set."""
+        if self.seed is None:
+            return self
+        parts: dict[str, Any] = {}
+        for name, fields in SEEDS.items():
+            part, untouched = getattr(self, name), type(getattr(self, name))()
+            following = [f for f in fields if getattr(part, f) == getattr(untouched, f)]
+            parts[name] = replace(part, **dict.fromkeys(following, self.seed))
+        return replace(self, **parts)
 
     @property
     def clip(self) -> str:

@@ -29,7 +29,8 @@ class Interrupted(KeyboardInterrupt):
 ADVICE = {  # by the code of an OSError: why, and what to do
     errno.ENOSPC: "the disk is full; free some space, or write to another disk",
     errno.EDQUOT: "the quota of the disk is used up; free some space, or write to another disk",
-    errno.EFBIG: "the file would be larger than is allowed here; write to another disk, or raise the limit (ulimit -f)",
+    errno.EFBIG: "the file would be larger than is allowed here; write to another disk, or raise "
+    "the limit (ulimit -f)",
     errno.EROFS: "the disk is read-only; write to another folder",
     errno.EACCES: "permission denied; change its permissions, or choose another folder",
     errno.EPERM: "operation not permitted; change its permissions, or choose another folder",
@@ -49,7 +50,10 @@ def os_sentence(error: OSError) -> str:
     """What the system refused, of which file, and what to do."""
     path = next((str(name) for name in (error.filename, error.filename2) if name is not None), None)
     if path is None and error.errno == errno.ENOENT and "temporary directory" in str(error):
-        return "no folder for temporary files can be written; have TMPDIR name one that exists and has space"
+        return (
+            "no folder for temporary files can be written; have TMPDIR name one that exists and "
+            "has space"
+        )
     why = ADVICE.get(error.errno or 0)
     if why is None or (path is None and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)):
         said = str(error.strerror or error) or type(error).__name__
@@ -64,9 +68,8 @@ def require_folder_name(option: str, name: str) -> None:
         UserError: it cannot; ``option`` says where it was given.
     """
     ends = name.startswith(".") or name != name.strip(" ") or name.endswith(".")
-    long = (
-        len(name) > 100 or len(name.encode(errors="replace")) > 200
-    )  # bytes: 255 with what is appended
+    # 200 bytes: file systems take 255, with what is appended
+    long = len(name) > 100 or len(name.encode(errors="replace")) > 200
     if (
         not name
         or long
@@ -82,14 +85,13 @@ def require_folder_name(option: str, name: str) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` for the closest of ``known``, or an empty string when nothing is close."""
+    """Returns ``" (did you mean 'x'?)"`` for the closest of ``known``, or "" if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-HANGUP = getattr(
-    signal, "SIGHUP", None
-)  # of a terminal that is closed; told more than once: by the system and by the shell
+# Signal of a terminal that is closed; it is sent more than once: by the system and by the shell.
+HANGUP = getattr(signal, "SIGHUP", None)
 
 
 def stop_signals() -> list[int]:

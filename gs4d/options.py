@@ -5,11 +5,16 @@ Dataclasses, whose every nested value is a flag.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import runpy
 import sys
+import textwrap
 import types
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +30,8 @@ from .io.files import read_json
 from .ranges import OptionError
 
 T = TypeVar("T")
+
+HELP_WIDTH, HELP_INDENT = 100, 30  # columns of --help, and before what it says of a flag
 
 PRESETS = Path(__file__).parent / "presets"  # config files that come with gs4d
 CHECKOUT = Path("arguments")  # folder under whose name a checkout has them
@@ -189,19 +196,42 @@ def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[
     return rows
 
 
-def parse(kind: type[T], arguments: list[str], *, default: T, program: str, description: str) -> T:
+def parse(
+    kind: type[T],
+    arguments: list[str],
+    *,
+    default: T,
+    program: str,
+    description: str,
+    common: Mapping[str, Sequence[str]] | None = None,
+) -> T:
     """Command-line flags over ``default``.
 
     Every nested value has one, with '-' or '_' between words.
+
+    Args:
+        kind: the dataclass of options.
+        arguments: the words after the program's name.
+        default: values of flags that are not given.
+        program: its name, for usage and errors.
+        description: what it does, for ``--help``.
+        common: options that ``--help`` shows, by headings, where they are too many; ``--help-all``
+            shows all.
 
     Raises:
         UserError: a flag is unknown (with the nearest one) or its value has the wrong type, is out
             of its range or disagrees with another.
     """
+    if common and {"-h", "--help"} & set(arguments):
+        print(_short_help(default, program, description, common))
+        raise SystemExit(0)
+    if {"--help-all", "--help_all"} & set(arguments):
+        arguments = ["--help"]
 
     def refuse(event: Any) -> None:
         if sentence := _sentence(event, [f"--{name}" for name in _flags(to_record(default))]):
-            raise UserError(f"{' '.join(sentence.split())}; see {program} --help")
+            more = "--help-all" if common else "--help"
+            raise UserError(f"{' '.join(sentence.split())}; see {program} {more}")
 
     with on_parse_error(refuse) if on_parse_error else nullcontext():
         return tyro.cli(
@@ -212,6 +242,68 @@ def parse(kind: type[T], arguments: list[str], *, default: T, program: str, desc
             description=description,
             use_underscores=True,
         )
+
+
+def _short_help(
+    default: Any, program: str, description: str, common: Mapping[str, Sequence[str]]
+) -> str:
+    """The page of ``--help``: the options of ``common``, with what their docstrings say."""
+    rows = [f"usage: {program} [OPTIONS]", "", *textwrap.wrap(description, HELP_WIDTH)]
+    for heading, names in common.items():
+        rows += ["", f"{heading}:"]
+        for name in names:
+            *path, last = name.split(".")
+            holder = default
+            for step in path:
+                holder = getattr(holder, step)
+            value, hint = getattr(holder, last), get_type_hints(type(holder))[last]
+            flags = ", ".join([*_aliases(type(holder), last), f"--{name}"])
+            about = f"{_about(type(holder))[last]}{_shown(value)}"
+            lines = textwrap.wrap(about, HELP_WIDTH - HELP_INDENT)
+            flag = f"  {flags} {_metavar(hint)}".rstrip()
+            if len(flag) < HELP_INDENT:
+                flag += " " * (HELP_INDENT - len(flag)) + lines.pop(0)
+            rows += [flag, *(" " * HELP_INDENT + line for line in lines)]
+    rest = len(_flags(to_record(default))) - sum(map(len, common.values()))
+    return "\n".join([*rows, "", f"{program} --help-all shows {rest} more."])
+
+
+def _shown(value: Any) -> str:
+    """A default value in brackets; nothing of those that say nothing."""
+    if value is None or value is False or value == "":
+        return ""
+    return f" ({' '.join(map(str, value)) if isinstance(value, tuple) else value})"
+
+
+def _metavar(hint: Any) -> str:
+    """What stands for a flag's value."""
+    origin, choices = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _metavar(next(choice for choice in choices if choice is not type(None)))
+    if origin is tuple:
+        return " ".join("..." if choice is ... else _metavar(choice) for choice in choices)
+    if origin is Literal:
+        return "|".join(map(str, choices))
+    return "" if hint is bool else hint.__name__.upper()
+
+
+def _aliases(kind: type[Any], name: str) -> tuple[str, ...]:
+    """Other flags of an option, as ``tyro.conf.arg`` declares them."""
+    hint = get_type_hints(kind, include_extras=True)[name]
+    return tuple(
+        alias for extra in get_args(hint) for alias in getattr(extra, "aliases", None) or ()
+    )
+
+
+def _about(kind: type[Any]) -> dict[str, str]:
+    """The docstrings under the fields of a dataclass, in one line each."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in kind.__mro__ if is_dataclass(base)]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        for field, text in pairwise(getattr(tree, "body", [])):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
+    return found
 
 
 def _sentence(event: Any, flags: list[str]) -> str | None:

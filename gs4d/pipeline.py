@@ -61,9 +61,9 @@ def run(config: Config, on_step: Observer | None = None) -> Path:
     """
     # 1. The input: made of a video, a picture or a sentence if one is given; the built-in rose, if
     # it is asked for and absent.
-    drawn_by = _make_input(config)
+    drawn_by = _make_input(config.seeded())
     if config.resume:
-        _check_unchanged(config.folder, config)
+        _check_unchanged(config.folder, config.seeded())
     with run_folder(config.folder):
         return _run(config, config.folder, drawn_by, on_step)
 
@@ -79,7 +79,8 @@ def _run(
     )
 
     # 3. Side views, where the clip has none.
-    made = make_pseudo_views(config.data_dir, config.clip, config.pseudo, folder / VIEWS)
+    seeded = config.seeded()
+    made = make_pseudo_views(config.data_dir, config.clip, seeded.pseudo, folder / VIEWS)
     clip = read_clip(config.data_dir, config.clip, resolution=config.fit.resolution, side_dir=made)
     if len(clip.tracks) == 1:
         print(
@@ -101,7 +102,7 @@ def _run(
     # 5. The fit.
     fitter = fit(
         clip,
-        config.fit,
+        seeded.fit,
         folder,
         prior=prior,
         interpolator=interpolator,

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gs4d.commands.train import COMMON
+from gs4d.commands.train import main as train_command
 from gs4d.config import Config, load_config, save_config
 from gs4d.errors import UserError
 from gs4d.export import ExportOptions
@@ -160,3 +162,40 @@ def test_records_are_checked():
 def test_changes_name_what_differs():
     old, new = to_record(Config()), to_record(Config(fit=FitOptions(steps=5)))
     assert changes(old, new) == [f"fit.steps {FitOptions().steps} -> 5"]
+
+
+def test_help_shows_the_common_options_on_two_screens_and_help_all_the_rest(
+    capsys: pytest.CaptureFixture[str],
+):
+    with pytest.raises(SystemExit) as stop:
+        train_command(["--help"])
+    assert not stop.value.code
+    page = capsys.readouterr().out
+    lines = page.splitlines()
+    assert len(lines) <= 80
+    assert max(map(len, lines)) <= 100
+    for name in (name for names in COMMON.values() for name in names):
+        assert f"--{name}" in page
+    assert "--fit.steps INT" in page
+    assert "(3000)" in page
+    assert "--fit.losses.ssim" not in page
+    with pytest.raises(SystemExit) as stop:
+        train_command(["--help-all"])
+    assert not stop.value.code
+    every = capsys.readouterr().out
+    assert "--fit.losses.ssim" in every
+    assert "--fit.seed" in every
+
+
+def test_one_seed_is_followed_by_those_that_are_not_set():
+    config = flags("--seed", "5", "--pseudo.seed", "7")
+    seeded = config.seeded()
+    assert (seeded.fit.seed, seeded.pseudo.seed) == (5, 7)
+    assert (seeded.origin.image_seed, seeded.origin.video_seed) == (5, 5)
+    again = parse(Config, ["--seed", "6"], default=config, program="train.py", description="")
+    assert (again.seeded().fit.seed, again.seeded().pseudo.seed) == (6, 7)
+
+
+def test_without_a_seed_every_part_keeps_its_own():
+    assert Config().seeded() == Config()
+    assert flags("--fit.seed", "3").seeded().fit.seed == 3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-ABOUT = """Draws animated assets - procedural objects, or every animation of a folder of glTF files - as a still orbit, an
-orbit while time advances and the front view; rejects those that stand still, overflow, are tiny or flicker; goes on
-where it was."""
+ABOUT = """Draws animated assets - procedural objects, or every animation of a folder of glTF files
+- as a still orbit, an orbit while time advances and the front view; rejects those that stand still,
+overflow, are tiny or flicker; goes on where it was."""
 
 
 def main(arguments: list[str], program: str = "gs4d dataset") -> None:

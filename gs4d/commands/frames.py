@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-ABOUT = "Makes data/NAME_pose0 from a video, an animated picture, a folder of pictures, or one picture: cut out, in one crop."
+ABOUT = """Makes data/NAME_pose0 from a video, an animated picture, a folder of pictures, or one
+picture: cut out, in one crop."""
 
 
 def main(arguments: list[str], program: str = "gs4d frames") -> None:

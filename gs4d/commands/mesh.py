@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-ABOUT = "Draws data/NAME_pose0, NAME_sync and NAME_eval from an animated glTF model, without a screen and without a GPU."
+ABOUT = """Draws data/NAME_pose0, NAME_sync and NAME_eval from an animated glTF model, without a
+screen and without a GPU."""
 
 
 def main(arguments: list[str], program: str = "gs4d mesh") -> None:

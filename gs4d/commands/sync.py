@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-ABOUT = "Makes data/NAME_sync and data/NAME_rig.json from the output of SyncDreamer, Zero123++, SV4D and others."
+ABOUT = """Makes data/NAME_sync and data/NAME_rig.json from the output of SyncDreamer, Zero123++,
+SV4D and others."""
 
 
 def main(arguments: list[str], program: str = "gs4d sync") -> None:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 ABOUT = "Fits moving Gaussians to a clip; flags win over --configs."
+COMMON = {  # options that --help shows, of more than a hundred
+    "run": ("name", "output_dir", "data_dir", "seed", "resume", "view"),
+    "input": ("video", "image", "text", "still", "image_prior", "video_prior", "matting"),
+    "other sides": ("pseudo.prior", "prior"),
+    "fit": ("fit.steps", "fit.resolution", "fit.gaussians", "fit.threads"),
+    "export": ("export.to", "export.fps", "export.camera"),
+}
 
 
 def main(arguments: list[str], program: str = "gs4d train") -> None:
@@ -21,6 +28,7 @@ def main(arguments: list[str], program: str = "gs4d train") -> None:
         default=default,
         program=program,
         description=f"{ABOUT} {about_presets(Config)}",
+        common=COMMON,
     )
     with ExitStack() as stack:
         window = None

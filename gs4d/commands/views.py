@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-ABOUT = "Makes data/NAME_sync and data/NAME_rig.json with a prior. A run that was cut goes on where it was."
+ABOUT = """Makes data/NAME_sync and data/NAME_rig.json with a prior. A run that was cut goes on
+where it was."""
 
 
 def main(arguments: list[str], program: str = "gs4d views") -> None:

@@ -1,4 +1,7 @@
-"""The smoke test: half a minute on two CPU cores, to see that everything works and roughly what will come out."""
+"""The smoke test: half a minute on two CPU cores.
+
+Shows that everything works, and roughly what will come out.
+"""
 
 from gs4d.config import Config, FitOptions
 from gs4d.densify import DensifyOptions
