@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -15,64 +16,45 @@ from torch.nn.functional import interpolate
 
 from .camera import Camera
 from .clip import Clip, Orbit, Track, cameras_of
-from .errors import UserError, require_ranges
+from .errors import UserError
 from .prior import ScoreBatch, ScorePrior, open_score_prior
 from .prior.networks import Place
 from .prior.sds import SdsOptions
+from .ranges import Options, Range
 from .render import Render
 
 
 @dataclass(frozen=True)
-class GuidanceOptions:
+class GuidanceOptions(Options):
     """How the prior's score is taken in the fine stage."""
 
-    views: int = 4
+    views: Annotated[int, Range(1, 1024)] = 4
     """Random cameras per step; priors that judge rings of views together (MVDream, ImageDream: 4)
     get whole rings."""
-    frames: int = 1
+    frames: Annotated[int, Range(1, 1024)] = 1
     """Frames that each of them shows; at random, but for priors that judge all views and frames
     together."""
-    azimuth: tuple[float, float] = (-180.0, 180.0)
+    azimuth: Annotated[tuple[float, float], Range(-360, 360)] = (-180.0, 180.0)
     """Where the cameras stand, degrees from the input camera."""
-    elevation: tuple[float, float] = (-30.0, 30.0)
+    elevation: Annotated[tuple[float, float], Range(-90, 90)] = (-30.0, 30.0)
     """Degrees above the horizon."""
-    radius: tuple[float, float] = (1.0, 1.0)
+    radius: Annotated[tuple[float, float], Range(0.1, 10)] = (1.0, 1.0)
     """Their distance, in times the input camera's."""
-    fov: tuple[float, float] = (1.0, 1.0)
+    fov: Annotated[tuple[float, float], Range(0.1, 10)] = (1.0, 1.0)
     """Their field of view, in times the input camera's."""
-    resolution: tuple[int, int, int] = (128, 256, 512)
+    resolution: Annotated[tuple[int, int, int], Range(8, 4096)] = (128, 256, 512)
     """Side of the pictures that are judged, in pixels: at first, then, and at last."""
-    resolution_at: tuple[float, float] = (0.3, 0.6)
+    resolution_at: Annotated[tuple[float, float], Range(0, 1)] = (0.3, 0.6)
     """Shares of the stage after which the resolution changes."""
-    anchors: float = 0.0
+    anchors: Annotated[float, Range(0, 1)] = 0.0
     """Share of the views that are judged by the nearest side view of the clip instead of the input
     view (STAG4D: 0.4)."""
     sds: SdsOptions = field(default_factory=SdsOptions)
     place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:
-        require_ranges(
-            "fit.score",
-            self,
-            views=(1, 1024),
-            frames=(1, 1024),
-            azimuth=(-360, 360),
-            elevation=(-90, 90),
-        )
-        require_ranges(
-            "fit.score",
-            self,
-            radius=(0.1, 10),
-            fov=(0.1, 10),
-            resolution=(8, 4096),
-            resolution_at=(0, 1),
-        )
-        require_ranges("fit.score", self, anchors=(0, 1))
-        for name in ("azimuth", "elevation", "radius", "fov"):
-            if getattr(self, name)[0] > getattr(self, name)[1]:
-                raise UserError(
-                    f"fit.score.{name} is {getattr(self, name)}; the smaller number comes first"
-                )
+        super().__post_init__()
+        self.require_ascending("azimuth", "elevation", "radius", "fov")
 
     def side(self, progress: float) -> int:
         """Pixels of the pictures at ``progress`` of the stage."""

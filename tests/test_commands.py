@@ -343,7 +343,8 @@ def test_config_files_with_values_of_the_wrong_type(tmp_path: Path):
     cases = {
         "fit=3": "fit is 3, wanted the options of FitOptions",
         "fit=FitOptions(steps=4.5)": "fit: steps is 4.5, wanted int",
-        "fit=FitOptions(start='cube')": "start is 'cube', wanted one of 'hull', 'ball'",
+        "fit=FitOptions(steps='many')": "fit: steps is 'many', wanted int",
+        "fit=FitOptions(start='cube')": "FitOptions.start is 'cube'; there are: hull, ball",
         "resume='no'": "resume is 'no', wanted bool",
         "data_dir='elsewhere', name='x'": "no clip named 'x' in elsewhere",
     }

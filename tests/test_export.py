@@ -224,9 +224,9 @@ def test_the_command(
     ("arguments", "sentence"),
     [
         (["--to"], "gs4d export wants --to with one or more of: ply, "),
-        (["--to", "gfi"], "no export format named 'gfi' (did you mean 'gif'?)"),
+        (["--to", "gfi"], "--to is 'gfi' (did you mean 'gif'?); there are: ply, "),
         (["--to", "gif", "--fps", "90"], "more than a GIF can"),
-        (["--to", "mp4", "--input_fps", "0"], "export.input_fps is 0.0; it must lie in 0.1 to 240"),
+        (["--to", "mp4", "--input_fps", "0"], "--input_fps is 0.0; it must lie in 0.1 to 240"),
         (["--to", "mp4", "--camera", "side"], "camera"),
     ],
 )

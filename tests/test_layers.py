@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gs4d"
 # From the bottom up. A box (module or subpackage) may import boxes of lower rows, and itself.
 LAYERS = [
     {"errors", "machine", "outlets", "_native"},
-    {"geometry", "native"},
+    {"geometry", "native", "ranges"},
     {"gaussians", "camera"},
     {"clip"},
     {"render", "motion", "io"},

@@ -405,9 +405,9 @@ def test_an_answer_that_is_no_number_is_reported(bad: float):
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("noise", (0.6, 0.2), "the smaller share comes first"),
-        ("guidance", -1.0, r"fit.score.sds.guidance is -1.0; it must lie in 0 to 1000"),
-        ("ramp", 0.0, "fit.score.sds.ramp"),
+        ("noise", (0.6, 0.2), "SdsOptions.noise is .0.6, 0.2.; the smaller number comes first"),
+        ("guidance", -1.0, r"SdsOptions.guidance is -1.0; it must lie in 0 to 1000"),
+        ("ramp", 0.0, "SdsOptions.ramp is 0.0; it must lie in 1e-06 to 1"),
     ],
 )
 def test_options_out_of_range_are_refused(field: str, value: Any, sentence: str):
@@ -417,7 +417,7 @@ def test_options_out_of_range_are_refused(field: str, value: Any, sentence: str)
 
 @pytest.mark.parametrize("field", ["azimuth", "elevation", "radius", "fov"])
 def test_camera_ranges_begin_with_the_smaller_number(field: str):
-    with pytest.raises(UserError, match=f"fit.score.{field}.*smaller number"):
+    with pytest.raises(UserError, match=f"GuidanceOptions.{field}.*smaller number"):
         GuidanceOptions(**{field: (2.0, 1.0)})
 
 

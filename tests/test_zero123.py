@@ -550,7 +550,7 @@ def test_half_floats_do_not_round_small_gradients_to_zero(folder: Path):
 
 
 def test_places_that_are_not_there_are_refused():
-    with pytest.raises(UserError, match="place.device is 'gpu'; give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="Place.device is 'gpu'; give auto, cpu, cuda"):
         Place(device="gpu")
     with pytest.raises(UserError, match=r"no GPU cuda:9.*set place.device to cpu"):
         Place(device="cuda:9").torch_device()

@@ -3,90 +3,83 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ..clip import Clip
 from ..consistency import ConsistencyOptions
 from ..densify import DensifyOptions
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..guidance import GuidanceOptions
 from ..motion import HexPlaneOptions
+from ..ranges import Options, Range
 
 
 @dataclass(frozen=True)
-class LearningRates:
+class LearningRates(Options):
     """Adam's rates; each decays exponentially to ``final`` times itself over the whole run."""
 
-    means: float = 8e-4
-    quats: float = 4e-3
-    log_scales: float = 8e-3
-    logit_opacities: float = 4e-2
-    sh_dc: float = 1e-2
-    sh_rest: float = 5e-4
-    planes: float = 2e-2
-    decoder: float = 2e-3
-    final: float = 0.05
+    means: Annotated[float, Range(0, 1)] = 8e-4
+    quats: Annotated[float, Range(0, 1)] = 4e-3
+    log_scales: Annotated[float, Range(0, 1)] = 8e-3
+    logit_opacities: Annotated[float, Range(0, 1)] = 4e-2
+    sh_dc: Annotated[float, Range(0, 1)] = 1e-2
+    sh_rest: Annotated[float, Range(0, 1)] = 5e-4
+    planes: Annotated[float, Range(0, 1)] = 2e-2
+    decoder: Annotated[float, Range(0, 1)] = 2e-3
+    final: Annotated[float, Range(0, 1)] = 0.05
 
     RETIRED: ClassVar[dict[str, Any]] = {"trajectories": ...}
 
-    def __post_init__(self) -> None:
-        require_ranges("fit.learning_rates", self, **dict.fromkeys(vars(self), (0, 1)))
-
 
 @dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Options):
     """Weights of the loss terms; picture terms are means over pixels and channels."""
 
-    anchor: float = 2.0
+    anchor: Annotated[float, Range(0, 1e6)] = 2.0
     """Weight of the input view's pictures, relative to a side view's."""
-    ssim: float = 0.2
+    ssim: Annotated[float, Range(0, 1)] = 0.2
     """Share of 1 - SSIM in the colour loss, the rest is L1."""
-    alpha: float = 0.5
+    alpha: Annotated[float, Range(0, 1e6)] = 0.5
     """L1 on coverage."""
-    plane_smoothness: float = 1e-4
+    plane_smoothness: Annotated[float, Range(0, 1e6)] = 1e-4
     """Total variation of the field over space."""
-    time_smoothness: float = 1e-3
+    time_smoothness: Annotated[float, Range(0, 1e6)] = 1e-3
     """Acceleration of the field over time."""
-    distillation: float = 0.1 / 4096
+    distillation: Annotated[float, Range(0, 1e6)] = 0.1 / 4096
     """Score of the prior, in the fine stage: the papers' lambda_sds, times a sum over latents per
     picture. They set 0.1 or 1 beside picture losses of 500 to 10000, where ours have about 1:
     divide theirs by that."""
-    time_consistency: float = 0.0
+    time_consistency: Annotated[float, Range(0, 1e6)] = 0.0
     """Squared distance of a picture from what an interpolator makes of those before and after it,
     from any side."""
-    view_consistency: float = 0.0
+    view_consistency: Annotated[float, Range(0, 1e6)] = 0.0
     """The same for pictures from the left and from the right of it."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "fit.losses", self, **{name: (0, 1 if name == "ssim" else 1e6) for name in vars(self)}
-        )
 
 
 @dataclass(frozen=True)
-class FitOptions:
+class FitOptions(Options):
     """How a clip is fitted, in 4DGen's stages.
 
     Static sees one frame, coarse all frames and views, fine adds a prior's score.
     """
 
-    seed: int = 6666
-    resolution: int = 256
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 6666
+    resolution: Annotated[int, Range(1, 8192)] = 256
     """Longer side of the pictures that are fitted, in pixels; larger files are scaled down."""
-    steps: int = 3000
+    steps: Annotated[int, Range(1, 10**8)] = 3000
     """Optimizer steps of all stages together."""
-    static: float = 0.1
+    static: Annotated[float, Range(0, 1)] = 0.1
     """Share of the steps in the static stage."""
-    fine: float = 0.2
+    fine: Annotated[float, Range(0, 1)] = 0.2
     """Share of the steps in the fine stage; the coarse stage has the rest."""
     static_frame: int | None = None
     """Frame of the static stage, from 0; None: the one in which the input view shows most of the
     object."""
-    views_per_step: int = 4
+    views_per_step: Annotated[int, Range(1, 1024)] = 4
     """Pictures per step."""
-    times_per_step: int = 4
+    times_per_step: Annotated[int, Range(1, 1024)] = 4
     """Different frames among them."""
-    gaussians: int = 8000
+    gaussians: Annotated[int, Range(1, 10**7)] = 8000
     """Gaussians at the start; densification adds more."""
     start: Literal["hull", "ball"] = "hull"
     """Start inside the visual hull of the masks, or in a random ball."""
@@ -97,34 +90,18 @@ class FitOptions:
     motion: HexPlaneOptions = field(default_factory=HexPlaneOptions)
     score: GuidanceOptions = field(default_factory=GuidanceOptions)
     consistency: ConsistencyOptions = field(default_factory=ConsistencyOptions)
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: Annotated[float, Range(0, 1e6)] = 60.0
     """Time between two checkpoints."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads, 0 for all cores."""
 
     RETIRED: ClassVar[dict[str, Any]] = {"free_paths": False, "trajectories": ...}
 
     def __post_init__(self) -> None:
-        counts = {
-            "steps": 10**8,
-            "gaussians": 10**7,
-            "views_per_step": 1024,
-            "times_per_step": 1024,
-        }
-        require_ranges("fit", self, **{name: (1, most) for name, most in counts.items()})
-        require_ranges(
-            "fit",
-            self,
-            seed=(0, 2**63 - 1),
-            resolution=(1, 8192),
-            static=(0, 1),
-            fine=(0, 1),
-            threads=(0, 1024),
-        )
-        require_ranges("fit", self, checkpoint_seconds=(0, 1e6))
+        super().__post_init__()
         if self.static + self.fine > 1:
-            raise UserError(
-                f"fit.static {self.static} and fit.fine {self.fine} are shares of the steps; "
+            raise self.error(
+                f"{{static}} {self.static} and {{fine}} {self.fine} are shares of the steps; "
                 "together at most 1"
             )
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,11 +19,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..clip import Orbit
-from ..errors import UserError, require_folder_name, require_ranges
+from ..errors import UserError, require_folder_name
 from ..io.clips import View, frame_numbers, read_input, rig_record
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
 from ..io.sheets import write_sheet
+from ..ranges import Options, Range
 from .agreement import Agreement, compare, object_scale, overlap, shrink, steadied
 from .backdrop import Backdrop, find_backdrop, key
 from .layouts import FORMATS, Picture, Source, find_views
@@ -39,7 +40,7 @@ DOUBTED = 0.7  # weight below which a view is named
 
 
 @dataclass(frozen=True)
-class SyncOptions:
+class SyncOptions(Options):
     """How the side views of a clip are made."""
 
     path: tuple[Path, ...] = ()
@@ -72,7 +73,7 @@ class SyncOptions:
     frames: str = ""
     """Which frames of the source belong to the input's frames, if it has others: first, spread, or
     numbers as 0,2,4."""
-    scale: float | None = None
+    scale: Annotated[float | None, Range(0.05, 20)] = None
     """Size of the object beside what the format says; None: measured where the generator frames the
     object by itself."""
     reverse: bool = False
@@ -87,8 +88,6 @@ class SyncOptions:
                 "--path is missing: give the folder, picture or video that holds the side views"
             )
         require_folder_name("--name", self.name)
-        if self.scale is not None:
-            require_ranges("sync", self, scale=(0.05, 20.0))
 
 
 @dataclass

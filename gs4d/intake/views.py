@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..clip import Orbit, premultiply
-from ..errors import UserError, require_folder_name, require_ranges
+from ..errors import UserError, require_folder_name
 from ..io.clips import CONFIDENCE_FILE, View, frame_numbers, read_input
 from ..io.files import atomic_path, read_json, write_json
 from ..io.foreign import foreign
@@ -37,6 +37,7 @@ from ..prior import FAMILIES, VIEW_PRIORS, ViewPrior, Views, open_prior
 from ..prior.framing import Framing, plan_framing, share_of
 from ..prior.lift import Lift
 from ..prior.sampling import Sampled, Sampling
+from ..ranges import Options, Range
 from .layouts import Source
 from .sync import SyncOptions, make_sync
 
@@ -50,7 +51,7 @@ FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and le
 
 
 @dataclass(frozen=True)
-class ViewsOptions:
+class ViewsOptions(Options):
     """How the side views of a clip are drawn."""
 
     path: Path | None = None
@@ -61,10 +62,10 @@ class ViewsOptions:
     videos of SV4D 2.0's own sampler."""
     name: str = ""
     """Name of the clip; it may be left out, since --path says it."""
-    batch: int = 4
+    batch: Annotated[int, Range(1, 1000)] = 4
     """Frames that are drawn together: more take more memory, and less time where frames look at
     each other."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**62)] = 0
     """Of all randomness; recorded beside the views."""
     sampling: Sampling = field(default_factory=Sampling)
     steady: bool = True
@@ -76,9 +77,6 @@ class ViewsOptions:
     """Replace side views even if they were not made by this project's commands."""
     out_dir: Path | None = None
     """Where the views go; None: beside the input view."""
-
-    def __post_init__(self) -> None:
-        require_ranges("views", self, batch=(1, 1000), seed=(0, 2**62))
 
 
 def make_views(options: ViewsOptions) -> Path:

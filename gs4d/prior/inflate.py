@@ -10,7 +10,7 @@ sphere, a strip a round bar, thin parts stay thin.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..io.images import resize_rgba, to_bytes
+from ..ranges import Options, Range
 from ..render import render
 from . import Views
 from .sampling import Context
@@ -35,17 +36,14 @@ BLUR = 0.1  # of the longer side: the far side keeps colours that change more sl
 
 
 @dataclass(frozen=True)
-class InflateOptions:
+class InflateOptions(Options):
     """How silhouettes become solids."""
 
-    depth: float = 1.0
+    depth: Annotated[float, Range(0.05, 4)] = 1.0
     """Thickness over that of a round body; below 1 flatter."""
     far_side: Literal["smooth", "mirror"] = "smooth"
     """Colour of the side that the frame does not show: the frame's colours without their detail, or
     the near side's own."""
-
-    def __post_init__(self) -> None:
-        require_ranges("prior.inflate", self, depth=(0.05, 4))
 
 
 def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..clip import premultiply
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..io.weights import fill
+from ..ranges import Options, Range
 from . import ldm
 from .networks import Place, build
 
@@ -44,15 +45,15 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Options):
     """How the views of a frame are drawn."""
 
-    steps: int = 0
+    steps: Annotated[int, Range(0, 1000)] = 0
     """Steps of denoising; 0: as many as the model's authors take."""
-    guidance: float = 0.0
+    guidance: Annotated[float, Range(0, 100)] = 0.0
     """How strongly the input is followed (classifier-free guidance); 0: as strongly as the model's
     authors do."""
-    strength: float = 0.0
+    strength: Annotated[float, Range(0, 1)] = 0.0
     """How noisy the renders of a plainer prior are made before they are drawn anew (mini); 1: drawn
     from noise alone; 0: as noisy as the family does by itself."""
     temporal: bool = True
@@ -61,19 +62,9 @@ class Sampling:
     Efficient4D)."""
     prompt: str = ""
     """What the clip shows, for models that read (ImageDream): "a rose in a pot"."""
-    crop_size: int = 0
+    crop_size: Annotated[int, Range(-1, 256)] = 0
     """Longer side of the object in the frames that a model sees, in pixels of a frame of 256 (as
     SyncDreamer's --crop_size); 0: what the model's authors take, -1: the frames as they are."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "sampling",
-            self,
-            steps=(0, 1000),
-            guidance=(0, 100),
-            strength=(0, 1),
-            crop_size=(-1, 256),
-        )
 
 
 @runtime_checkable

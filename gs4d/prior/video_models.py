@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..errors import UserError, require_ranges
+from ..errors import UserError
+from ..ranges import Range
 from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place
@@ -33,12 +34,8 @@ from .pipelines import PATTERNS, Drawing, Index, draw, load_pipeline, read_index
 class Filming(Drawing):
     """How a model draws a video."""
 
-    length: int = 0
+    length: Annotated[int, Range(0, 1024)] = 0
     """Frames that the model draws; of these the clip's are taken evenly."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_ranges("filming", self, length=(0, 1024))
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from functools import wraps
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...errors import Interrupted, UserError, interruptible, require_ranges
+from ...errors import Interrupted, UserError, interruptible
 from ...io.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from ...io.files import atomic_path, write_json
 from ...io.locks import one_writer
@@ -35,6 +35,7 @@ from ...io.owned import adopt, claim
 from ...io.weights import fill, read_weights
 from ...native import set_threads
 from ...options import to_record
+from ...ranges import Options, Range
 from ..lift_net import LiftShape
 from ..surface_net import SurfaceShape
 from .samples import SampleStore
@@ -115,7 +116,7 @@ class TrainTask(Protocol):
 
 @read_old_names
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Options):
     """How a network is trained."""
 
     model: Literal["lift", "mini", "surface"] = "lift"
@@ -133,68 +134,40 @@ class TrainOptions:
     """What mini draws anew: lift, a lift that was trained elsewhere as lift:FILE, or inflate."""
     start: Path | None = None
     """Weights to begin with, such as the shipped ones."""
-    steps: int = 4000
-    batch: int = 8
+    steps: Annotated[int, Range(1, 10**8)] = 4000
+    batch: Annotated[int, Range(1, 10**5)] = 8
     """Lessons per step and process."""
-    first_samples: int = 600
+    first_samples: Annotated[int, Range(1, 10**9)] = 600
     """Different samples that the first step draws from; every step adds ``samples_per_step``."""
-    samples_per_step: float = 2.0
-    most_samples: int = 12000
-    learning_rate: float = 6e-4
-    fan_in: int = 288
+    samples_per_step: Annotated[float, Range(0, 1e6)] = 2.0
+    most_samples: Annotated[int, Range(1, 10**9)] = 12000
+    learning_rate: Annotated[float, Range(0, 1)] = 6e-4
+    fan_in: Annotated[int, Range(0, 10**8)] = 288
     """Inputs per output from which on a layer's rate falls as one over their number, as Yang et al.
     derive (Tensor Programs V, 2022); 0: all layers have the same rate."""
-    warmup: int = 100
+    warmup: Annotated[int, Range(0, 10**8)] = 100
     """Steps in which the rate rises."""
-    cooldown: float = 0.3
+    cooldown: Annotated[float, Range(0, 1)] = 0.3
     """Share of the steps, the last ones, in which the rate falls to nothing; before, it is
     constant, so that a run can be made longer by resuming it with more steps."""
-    weight_decay: float = 0.02
-    clip: float = 1.0
+    weight_decay: Annotated[float, Range(0, 1)] = 0.02
+    clip: Annotated[float, Range(0, 1e9)] = 1.0
     """Largest norm of the gradient."""
-    average: float = 0.998
+    average: Annotated[float, Range(0, 1)] = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
     precision: Literal["auto", "bf16", "no"] = "auto"
     """auto: bf16 where the hardware has it; CPUs without it are ten times slower with than
     without."""
     seed: int = 0
-    workers: int = 1
+    workers: Annotated[int, Range(0, 256)] = 1
     """Processes that make samples ahead."""
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads, 0 for all cores."""
     measure_every: int = 250
     """Steps between two looks at what was learnt."""
     checkpoint_seconds: float = 120.0
     resume: bool = False
     """Go on from the state in ``out``."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "train",
-            self,
-            steps=(1, 10**8),
-            batch=(1, 10**5),
-            first_samples=(1, 10**9),
-            most_samples=(1, 10**9),
-        )
-        require_ranges(
-            "train",
-            self,
-            samples_per_step=(0, 1e6),
-            learning_rate=(0, 1),
-            fan_in=(0, 10**8),
-            warmup=(0, 10**8),
-        )
-        require_ranges(
-            "train",
-            self,
-            cooldown=(0, 1),
-            weight_decay=(0, 1),
-            clip=(0, 1e9),
-            average=(0, 1),
-            workers=(0, 256),
-        )
-        require_ranges("train", self, threads=(0, 1024))
 
     def solid_store(self) -> SolidSampleStore:
         """Where samples come from.
