@@ -116,7 +116,7 @@ def test_sizes_that_differ_name_both_files_unless_a_size_is_given(
     ):
         scored(gt, pred)
     assert len(scored(gt, pred, size=20).frames) == 12
-    with pytest.raises(UserError, match="no pixels"):
+    with pytest.raises(UserError, match="ScoreOptions.size is 0; it must lie in 1 to 8192"):
         scored(gt, pred, size=0)
 
 

@@ -350,7 +350,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no .glb or .gltf file"):
         TrainOptions(meshes=tmp_path).solid_store()
-    with pytest.raises(UserError, match="train.steps is 0"):
+    with pytest.raises(UserError, match="TrainOptions.steps is 0; it must lie in 1 to"):
         TrainOptions(steps=0)
     with pytest.raises(UserError, match="absent.safetensors"):
         Trainer(
