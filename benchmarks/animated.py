@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import read_asset
+from gs4d.open_asset import read_asset
 from gs4d.clip import Orbit, cameras_of, over_white
 from gs4d.export.glb import size_of, write_glb
 from gs4d.export.splatv import write_splatv

@@ -13,7 +13,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from gs4d.checkpoint import read_asset
+from gs4d.open_asset import read_asset
 from gs4d.clip import Clip, Orbit, cameras_of, over_white
 from gs4d.io.clips import read_clip
 from gs4d.io.images import write_png

@@ -37,7 +37,7 @@ FRAMES_PER_MODEL = 3
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame and the depth of what it shows, in units of REACH about the origin, 0 where nothing is."""
+    """A frame and the depth of what it shows, in units of REACH about the origin, else 0."""
 
     image: UInt8[Tensor, "p p 4"]
     depth: Float[Tensor, "p p"]

@@ -117,9 +117,8 @@ class Track:
         orbit: where it stands; of a camera that moves, where it begins.
         images: RGBA with straight alpha, 8 bit.
         path: of a camera that moves, where it stands at every frame; empty for one that stays.
-        weights: how far its pictures are believed, from 0 to 1 = fully: one number, or one per
-            frame.
-        trust: small maps of how far parts of a picture are believed beside its other parts; None:
+        confidence: in its pictures, from 0 to 1: one number, or one per frame.
+        confidence_map: small maps of the confidence in parts of a picture beside its others; None:
             all alike.
     """
 
@@ -127,17 +126,17 @@ class Track:
     orbit: Orbit
     images: UInt8[Tensor, "t h w 4"] | Pictures
     path: tuple[Orbit, ...] = ()
-    weights: tuple[float, ...] = (1.0,)
-    trust: UInt8[Tensor, "t s s"] | None = None
+    confidence: tuple[float, ...] = (1.0,)
+    confidence_map: UInt8[Tensor, "t s s"] | None = None
 
     def __post_init__(self) -> None:
         if self.path and len(self.path) != len(self.images):
             raise ValueError(
                 f"track '{self.name}' has {len(self.path)} cameras for {len(self.images)} frames"
             )
-        if len(self.weights) not in (1, len(self.images)):
+        if len(self.confidence) not in (1, len(self.images)):
             raise ValueError(
-                f"track '{self.name}' has {len(self.weights)} weights for {len(self.images)} frames"
+                f"track '{self.name}' has {len(self.confidence)} weights for {len(self.images)} frames"
             )
 
     @property
@@ -154,17 +153,17 @@ class Track:
         """Where the camera stands at ``frame``."""
         return self.path[frame] if self.path else self.orbit
 
-    def weight_at(self, frame: int) -> float:
-        """How far the picture of ``frame`` is believed."""
-        return self.weights[min(frame, len(self.weights) - 1)]
+    def confidence_at(self, frame: int) -> float:
+        """Returns the confidence in the picture of ``frame``, in [0, 1]."""
+        return self.confidence[min(frame, len(self.confidence) - 1)]
 
-    def trust_at(self, frame: int) -> Float[Tensor, "h w"]:
-        """How far each pixel of ``frame`` is believed: on average as far as ``weight_at`` says."""
-        if self.trust is None:
-            return torch.full(self.size, self.weight_at(frame))
-        trust = self.trust[frame].float()[None, None]
-        grown = F.interpolate(trust, self.size, mode="bilinear", align_corners=False)[0, 0]
-        return grown * (self.weight_at(frame) / grown.mean().clamp_min(1.0))
+    def confidence_map_at(self, frame: int) -> Float[Tensor, "h w"]:
+        """Returns the confidence in each pixel of ``frame``; its mean is at most ``confidence_at``."""
+        if self.confidence_map is None:
+            return torch.full(self.size, self.confidence_at(frame))
+        confidence = self.confidence_map[frame].float()[None, None]
+        grown = F.interpolate(confidence, self.size, mode="bilinear", align_corners=False)[0, 0]
+        return grown * (self.confidence_at(frame) / grown.mean().clamp_min(1.0))
 
     def camera(self, frame: int | None = None) -> Camera:
         """The camera at ``frame``, as a batch of one.

@@ -8,13 +8,14 @@ from typing import Annotated
 
 import tyro
 
-from .errors import require_folder_name, require_ranges
+from .errors import require_folder_name
 from .export import ExportOptions
 from .fit import FitOptions
 from .intake.pseudo import PseudoOptions
 from .io.files import write_json
 from .options import read_options, to_record
 from .origins import Origin
+from .ranges import Range
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Config(Origin):
     view: bool = False
     """Show the fit while it goes on, on a page at localhost: splat, cameras, losses, pause and
     finish."""
-    view_port: int = 8080
+    view_port: Annotated[int, Range(1, 65535)] = 8080
     """Of that page; the next free one if it is taken."""
     resume: bool = False
     """Go on from the checkpoint of a run that was cut; the result is that of an uncut run."""
 
     def __post_init__(self) -> None:
-        require_ranges("config", self, view_port=(1, 65535))
+        super().__post_init__()
         require_folder_name("-e", self.name)
         require_folder_name("--name_override", self.clip)
 

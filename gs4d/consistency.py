@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -20,12 +21,12 @@ from torch.nn.functional import mse_loss
 
 from .camera import Camera
 from .clip import Clip, cameras_of
-from .errors import UserError, require_ranges
 from .prior import Interpolator
+from .ranges import Options, Range
 
 
 @dataclass(frozen=True)
-class ConsistencyOptions:
+class ConsistencyOptions(Options):
     """Which pictures are held to be consistent.
 
     ``fit.losses.time_consistency`` and ``view_consistency`` say how much.
@@ -34,35 +35,22 @@ class ConsistencyOptions:
     interpolator: str = "flow"
     """What finds the middle: flow (needs no weights), or rife:WHERE with the folder or the file of
     a flownet.pkl, versions 4.2 to 4.26."""
-    every: int = 4
+    every: Annotated[int, Range(1, 10**6)] = 4
     """Steps from one time that it is asked to the next; it counts so many times more."""
-    triples: int = 2
+    triples: Annotated[int, Range(1, 64)] = 2
     """Three pictures of each kind are drawn this many times."""
-    frames: float = 1.0
+    frames: Annotated[float, Range(0.01, 1000)] = 1.0
     """From the middle one to the outer ones in time, in frames."""
-    azimuth: tuple[float, float] = (5.0, 15.0)
+    azimuth: Annotated[tuple[float, float], Range(0.1, 60)] = (5.0, 15.0)
     """From the middle one to the outer ones along the circle, at random in this range, degrees."""
-    elevation: tuple[float, float] = (-10.0, 40.0)
+    elevation: Annotated[tuple[float, float], Range(-90, 90)] = (-10.0, 40.0)
     """Of their cameras, degrees above the horizon; their azimuth is anywhere."""
-    resolution: int = 64
+    resolution: Annotated[int, Range(8, 2048)] = 64
     """Side of the pictures, in pixels."""
 
     def __post_init__(self) -> None:
-        require_ranges(
-            "fit.consistency",
-            self,
-            every=(1, 10**6),
-            triples=(1, 64),
-            frames=(0.01, 1000),
-            azimuth=(0.1, 60),
-        )
-        require_ranges("fit.consistency", self, elevation=(-90, 90), resolution=(8, 2048))
-        for name in ("azimuth", "elevation"):
-            if getattr(self, name)[0] > getattr(self, name)[1]:
-                raise UserError(
-                    f"fit.consistency.{name} is {getattr(self, name)}; the smaller number comes "
-                    "first"
-                )
+        super().__post_init__()
+        self.require_ascending("azimuth", "elevation")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import tyro
 
-from .checkpoint import GLTF_SUFFIXES, is_run, read_asset
 from .errors import UserError
 from .export import FORMATS, ExportOptions, export, export_paths
 from .io.gaussians import SUFFIXES
 from .io.names import list_folder, name_of
 from .io.owned import claim
 from .native import set_threads
+from .open_asset import GLTF_SUFFIXES, is_run, read_asset
 from .options import parse
 from .run_folder import writing_into
 from .scene import YAxis

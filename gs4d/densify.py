@@ -7,52 +7,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .errors import require_ranges
 from .geometry import morton_order, quats_to_rotations
+from .ranges import Options, Range
 
 
 @dataclass(frozen=True)
-class DensifyOptions:
+class DensifyOptions(Options):
     """Adaptive density control (Kerbl et al. 2023, section 5.2) on a budget.
 
     The neediest Gaussians grow, up to a cap.
     """
 
-    every: int = 100
+    every: Annotated[int, Range(0, 10**8)] = 100
     """Steps between two passes; 0 turns densification off."""
-    start: float = 0.03
+    start: Annotated[float, Range(0, 1)] = 0.03
     """First pass, as a fraction of all steps."""
-    stop: float = 0.6
+    stop: Annotated[float, Range(0, 1)] = 0.6
     """No pass after this fraction of all steps."""
-    max_gaussians: int = 16000
+    max_gaussians: Annotated[int, Range(1, 10**7)] = 16000
     """Growth stops here."""
-    growth: float = 0.12
+    growth: Annotated[float, Range(0, 1)] = 0.12
     """At most this fraction of the Gaussians is cloned or split in one pass."""
-    split_above: float = 0.012
+    split_above: Annotated[float, Range(0, 1e3)] = 0.012
     """A Gaussian wider than this (world units) is split in two, a smaller one is cloned."""
-    min_opacity: float = 0.01
+    min_opacity: Annotated[float, Range(0, 1)] = 0.01
     """Gaussians fainter than this are pruned."""
-    max_scale: float = 0.3
+    max_scale: Annotated[float, Range(0, 1e3)] = 0.3
     """Gaussians wider than this (world units) are pruned."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "fit.densify",
-            self,
-            every=(0, 10**8),
-            start=(0, 1),
-            stop=(0, 1),
-            max_gaussians=(1, 10**7),
-            growth=(0, 1),
-        )
-        require_ranges(
-            "fit.densify", self, split_above=(0, 1e3), min_opacity=(0, 1), max_scale=(0, 1e3)
-        )
 
 
 class NeedMeter:

@@ -16,7 +16,7 @@ from torch import nn
 
 from . import __version__
 from .errors import UserError
-from .native import kernels
+from .native import cores, kernels
 from .options import parse
 from .prior import FAMILIES, open_prior
 from .prior.catalogue import TASKS
@@ -65,10 +65,9 @@ def main(arguments: list[str]) -> None:
 
 def machine() -> Iterator[str]:
     """Processor, memory, GPUs, and what draws."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = ", ".join(f"{size / GB:.0f} GB {what}" for what, size in _memory())
     yield f"gs4d {__version__}, Python {platform.python_version()}, {platform.platform()}"
-    yield f"processor    {platform.machine()}, {cores} cores; memory: {memory or 'unknown'}"
+    yield f"processor    {platform.machine()}, {cores()} cores; memory: {memory or 'unknown'}"
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = ", ".join(f"{gpu.name} with {gpu.total_memory / GB:.0f} GB" for gpu in gpus)
     yield f"torch        {torch.__version__}; GPU: {names or 'none'}"

@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 RESERVED = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(1, 10))}
@@ -56,23 +55,6 @@ def os_sentence(error: OSError) -> str:
         said = str(error.strerror or error) or type(error).__name__
         why = f"{' '.join(said.split())[:200]}; check files, disks and network"
     return f"{path}: {why}" if path else why
-
-
-def require_ranges(where: str, options: Any, **ranges: tuple[float | int, float | int]) -> None:
-    """Checks that numbers (or all numbers of a tuple) lie in their ranges, both ends included.
-
-    NaN lies in none.
-
-    Raises:
-        UserError: the first that does not, with its range.
-    """
-    for name, (low, high) in ranges.items():
-        value = getattr(options, name)
-        if any(
-            not low <= number <= high
-            for number in (value if isinstance(value, tuple) else (value,))
-        ):
-            raise UserError(f"{where}.{name} is {value}; it must lie in {low:g} to {high:g}")
 
 
 def require_folder_name(option: str, name: str) -> None:

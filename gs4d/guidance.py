@@ -6,10 +6,8 @@ Which views, at which times, judged by which of the clip's own pictures.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -18,64 +16,45 @@ from torch.nn.functional import interpolate
 
 from .camera import Camera
 from .clip import Clip, Orbit, Track, cameras_of
-from .errors import UserError, require_ranges
-from .prior import ScorePrior, Trial, open_score_prior
+from .errors import UserError
+from .prior import ScoreBatch, ScorePrior, open_score_prior
 from .prior.networks import Place
 from .prior.sds import SdsOptions
+from .ranges import Options, Range
 from .render import Render
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class GuidanceOptions(Options):
     """How the prior's score is taken in the fine stage."""
 
-    views: int = 4
+    views: Annotated[int, Range(1, 1024)] = 4
     """Random cameras per step; priors that judge rings of views together (MVDream, ImageDream: 4)
     get whole rings."""
-    frames: int = 1
+    frames: Annotated[int, Range(1, 1024)] = 1
     """Frames that each of them shows; at random, but for priors that judge all views and frames
     together."""
-    azimuth: tuple[float, float] = (-180.0, 180.0)
+    azimuth: Annotated[tuple[float, float], Range(-360, 360)] = (-180.0, 180.0)
     """Where the cameras stand, degrees from the input camera."""
-    elevation: tuple[float, float] = (-30.0, 30.0)
+    elevation: Annotated[tuple[float, float], Range(-90, 90)] = (-30.0, 30.0)
     """Degrees above the horizon."""
-    radius: tuple[float, float] = (1.0, 1.0)
+    radius: Annotated[tuple[float, float], Range(0.1, 10)] = (1.0, 1.0)
     """Their distance, in times the input camera's."""
-    fov: tuple[float, float] = (1.0, 1.0)
+    fov: Annotated[tuple[float, float], Range(0.1, 10)] = (1.0, 1.0)
     """Their field of view, in times the input camera's."""
-    resolution: tuple[int, int, int] = (128, 256, 512)
+    resolution: Annotated[tuple[int, int, int], Range(8, 4096)] = (128, 256, 512)
     """Side of the pictures that are judged, in pixels: at first, then, and at last."""
-    resolution_at: tuple[float, float] = (0.3, 0.6)
+    resolution_at: Annotated[tuple[float, float], Range(0, 1)] = (0.3, 0.6)
     """Shares of the stage after which the resolution changes."""
-    anchors: float = 0.0
+    anchors: Annotated[float, Range(0, 1)] = 0.0
     """Share of the views that are judged by the nearest side view of the clip instead of the input
     view (STAG4D: 0.4)."""
     sds: SdsOptions = field(default_factory=SdsOptions)
     place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:
-        require_ranges(
-            "fit.score",
-            self,
-            views=(1, 1024),
-            frames=(1, 1024),
-            azimuth=(-360, 360),
-            elevation=(-90, 90),
-        )
-        require_ranges(
-            "fit.score",
-            self,
-            radius=(0.1, 10),
-            fov=(0.1, 10),
-            resolution=(8, 4096),
-            resolution_at=(0, 1),
-        )
-        require_ranges("fit.score", self, anchors=(0, 1))
-        for name in ("azimuth", "elevation", "radius", "fov"):
-            if getattr(self, name)[0] > getattr(self, name)[1]:
-                raise UserError(
-                    f"fit.score.{name} is {getattr(self, name)}; the smaller number comes first"
-                )
+        super().__post_init__()
+        self.require_ascending("azimuth", "elevation", "radius", "fov")
 
     def side(self, progress: float) -> int:
         """Pixels of the pictures at ``progress`` of the stage."""
@@ -83,8 +62,8 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True)
-class Question:
-    """A :class:`~gs4d.prior.Trial` whose pictures are still to be drawn, and the frame of each."""
+class ViewSample:
+    """A :class:`~gs4d.prior.ScoreBatch` whose pictures are still to be drawn, and the frame of each."""
 
     frames: list[int]
     cameras: Camera
@@ -93,33 +72,35 @@ class Question:
     views: int
 
 
-def open_judge(name: str, options: ScoreOptions) -> ScorePrior:
+def open_scorer(name: str, options: GuidanceOptions) -> ScorePrior:
     """The prior of a name, ready to be asked.
 
     Raises:
         UserError: it is not there, damaged, judges nothing, or wants a sentence that is missing.
     """
     prior = open_score_prior(name, options.place)
-    if prior.reads and not options.sds.prompt:
+    if prior.needs_prompt and not options.sds.prompt:
         raise UserError(
             f'{name} judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt "a rose in a pot"'
         )
     return prior
 
 
-def ask(
+def sample_views(
     clip: Clip,
-    options: ScoreOptions,
+    options: GuidanceOptions,
     progress: float,
     joint: bool,
     generator: torch.Generator,
     *,
-    ring: int = 0,
-) -> Question:
-    """Draws the cameras and frames of one step; ``joint`` and ``ring`` are the prior's."""
+    views_per_ring: int = 0,
+) -> ViewSample:
+    """Draws the cameras and frames of one step; ``joint`` and ``views_per_ring`` are the prior's."""
     o, source = options, clip.tracks[0]
-    views = math.ceil(o.views / ring) * ring if ring else o.views
-    draws = torch.rand(views // (ring or 1), 5, generator=generator).repeat_interleave(ring or 1, 0)
+    views = math.ceil(o.views / views_per_ring) * views_per_ring if views_per_ring else o.views
+    draws = torch.rand(views // (views_per_ring or 1), 5, generator=generator).repeat_interleave(
+        views_per_ring or 1, 0
+    )
     count = min(o.frames, clip.frames)
     if joint:
         first = int(torch.randint(clip.frames - count + 1, (1,), generator=generator))
@@ -136,7 +117,7 @@ def ask(
             for u, (low, high) in zip(draw, (o.azimuth, o.elevation, o.radius, o.fov), strict=False)
         )
         base = source.orbit
-        azimuth += 360 * (view % ring) / ring if ring else 0
+        azimuth += 360 * (view % views_per_ring) / views_per_ring if views_per_ring else 0
         wide = min(fov * _square_fov(source), 175.0)
         orbits += [Orbit(base.azimuth + azimuth, elevation, base.radius * radius, wide)] * count
         judges += [nearest_track(clip, orbits[-1]) if draw[4] < o.anchors else source] * count
@@ -150,7 +131,7 @@ def ask(
         for track, t in zip(judges, shown, strict=True)
     ]
     pixels = o.side(progress)
-    return Question(
+    return ViewSample(
         shown,
         cameras_of(orbits, width=pixels, height=pixels),
         condition,
@@ -195,10 +176,10 @@ def _square_fov(track: Track) -> float:
     return math.degrees(2 * math.atan(math.tan(math.radians(track.orbit.fov) / 2) * max(h, w) / h))
 
 
-def judge(
+def score_gradient(
     prior: ScorePrior,
     drawn: Render,
-    question: Question,
+    sample: ViewSample,
     options: SdsOptions,
     progress: float,
     generator: torch.Generator,
@@ -209,17 +190,15 @@ def judge(
 
     Args:
         prior: who judges.
-        drawn: what the question asks for, over white, with gradient.
-        question: the rest of the trial.
+        drawn: what the sample asks for, over white, with gradient.
+        sample: the rest of the batch.
         options: how the score becomes a gradient.
         progress: of the stage.
         generator: of all randomness.
     """
     rgb, alpha = (values.detach().requires_grad_() for values in (drawn.rgb, drawn.alpha))
-    trial = Trial(
-        rgb, alpha, question.cameras, question.condition, question.sources, question.views
-    )
-    score = prior.score(trial, options, progress, generator)
+    batch = ScoreBatch(rgb, alpha, sample.cameras, sample.condition, sample.sources, sample.views)
+    score = prior.score(batch, options, progress, generator)
     if not score.isfinite():  # of no use, but for the fit to say so
         return score.detach()
     gradients = torch.autograd.grad(
@@ -227,17 +206,3 @@ def judge(
     )  # of coverage there is none where only colours count
     carrier = (drawn.rgb * gradients[0]).sum() + (drawn.alpha * gradients[1]).sum()
     return carrier + (score - carrier).detach()
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Has torch's operations use ``count`` threads on a CPU, 0 for all cores.
-
-    Networks are large enough to gain from them.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or os.cpu_count() or 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

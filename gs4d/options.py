@@ -5,20 +5,24 @@ Dataclasses, whose every nested value is a flag.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 import runpy
 import sys
 import types
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
+try:  # Private in tyro 1.0: where a later one has it no more, tyro prints its own words.
+    from tyro._errors import on_parse_error
+except ImportError:
+    on_parse_error = None
+
 from .errors import UserError, nearest
 from .io.files import read_json
+from .ranges import OptionError
 
 T = TypeVar("T")
 
@@ -46,7 +50,7 @@ def about_presets(kind: type[Any]) -> str:
 
 
 def find_config(kind: type[Any], path: Path) -> Path:
-    """The file ``path`` or, where there is none, the preset that it names as ``NAME`` or ``arguments/NAME.py``.
+    """Finds the file ``path`` or else the preset that it names: ``NAME``, ``arguments/NAME.py``.
 
     Raises:
         UserError: it is neither; the sentence names the nearest preset.
@@ -71,7 +75,7 @@ def find_config(kind: type[Any], path: Path) -> Path:
 
 
 def read_options(kind: type[T], path: Path) -> T:
-    """Options of a Python config file (one ``config = Config(...)``), a recorded ``config.json``, or a preset.
+    """Reads options: a Python file with ``config = Config(...)``, a ``config.json``, a preset.
 
     Raises:
         UserError: there is none (see :func:`find_config`), it fails, or it holds something else.
@@ -81,8 +85,8 @@ def read_options(kind: type[T], path: Path) -> T:
         return from_record(kind, read_json(path, "config file"), str(path))
     try:
         value = runpy.run_path(str(path)).get("config")
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"config file {path}: {error}") from error
     except (Exception, SystemExit) as error:
         raise UserError(
             f"config file {path} fails with {type(error).__name__}: {error}; correct it"
@@ -110,11 +114,18 @@ def to_record(options: Any) -> dict[str, Any]:
 def from_record(kind: type[T], record: Any, where: str) -> T:
     """Builds a dataclass of options from JSON values, checking every key and type.
 
+    Options that are gone are left out: ``RETIRED`` of the dataclass gives for each the value with
+    which nothing is lost, or ``...`` for any.
+
     Raises:
         UserError: a key is unknown or a value has the wrong type; ``where`` names the place.
     """
     if not isinstance(record, dict):
         raise UserError(f"{where} is {record!r}, wanted the options of {kind.__name__}")
+    for name, harmless in getattr(kind, "RETIRED", {}).items():
+        if name in record and harmless not in (..., record[name]):
+            raise UserError(f"{where}: the option {name} is no longer there; leave it out")
+    record = {k: v for k, v in record.items() if k not in getattr(kind, "RETIRED", {})}
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     if unknown := sorted(set(record) - set(names)):
@@ -126,6 +137,8 @@ def from_record(kind: type[T], record: Any, where: str) -> T:
     }
     try:
         return kind(**values)
+    except OptionError as error:
+        raise error.at(f"{where}: ") from error
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -182,36 +195,49 @@ def parse(kind: type[T], arguments: list[str], *, default: T, program: str, desc
     Every nested value has one, with '-' or '_' between words.
 
     Raises:
-        UserError: a flag is unknown (with the nearest one) or its value has the wrong type.
+        UserError: a flag is unknown (with the nearest one) or its value has the wrong type, is out
+            of its range or disagrees with another.
     """
-    caught = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(caught), contextlib.redirect_stderr(caught):
-            return tyro.cli(
-                kind,
-                args=arguments,
-                default=default,
-                prog=program,
-                description=description,
-                use_underscores=True,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            sys.stdout.write(caught.getvalue())
-            raise
-        said = " ".join(re.sub(r"[^\x20-\x7e\n]", " ", caught.getvalue()).split())
-    if match := re.search(r"Unrecognized options: (.+?),? -{9}", said):
-        words = match[1].split(", ")
-        flag = next((word for word in words if word.startswith("-")), words[0])
-        known = [f"--{name}" for name in _flags(to_record(default))]
-        raise UserError(
-            "unknown option "
-            f"{flag}{nearest(flag.replace('-', '_').replace('__', '--', 1), known)}; see {program} "
-            "--help"
+
+    def refuse(event: Any) -> None:
+        if sentence := _sentence(event, [f"--{name}" for name in _flags(to_record(default))]):
+            raise UserError(f"{' '.join(sentence.split())}; see {program} --help")
+
+    with on_parse_error(refuse) if on_parse_error else nullcontext():
+        return tyro.cli(
+            kind,
+            args=arguments,
+            default=default,
+            prog=program,
+            description=description,
+            use_underscores=True,
         )
-    match = re.search(r"-{9,} (.+?) -{9,}", said)
-    sentence = re.sub(r"^Error parsing \w+: ", "", match[1] if match else said)
-    raise UserError(f"{sentence}; see {program} --help")
+
+
+def _sentence(event: Any, flags: list[str]) -> str | None:
+    """What is wrong, from a ``tyro._errors.ParseErrorEvent``; None where tyro shall say it."""
+    kind, argument = type(event).__name__, getattr(event, "argument", None)
+    name = argument.display_name() if argument else ""
+    if kind == "UnrecognizedArgs":
+        flag = next((word for word in event.tokens if word.startswith("-")), event.tokens[0])
+        spelled = flag.replace("-", "_").replace("__", "--", 1)
+        return f"unknown option {flag}{nearest(spelled, flags)}"
+    if kind == "InvalidChoice":
+        hint = nearest(event.value, event.choices)
+        return f"{name} is '{event.value}'{hint}; there are: {', '.join(event.choices)}"
+    if kind == "BadValue" and argument:
+        return f"{name} wants {argument.lowered.nargs} value(s)"
+    if kind != "InstantiationFailure":
+        return None
+    if argument:
+        return f"{name}: {event.message}"
+    # tyro's error knows where the options are that refuse; what they say is its context.
+    error = sys.exc_info()[1]
+    cause = error if isinstance(error, OptionError) else getattr(error, "__context__", None)
+    mount = getattr(error, "arg", None)
+    return str(
+        cause.at(f"--{mount}." if mount else "--") if isinstance(cause, OptionError) else error
+    )
 
 
 def _flags(record: dict[str, Any], prefix: str = "") -> list[str]:

@@ -13,25 +13,26 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .errors import UserError, require_ranges
+from .errors import UserError
 from .intake.cutout import CLEAR
 from .intake.frames import FramesOptions, make_frames
 from .intake.sources import pictures_in
 from .io.files import atomic_path, read_json, write_json
 from .io.images import open_picture, to_rgba
 from .io.video import is_still
-from .prior import FILMERS, ILLUSTRATORS, open_image_prior, open_video_prior
+from .prior import IMAGE_PRIORS, VIDEO_PRIORS, open_image_prior, open_video_prior
 from .prior.image_models import ImageModel
 from .prior.networks import Place
 from .prior.pipelines import Drawing
 from .prior.video_models import Filming, VideoModel
+from .ranges import Options, Range
 
 FRAMES = 14  # of a drawn video: all that the smaller Stable Video Diffusion draws
 SIDE = 1024  # pixels of the object's picture at most: the models draw no more
@@ -39,7 +40,7 @@ APART = "to fit what is there, leave out --video, --image and --text"
 
 
 @dataclass(frozen=True)
-class OriginOptions:
+class OriginOptions(Options):
     """How pictures and videos are drawn."""
 
     prompt: str = ""
@@ -47,25 +48,20 @@ class OriginOptions:
     is given."""
     setting: str = "the whole object in view, on a plain white background"
     """Put after --text for the picture, so that the object can be cut out."""
-    image_seed: int = 0
+    image_seed: Annotated[int, Range(0, 2**62)] = 0
     """Of the picture."""
-    video_seed: int = 0
+    video_seed: Annotated[int, Range(0, 2**62)] = 0
     """Of the video."""
-    frames: int | None = None
+    frames: Annotated[int | None, Range(2, 1024)] = None
     """How many frames the clip gets; None: 14 of a drawn video, and of a given one as `gs4d frames`
     takes them."""
     picture: Drawing = field(default_factory=Drawing)
     film: Filming = field(default_factory=Filming)
     place: Place = field(default_factory=Place)
 
-    def __post_init__(self) -> None:
-        require_ranges("origin", self, image_seed=(0, 2**62), video_seed=(0, 2**62))
-        if self.frames is not None:
-            require_ranges("origin", self, frames=(2, 1024))
-
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(Options):
     """What a clip is made from where its input view is not there yet.
 
     A video, a picture or a sentence.
@@ -112,13 +108,13 @@ class Origin:
         if kind == "text" and self.image_prior is None:
             raise UserError(
                 "--text needs --image_prior, a model that draws a picture "
-                f"({', '.join(ILLUSTRATORS)}): sdxl:FOLDER, or "
+                f"({', '.join(IMAGE_PRIORS)}): sdxl:FOLDER, or "
                 "fetched from the hub sdxl:stabilityai/stable-diffusion-xl-base-1.0"
             )
         if kind in ("image", "text") and not self.still and self.video_prior is None:
             raise UserError(
                 f"--{kind} needs --video_prior, a model that turns a picture into a video "
-                f"({', '.join(FILMERS)}): svd:FOLDER, "
+                f"({', '.join(VIDEO_PRIORS)}): svd:FOLDER, "
                 "or fetched from the hub svd:stabilityai/stable-video-diffusion-img2vid-xt; or "
                 "give --still, and nothing moves"
             )

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from . import __version__
 from .asset import Asset
-from .checkpoint import read_asset
 from .clip import Clip, Orbit, over_white
 from .config import Config, load_config, save_config
 from .deliver import place_of_results
@@ -32,9 +31,10 @@ from .export import (
     write_views,
 )
 from .fit import Observer, fit
-from .guidance import open_judge
+from .fit.record import changed
+from .guidance import open_scorer
 from .intake.pseudo import make_pseudo_views
-from .io.checkpoint import INDEX, read_record
+from .io.checkpoint import INDEX
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
 from .io.files import write_json
 from .io.locks import one_writer
@@ -42,6 +42,7 @@ from .io.owned import claim
 from .machine import peak_memory_mb
 from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssim
 from .native import set_threads
+from .open_asset import read_asset
 from .options import changes, to_record
 from .origins import make_input
 from .prior import open_interpolator
@@ -72,7 +73,7 @@ def _run(
 ) -> Path:
     """The run in its folder, which is this process's alone."""
     # 2. The prior, so that a wrong one is refused before anything is changed.
-    prior = open_judge(config.prior, config.fit.score) if config.prior is not None else None
+    prior = open_scorer(config.prior, config.fit.score) if config.prior is not None else None
     interpolator = (
         open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
     )
@@ -170,10 +171,9 @@ def _check_unchanged(folder: Path, config: Config) -> None:
         raise UserError(
             f"there is nothing to resume in {folder}; run the same command without --resume"
         )
-    rows = changes(read_record(folder)["options"], to_record(config.fit), "fit.")
+    rows = changed(folder, config.fit)
     rows += changes({"prior": load_config(folder / CONFIG).prior}, {"prior": config.prior})
-    free = ("fit.threads ", "fit.checkpoint_seconds ")  # results do not depend on these
-    if rows := [row for row in rows if not row.startswith(free)]:
+    if rows:
         raise UserError(
             f"cannot resume {folder}: the config changed ({'; '.join(rows)}); undo that or run "
             "without --resume"

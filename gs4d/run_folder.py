@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import is_run
 from .errors import UserError
 from .export import FORMATS
 from .io.checkpoint import INDEX, TENSORS, remove_checkpoint
@@ -17,6 +16,7 @@ from .io.files import read_json, write_json
 from .io.gaussians import SEQUENCE
 from .io.locks import one_writer
 from .io.owned import LIST, adopt, claim, files_below, made_in, remove_made, require_ours
+from .open_asset import is_run
 
 LOCK = ".lock"
 CONFIG = "config.json"

@@ -4,9 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # so that it works from a checkout that is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout may not be installed
 
 from gs4d.cli import guarded
 from gs4d.commands.frames import main

@@ -1,15 +1,10 @@
-"""Draws a clip from an animated model.
-
-Python preprocess/mesh.py --path model.glb --clip Run --name fox
-"""
+"""Draws a clip from an animated model: python preprocess/mesh.py --path model.glb --name fox"""
 
 import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # so that it works from a checkout that is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout may not be installed
 
 from gs4d.cli import guarded
 from gs4d.commands.mesh import main

@@ -1,15 +1,10 @@
-"""Draws the side views of a clip.
-
-Python preprocess/views.py --prior inflate --path data/rose_pose0 --name rose
-"""
+"""Draws side views: python preprocess/views.py --prior inflate --path data/rose_pose0"""
 
 import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # so that it works from a checkout that is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout may not be installed
 
 from gs4d.cli import guarded
 from gs4d.commands.views import main

@@ -43,8 +43,9 @@ from safetensors.torch import save_file
 from test_splats import ksplat, legacy_spz, write_sog
 from toys import blobs, cloud
 
-from gs4d import checkpoint, mesh
+from gs4d import mesh, open_asset
 from gs4d.asset import Asset
+from gs4d.asset_record import pack_asset
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
 from gs4d.export.glb import write_glb
@@ -52,7 +53,7 @@ from gs4d.intake.cutout import MaskChoice, cut_out
 from gs4d.intake.dataset import FORMAT, read_dataset
 from gs4d.intake.sources import Shots
 from gs4d.io.checkpoint import read_checkpoint, write_checkpoint
-from gs4d.io.clips import read_eval_rig, read_rig, read_trust
+from gs4d.io.clips import read_confidence, read_eval_rig, read_rig
 from gs4d.io.compressed_ply import write_compressed_ply
 from gs4d.io.gaussians import read_gaussians
 from gs4d.io.glb import read_glb
@@ -182,17 +183,8 @@ def _checkpoint(folder: Path) -> Path:
 
     g, options = cloud(6, degree=1), HexPlaneOptions(resolution=4, multires=(1,))
     motion = HexPlane(options, 3)
-    tensors = {f"asset.{name}": t for name, t in g.items()} | {
-        f"motion.{k}": t for k, t in motion.state_dict().items()
-    }
-    orbit = {"azimuth": 0.0, "elevation": 0.0, "radius": 1.5, "fov": 49.1}
-    record = {
-        "step": 3,
-        "motion": checkpoint.motion_record(motion, 3),
-        "orbits": {"input": orbit},
-        "paths": {},
-    }
-    write_checkpoint(folder, tensors, record)
+    tensors, record = pack_asset(Asset(g, motion, 3, {"input": Orbit()}))
+    write_checkpoint(folder, tensors, {"step": 3, **record})
     return folder / "checkpoint.json"
 
 
@@ -311,14 +303,14 @@ CASES: dict[str, Case] = {
     ),
     "mp4": Case(_written("a.mp4", _video), lambda p: sum(f.size for f in read_video(p))),
     "mask": Case(_written("masks/0.png", _mask), _cut),
-    "trust": Case(_written("a.safetensors", _trust), lambda p: read_trust(p, 2, 3)),
+    "trust": Case(_written("a.safetensors", _trust), lambda p: read_confidence(p, 2, 3)),
     "safetensors": Case(
         _written("a.safetensors", lambda p: save_file({"a": torch.zeros(4, 4)}, p)), read_weights
     ),
     "pt": Case(_written("a.pt", _weights), read_weights),
     "ckpt": Case(_written("a.ckpt", _weights), read_training_checkpoint),
     "checkpoint": Case(_checkpoint, lambda p: read_checkpoint(p.parent)),
-    "signed checkpoint": Case(_checkpoint, lambda p: checkpoint.read_asset(p.parent), _signed),
+    "signed checkpoint": Case(_checkpoint, lambda p: open_asset.read_asset(p.parent), _signed),
     "rig": Case(_written("rig.json", _json(RIG)), read_rig),
     "cameras": Case(_written("a_cameras.json", _json(CAMERAS)), read_eval_rig),
     "dataset": Case(_dataset, lambda p: read_dataset(p.parent)),

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from toys import blobs, pixels, toy_clip, write_clip
 
-from gs4d.checkpoint import read_asset
 from gs4d.clip import Clip, Orbit, Track, cameras_of, orbit_along
 from gs4d.densify import DensifyOptions
 from gs4d.errors import UserError
@@ -20,6 +19,7 @@ from gs4d.io.files import write_json
 from gs4d.io.images import read_image, to_bytes
 from gs4d.io.lazy import FilePictures, PictureCache
 from gs4d.motion import HexPlaneOptions
+from gs4d.open_asset import read_asset
 from gs4d.pipeline import score_asset
 from gs4d.render import render
 
@@ -188,13 +188,13 @@ def test_a_view_that_is_not_believed_does_not_teach(tmp_path: Path):
     wrong = replace(clip.tracks[2], images=pixels(clip.tracks[2]).flip(2))
     ends = []
     for images in (pixels(wrong), pixels(clip.tracks[2])):
-        ignored = replace(wrong, images=images, weights=(0.0,))
+        ignored = replace(wrong, images=images, confidence=(0.0,))
         fitter = Fitter(
             Clip("toy", (*clip.tracks[:2], ignored, *clip.tracks[3:])),
             replace(OPTIONS, start="ball"),
         )
         with torch.no_grad():
-            fitter.parameters["sh_dc"].zero_()  # the start's colours come from all pictures
+            fitter.state.parameters["sh_dc"].zero_()  # the start's colours come from all pictures
         for _ in range(4):
             fitter.advance()
         ends.append(fitter.gaussians().means.detach())
@@ -247,5 +247,5 @@ def test_a_rig_must_move_its_cameras_through_all_frames(data: Path):
     )
     tracks = read_clip(data, "toy", resolution=32).tracks
     assert [tracks[1].orbit_at(t).azimuth for t in range(4)] == [0, 10, 20, 30]
-    assert [tracks[2].weight_at(t) for t in range(4)] == [1, 0, 1, 1]
-    assert tracks[3].weight_at(2) == 0.5
+    assert [tracks[2].confidence_at(t) for t in range(4)] == [1, 0, 1, 1]
+    assert tracks[3].confidence_at(2) == 0.5

@@ -14,13 +14,13 @@ import pytest
 import torch
 from toys import toy_clip, write_clip
 
-from gs4d.checkpoint import read_asset
 from gs4d.cli import main
 from gs4d.config import load_config
 from gs4d.io.images import read_image
 from gs4d.io.owned import LIST
 from gs4d.io.ply import read_ply
 from gs4d.io.video import read_video
+from gs4d.open_asset import read_asset
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -343,7 +343,8 @@ def test_config_files_with_values_of_the_wrong_type(tmp_path: Path):
     cases = {
         "fit=3": "fit is 3, wanted the options of FitOptions",
         "fit=FitOptions(steps=4.5)": "fit: steps is 4.5, wanted int",
-        "fit=FitOptions(start='cube')": "start is 'cube', wanted one of 'hull', 'ball'",
+        "fit=FitOptions(steps='many')": "fit: steps is 'many', wanted int",
+        "fit=FitOptions(start='cube')": "FitOptions.start is 'cube'; there are: hull, ball",
         "resume='no'": "resume is 'no', wanted bool",
         "data_dir='elsewhere', name='x'": "no clip named 'x' in elsewhere",
     }

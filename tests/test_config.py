@@ -63,18 +63,36 @@ def test_flags_win_over_the_file(tmp_path: Path):
         (["--fit.stepss", "5"], r"unknown option --fit\.stepss \(did you mean '--fit\.steps'\?\)"),
         (["--fit.loses.ssim", "5"], r"did you mean '--fit\.losses\.ssim'"),
         (["--fit.steps", "many"], r"--fit\.steps: invalid literal"),
-        (["--fit.start", "hul"], r"invalid choice 'hul'.*'hull', 'ball'"),
-        (["--export.background", "1", "1"], "Expected 3 values"),
+        (
+            ["--fit.start", "hul"],
+            r"start is 'hul' \(did you mean 'hull'\?\); there are: hull, ball",
+        ),
+        (["--export.background", "1", "1"], r"--export\.background wants 3 value"),
         (["rose"], "unknown option rose"),
-        (["--export.fps", "-1"], r"export\.fps is -1\.0; it must lie in 0\.1 to 240"),
-        (["--fit.motion.channels", "3"], "channels is 3, wanted a multiple of 16"),
-        (["--fit.steps", "0"], r"fit\.steps is 0; it must lie in 1 to"),
+        (["--export.fps", "-1"], r"^--export\.fps is -1\.0; it must lie in 0\.1 to 240"),
+        (
+            ["--fit.motion.channels", "3"],
+            "is 3; it must be a multiple of 16 and lie in 16 to 1024",
+        ),
+        (["--fit.steps", "0"], r"^--fit\.steps is 0; it must lie in 1 to"),
         (["--fit.losses.ssim", "nan"], r"fit\.losses\.ssim is nan; it must lie in 0 to 1"),
         (["--fit.threads", "100000"], r"fit\.threads is 100000"),
         (["--fit.seed", "99999999999999999999999"], r"fit\.seed"),
         (["--fit.learning_rates.means", "1e30"], r"fit\.learning_rates\.means"),
-        (["--fit.motion.resolution", "100000"], "1024 texels"),
+        (
+            ["--fit.motion.resolution", "100000"],
+            "is 100000; it must lie in 2 to 1024",
+        ),
         (["--export.background", "nan", "0", "0"], r"export\.background"),
+        (["--fit.motion.multires", "1", "99"], "factors from 1, up to 1024 texels"),
+        (["--fit.static", "0.6", "--fit.fine", "0.6"], r"--fit\.static 0\.6 and --fit\.fine 0\.6"),
+        (["--fit.score.place.device", "gpu"], r"^--fit\.score\.place\.device is 'gpu'; give auto"),
+        (["--export.freeze", "2"], r"^--export\.freeze is 2\.0; it must lie in 0 to 1; see train"),
+        (
+            ["--view_port", "0"],
+            r"^--view_port is 0; it must lie in 1 to 65535; see train",
+        ),
+        (["--fit.static_frame", "x"], r"--fit\.static_frame: .*invalid literal.*'x'"),
         (["-e", "a\nb"], "no name of a folder"),
         (["-e", "../rose"], "no name of a folder"),
         (["-e", ""], "no name of a folder"),
@@ -94,6 +112,10 @@ def test_typos_get_one_sentence(arguments: list[str], sentence: str):
         ("config = = 3", "fails with SyntaxError"),
         ("raise SystemExit(0)", "fails with SystemExit"),
         ("from gs4d.config import Config\nconfig = Config(nam='x')", "fails with TypeError.*nam"),
+        (
+            "from gs4d.config import FitOptions\nconfig = FitOptions(steps=0)",
+            r"config file .*c\.py: FitOptions\.steps is 0; it must lie in 1 to 1e\+08",
+        ),
     ],
 )
 def test_bad_config_files_get_one_sentence(tmp_path: Path, text: str, sentence: str):
@@ -129,6 +151,8 @@ def test_records_are_checked():
         from_record(Config, {"fit": {"steps": "x"}}, "record")
     with pytest.raises(UserError, match="start is 'cube', wanted one of 'hull', 'ball'"):
         from_record(Config, {"fit": {"start": "cube"}}, "record")
+    with pytest.raises(UserError, match=r"^record: fit: steps is 0; it must lie in 1 to"):
+        from_record(Config, {"fit": {"steps": 0}}, "record")
     with pytest.raises(UserError, match="steps is True"):
         from_record(Config, {"fit": {"steps": True}}, "record")
 

@@ -160,11 +160,11 @@ def test_a_fit_with_it_is_resumed_bit_for_bit(tmp_path: Path, cut: int):
     [
         (
             {"azimuth": (15.0, 5.0)},
-            "fit.consistency.azimuth is .15.0, 5.0.; the smaller number comes first",
+            "ConsistencyOptions.azimuth is .15.0, 5.0.; the smaller number comes first",
         ),
-        ({"every": 0}, "fit.consistency.every is 0"),
-        ({"frames": 0.0}, "fit.consistency.frames is 0.0"),
-        ({"resolution": 4}, "fit.consistency.resolution is 4"),
+        ({"every": 0}, "ConsistencyOptions.every is 0"),
+        ({"frames": 0.0}, "ConsistencyOptions.frames is 0.0"),
+        ({"resolution": 4}, "ConsistencyOptions.resolution is 4"),
     ],
 )
 def test_options_out_of_range_are_refused(options: dict[str, Any], sentence: str):

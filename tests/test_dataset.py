@@ -148,7 +148,7 @@ def test_the_limits_are_options(tmp_path: Path) -> None:
     loose = CurationOptions(min_motion=0.0, max_border=1.0, min_size=0.0, max_flicker=100.0)
     build(Balls(("static", "huge", "tiny", "flash")), options(tmp_path, curation=loose))
     assert set(reasons(tmp_path).values()) == {None}
-    with pytest.raises(UserError, match="curation.min_motion is 2.0; it must lie in 0 to 1"):
+    with pytest.raises(UserError, match="CurationOptions.min_motion is 2.0; it must lie in 0 to 1"):
         CurationOptions(min_motion=2.0)
 
 
@@ -438,9 +438,9 @@ def test_unusable_sources_write_nothing(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no .glb or .gltf file"):
         make_dataset(options(out, source=str(tmp_path / "none")))
-    with pytest.raises(UserError, match="no family of objects is named 'dragon'"):
+    with pytest.raises(UserError, match="DatasetOptions.family is 'dragon'; there are: quadruped"):
         options(out, family="dragon")
-    with pytest.raises(UserError, match="dataset.size is 7; it must lie in 8 to 1024"):
+    with pytest.raises(UserError, match="DatasetOptions.size is 7; it must lie in 8 to 1024"):
         options(out, size=7)
     assert not out.exists()
 

@@ -16,8 +16,8 @@ from toys import toy_clip, write_clip
 
 from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
-from gs4d.guidance import ScoreOptions, ask, open_judge
-from gs4d.prior import ScorePrior, Trial, mvdream
+from gs4d.guidance import GuidanceOptions, open_scorer, sample_views
+from gs4d.prior import ScoreBatch, ScorePrior, mvdream
 from gs4d.prior.networks import Place
 from gs4d.prior.sds import Denoiser, SdsOptions
 
@@ -40,14 +40,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-def judge(folders: dict[str, Path], name: str, **place: Any) -> Any:
-    prior = open_judge(f"{name}:{folders[name]}", ScoreOptions(sds=ROSE, place=Place(**place)))
+def opened(folders: dict[str, Path], name: str, **place: Any) -> Any:
+    prior = open_scorer(f"{name}:{folders[name]}", GuidanceOptions(sds=ROSE, place=Place(**place)))
     assert isinstance(prior, ScorePrior)
     assert isinstance(prior, Denoiser)
     return prior
 
 
-def trial(frames: int = 1, turn: float = 0.0, seed: int = 0) -> Trial:
+def score_batch(frames: int = 1, turn: float = 0.0, seed: int = 0) -> ScoreBatch:
     """A ring of four views of some frames, the first of each frame's condition at azimuth ``turn``."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(4 * frames, 16, 16, 3, generator=generator).requires_grad_()
@@ -56,7 +56,7 @@ def trial(frames: int = 1, turn: float = 0.0, seed: int = 0) -> Trial:
     orbits = [Orbit(30.0 + 90 * v + turn, 10.0) for v in range(4) for _ in range(frames)]
     sources = cameras_of([Orbit(turn)] * (4 * frames), width=16, height=16)
     alpha = torch.ones(images.shape[:3])
-    return Trial(
+    return ScoreBatch(
         images,
         alpha,
         cameras_of(orbits, width=16, height=16),
@@ -67,7 +67,7 @@ def trial(frames: int = 1, turn: float = 0.0, seed: int = 0) -> Trial:
 
 
 def verdict(
-    prior: Any, asked: Trial, options: SdsOptions = ROSE, seed: int = 1
+    prior: Any, asked: ScoreBatch, options: SdsOptions = ROSE, seed: int = 1
 ) -> tuple[Tensor, Tensor]:
     score = prior.score(asked, options, 0.0, torch.Generator().manual_seed(seed))
     return score.detach(), torch.autograd.grad(score, asked.images)[0]
@@ -79,7 +79,7 @@ def test_the_gradient_is_that_of_the_published_network(
     folders: dict[str, Path], name: str, frames: int
 ):
     """w(t) (guided noise - noise) from direct calls of the UNet, carried back through the autoencoder."""
-    prior, asked = judge(folders, name), trial(frames)
+    prior, asked = opened(folders, name), score_batch(frames)
     nets = prior.networks
     _, found = verdict(prior, asked)
     generator = torch.Generator().manual_seed(1)
@@ -122,13 +122,13 @@ def test_the_gradient_is_that_of_the_published_network(
 def test_each_view_is_judged_with_the_others_and_each_frame_with_the_first(
     folders: dict[str, Path],
 ):
-    prior, asked = judge(folders, "mvdream"), trial(2)
+    prior, asked = opened(folders, "mvdream"), score_batch(2)
     _, before = verdict(prior, asked)
     changed = asked.images.detach().clone()
     changed[0] = 1 - changed[0]  # view 0 of the first frame
     _, after = verdict(
         prior,
-        Trial(
+        ScoreBatch(
             changed.requires_grad_(), asked.alpha, asked.cameras, asked.condition, asked.sources, 4
         ),
     )
@@ -138,7 +138,7 @@ def test_each_view_is_judged_with_the_others_and_each_frame_with_the_first(
 
 def test_the_words_and_the_picture_matter(folders: dict[str, Path]):
     for name, words in (("mvdream", True), ("imagedream", False)):
-        prior, asked = judge(folders, name), trial()
+        prior, asked = opened(folders, name), score_batch()
         score, _ = verdict(prior, asked)
         assert not torch.equal(
             score,
@@ -146,17 +146,17 @@ def test_the_words_and_the_picture_matter(folders: dict[str, Path]):
                 prior, asked, SdsOptions(prompt="a", guidance=2.0, noise=(0.4, 0.4), latents="mean")
             )[0],
         )
-        other = Trial(
+        other = ScoreBatch(
             asked.images, asked.alpha, asked.cameras, asked.condition.flip(1), asked.sources, 4
         )
         assert torch.equal(score, verdict(prior, other)[0]) == words
     negative = SdsOptions(prompt="a rose", variant="nfsd", noise=(0.4, 0.4), latents="mean")
-    assert verdict(judge(folders, "mvdream"), trial(), negative)[1].abs().max() > 0
+    assert verdict(opened(folders, "mvdream"), score_batch(), negative)[1].abs().max() > 0
 
 
 @pytest.mark.parametrize("name", ["mvdream", "imagedream"])
 def test_guidance_leads_away_from_the_negative_prompt(folders: dict[str, Path], name: str):
-    prior, asked = judge(folders, name), trial()
+    prior, asked = opened(folders, name), score_batch()
 
     def pull(negative: str | None) -> Tensor:
         return verdict(prior, asked, replace(ROSE, negative_prompt=negative))[1]
@@ -172,29 +172,34 @@ def test_guidance_leads_away_from_the_negative_prompt(folders: dict[str, Path], 
 
 
 def test_the_front_is_where_the_input_camera_stands(folders: dict[str, Path]):
-    prior = judge(folders, "imagedream")
-    straight, turned = (verdict(prior, trial(turn=turn))[1] for turn in (0.0, 70.0))
+    prior = opened(folders, "imagedream")
+    straight, turned = (verdict(prior, score_batch(turn=turn))[1] for turn in (0.0, 70.0))
     torch.testing.assert_close(straight, turned, atol=1e-4 * float(straight.abs().max()), rtol=1e-3)
 
 
 def test_half_floats_and_offloading_change_little(folders: dict[str, Path]):
-    _, pull = verdict(judge(folders, "imagedream"), trial())
+    _, pull = verdict(opened(folders, "imagedream"), score_batch())
     for place, slack in (
         ({"device": "cpu", "dtype": "bfloat16"}, 0.2),
         ({"offload": True, "vae_slicing": True}, 1e-4),
     ):
-        _, other = verdict(judge(folders, "imagedream", **place), trial())
+        _, other = verdict(opened(folders, "imagedream", **place), score_batch())
         assert (other - pull).norm() < slack * pull.norm()
 
 
 def test_rings_are_asked_for():
-    options = ScoreOptions(views=5, frames=2, elevation=(5.0, 40.0), anchors=0.5)
-    question = ask(
-        toy_clip(frames=4, views=4), options, 0.0, True, torch.Generator().manual_seed(0), ring=4
+    options = GuidanceOptions(views=5, frames=2, elevation=(5.0, 40.0), anchors=0.5)
+    sample = sample_views(
+        toy_clip(frames=4, views=4),
+        options,
+        0.0,
+        True,
+        torch.Generator().manual_seed(0),
+        views_per_ring=4,
     )
-    assert question.views == 8  # whole rings
-    assert question.frames == question.frames[:2] * 8
-    centers = question.cameras.centers.view(2, 4, 2, 3)
+    assert sample.views == 8  # whole rings
+    assert sample.frames == sample.frames[:2] * 8
+    centers = sample.cameras.centers.view(2, 4, 2, 3)
     assert torch.equal(centers[:, :, 0], centers[:, :, 1])
     for ring in centers[:, :, 0]:
         azimuth = torch.atan2(ring[:, 0], ring[:, 2]).rad2deg()
@@ -211,8 +216,8 @@ def test_a_judge_that_reads_wants_a_sentence(folders: dict[str, Path]):
         UserError,
         match=r"judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt",
     ):
-        open_judge(f"mvdream:{folders['mvdream']}", ScoreOptions())
-    assert not open_judge(f"imagedream:{folders['imagedream']}", ScoreOptions()).reads
+        open_scorer(f"mvdream:{folders['mvdream']}", GuidanceOptions())
+    assert not open_scorer(f"imagedream:{folders['imagedream']}", GuidanceOptions()).needs_prompt
 
 
 def test_a_whole_run_is_guided_by_rings(

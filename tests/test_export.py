@@ -11,7 +11,7 @@ from torch import Tensor
 from toys import blobs
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import read_asset
+from gs4d.asset_record import pack_asset
 from gs4d.cli import main
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
@@ -24,6 +24,7 @@ from gs4d.io.owned import LIST
 from gs4d.io.ply import read_ply
 from gs4d.io.video import read_frames, read_video
 from gs4d.motion import DeltaMotion
+from gs4d.open_asset import read_asset
 
 
 class Lift(DeltaMotion):
@@ -223,9 +224,9 @@ def test_the_command(
     ("arguments", "sentence"),
     [
         (["--to"], "gs4d export wants --to with one or more of: ply, "),
-        (["--to", "gfi"], "no export format named 'gfi' (did you mean 'gif'?)"),
+        (["--to", "gfi"], "--to is 'gfi' (did you mean 'gif'?); there are: ply, "),
         (["--to", "gif", "--fps", "90"], "more than a GIF can"),
-        (["--to", "mp4", "--input_fps", "0"], "export.input_fps is 0.0; it must lie in 0.1 to 240"),
+        (["--to", "mp4", "--input_fps", "0"], "--input_fps is 0.0; it must lie in 0.1 to 240"),
         (["--to", "mp4", "--camera", "side"], "camera"),
     ],
 )
@@ -249,14 +250,11 @@ def test_bad_input_is_one_sentence(
 
 def save_run(folder: Path) -> None:
     """A checkpoint with a motion at rest, as a fit leaves it."""
-    from gs4d.checkpoint import motion_record
     from gs4d.motion import HexPlane, HexPlaneOptions
 
     motion = HexPlane(HexPlaneOptions(resolution=8, multires=(1,)), 2)
-    tensors = {f"asset.{name}": t for name, t in blobs(0.0).items()}
-    tensors |= {f"motion.{name}": t for name, t in motion.state_dict().items()}
-    record = {"step": 0, "motion": motion_record(motion, 2), "orbits": {"input": {}}}
-    write_checkpoint(folder, tensors, record)
+    tensors, record = pack_asset(Asset(blobs(0.0), motion, 2, {"input": Orbit()}))
+    write_checkpoint(folder, tensors, {"step": 0, **record})
 
 
 @pytest.mark.parametrize("y_down", [False, True])

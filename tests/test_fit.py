@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,18 +14,19 @@ from torch import Tensor, nn
 from toys import blobs, pixels, toy_clip
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import read_asset
 from gs4d.clip import Clip
 from gs4d.densify import DensifyOptions, NeedMeter, densify
 from gs4d.errors import Interrupted, UserError
 from gs4d.fit import FitOptions, Fitter, LearningRates, LossWeights, fit
-from gs4d.guidance import ScoreOptions
+from gs4d.fit.record import changed
+from gs4d.guidance import GuidanceOptions
 from gs4d.hull import carve, start_gaussians
-from gs4d.io.checkpoint import INDEX
+from gs4d.io.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from gs4d.motion import HexPlaneOptions, factor
 from gs4d.native import set_threads
+from gs4d.open_asset import read_asset
 from gs4d.pipeline import score_asset
-from gs4d.prior import Trial
+from gs4d.prior import ScoreBatch
 from gs4d.prior.sds import SdsOptions
 from gs4d.render import render
 
@@ -36,7 +38,6 @@ OPTIONS = FitOptions(
     times_per_step=2,
     densify=DensifyOptions(every=10, max_gaussians=400),
     motion=HexPlaneOptions(resolution=8, multires=(1,), width=32),
-    free_paths=True,
 )
 
 
@@ -87,6 +88,50 @@ def test_a_run_cut_anywhere_ends_bit_identical(clip: Clip, tmp_path: Path, cut: 
     whole, resumed = states(tmp_path / "whole"), states(tmp_path / "cut")
     assert whole.keys() == resumed.keys()
     assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+def test_a_resumed_run_carves_no_hull(clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    options = replace(OPTIONS, steps=12)
+    fit(clip, options, tmp_path, on_step=lambda f: "stop" if f.step == 5 else None)
+
+    def carve(*_: object, **__: object) -> None:
+        raise AssertionError("the hull is of no use to a run that is resumed")
+
+    monkeypatch.setattr("gs4d.fit.loop.start_gaussians", carve)
+    assert fit(clip, options, tmp_path, resume=True).step == 12
+    with pytest.raises(AssertionError, match="of no use"):
+        fit(clip, options, tmp_path)
+
+
+def test_a_run_from_before_the_paths_went_is_resumed(clip: Clip, tmp_path: Path):
+    options = replace(OPTIONS, steps=12)
+    fit(clip, options, tmp_path / "whole")
+    folder = tmp_path / "cut"
+    fit(clip, options, folder, on_step=lambda f: "stop" if f.step == 5 else None)
+    tensors, record = read_checkpoint(folder)
+    old: Any = {key: value for key, value in record.items() if key not in ("format", "sha256")}
+    old["motion"]["trajectories"] = None
+    old["options"] |= {"free_paths": False, "trajectories": {"basis": "cosine", "count": 8}}
+    old["options"]["learning_rates"]["trajectories"] = 1e-3
+    write_checkpoint(folder, tensors, old)
+    assert changed(folder, options) == []
+    assert changed(folder, replace(options, threads=1, seed=3)) == ["fit.seed 6666 -> 3"]
+    fit(clip, options, folder, resume=True)
+    whole, resumed = states(tmp_path / "whole"), states(folder)
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+def test_paths_that_are_gone_are_not_dropped_in_silence(clip: Clip, tmp_path: Path):
+    fit(clip, replace(OPTIONS, steps=3), tmp_path)
+    tensors, record = read_checkpoint(tmp_path)
+    old: Any = {key: value for key, value in record.items() if key not in ("format", "sha256")}
+    old["motion"]["trajectories"] = {"basis": "cosine", "count": 8}
+    old["options"]["free_paths"] = True
+    write_checkpoint(tmp_path, tensors, old)
+    with pytest.raises(UserError, match=r"free_paths, which gs4d no longer has; train again"):
+        read_asset(tmp_path)
+    with pytest.raises(UserError, match="the option free_paths is no longer there"):
+        changed(tmp_path, OPTIONS)
 
 
 def test_the_seed_decides(clip: Clip, tmp_path: Path):
@@ -145,7 +190,7 @@ def test_a_checkpoint_of_another_run_does_not_fit(clip: Clip, tmp_path: Path):
 class Greyish:
     """A prior with a closed form: it wants every picture grey."""
 
-    joint, ring, reads = False, 0, False
+    joint, views_per_ring, needs_prompt = False, 0, False
 
     def __init__(self) -> None:
         self.weights: list[dict[str, str]] = []
@@ -153,18 +198,18 @@ class Greyish:
         self.shapes: set[tuple[int, ...]] = set()
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        images = trial.images
-        assert len(trial.cameras) == len(images) == len(trial.condition) == len(trial.sources)
+        images = batch.images
+        assert len(batch.cameras) == len(images) == len(batch.condition) == len(batch.sources)
         self.progress.append(progress)
         self.shapes.add(tuple(images.shape))
         return (images - images.mean(-1, keepdim=True)).square().mean()
 
 
 def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
-    rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=100.0)
-    score = ScoreOptions(views=4, resolution=(16, 24, 32))
+    rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=300.0)
+    score = GuidanceOptions(views=4, resolution=(16, 24, 32))
     options = replace(
         OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score
     )
@@ -187,9 +232,9 @@ class Endless(Greyish):
     """A prior that asks for too much."""
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        return trial.images.sum() * 1e38 * 1e38
+        return batch.images.sum() * 1e38 * 1e38
 
 
 def test_a_loss_that_runs_away_is_reported(clip: Clip, tmp_path: Path):
@@ -343,9 +388,12 @@ def test_what_appears_late_is_fitted_where_it_shows_and_vanishes_where_not(
     late = blank([0, 1])
     assert late.hidden[:3] == (True, True, False)
     fitter = fit(late, replace(OPTIONS, steps=3), tmp_path)
-    assert fitter.static_frame == late.areas.index(max(late.areas)) > 1
+    assert fitter.batches.static_frame == late.areas.index(max(late.areas)) > 1
     assert all(
-        frame > 1 for step in range(50) for frames, _ in fitter._batches(step) for frame in frames
+        frame > 1
+        for step in range(50)
+        for frames, _ in fitter.batches.of_step(step)
+        for frame in frames
     )
     asset = read_asset(tmp_path)
     cover = [

@@ -20,7 +20,6 @@ from PIL import Image
 from test_splats import grid_points, write_sog
 from toys import blobs, cloud
 
-from gs4d.checkpoint import is_run, read_asset
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0, covariances, sh_basis
@@ -28,6 +27,7 @@ from gs4d.io import foreign
 from gs4d.io.gaussians import read_gaussians
 from gs4d.io.ply import write_ply
 from gs4d.motion import Moments
+from gs4d.open_asset import is_run, read_asset
 from gs4d.scene import TIMED_FRAMES, Stage, read_scene
 
 Columns = Mapping[str, np.ndarray]

@@ -500,12 +500,12 @@ def test_bad_sources_get_one_sentence_and_nothing_is_written(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"size": 4}, "frames.size is 4; it must lie in 16 to 4096"),
-        ({"frames": 0}, "frames.frames is 0; it must lie in 1 to 1024"),
-        ({"fps": float("nan")}, "frames.fps is nan"),
+        ({"size": 4}, "FramesOptions.size is 4; it must lie in 16 to 4096"),
+        ({"frames": 0}, "FramesOptions.frames is 0; it must lie in 1 to 1024"),
+        ({"fps": float("nan")}, "FramesOptions.fps is nan; it must lie in 0.01 to 1000"),
         ({"fps": 5.0}, "have no times, so --fps means nothing"),
         ({"mask": Path("nowhere")}, "--mask nowhere does not exist"),
-        ({"mask_label": "2"}, "there is no --mask"),
+        ({"mask_label": "2"}, "there is no FramesOptions.mask; give it"),
         ({"matting": Path("nowhere.onnx")}, "--matting nowhere.onnx does not exist"),
         ({"path": None}, "--path is missing"),
     ],

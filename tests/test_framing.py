@@ -106,7 +106,7 @@ def test_views_of_a_faithful_model_are_placed_where_the_object_is(
             / torch.maximum(found[..., 3], wanted[..., 3]).sum()
         )
         assert overlap > 0.9
-    assert views.trust.max() == 128
+    assert views.confidence.max() == 128
     # What the model is shown is what its own camera would see of it, but for the perspective of its
     # wider lens.
     own = picture(inside, seen).float()
@@ -137,7 +137,7 @@ def test_opaque_views_stay_opaque_and_grow_by_their_background():
     assert views.images.shape[2] > 32
     assert (views.images[..., 3] == 255).all()
     assert (views.images[..., :3] == 200).all()
-    assert views.trust.min() == 0  # beyond the drawn frame nothing is known
+    assert views.confidence.min() == 0  # beyond the drawn frame nothing is known
 
 
 def test_an_object_in_a_corner_is_refused_in_a_sentence():

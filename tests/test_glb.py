@@ -14,7 +14,6 @@ from plain_glb import KHR, Plain
 from torch import Tensor
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import read_asset
 from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.export import ExportOptions, export
@@ -22,6 +21,7 @@ from gs4d.export.glb import TOLERANCE, size_of, write_glb
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0, quats_to_rotations
 from gs4d.motion import DeltaMotion, FrameSequence, LowRank
+from gs4d.open_asset import read_asset
 from gs4d.render import render
 
 DOCS = Path(__file__).parent.parent / "docs" / "format.md"

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from moving import moving_asset, random_gaussians, shape_error, strayed
 from plain_glb import KHR, Plain, edit
 
-from gs4d.checkpoint import read_asset
 from gs4d.errors import UserError
 from gs4d.export.glb import write_glb
 from gs4d.gaussians import Gaussians
@@ -21,6 +20,7 @@ from gs4d.geometry import SH_C0, covariances, sh_basis
 from gs4d.io.glb import read_glb
 from gs4d.io.glb_writer import GlbWriter
 from gs4d.motion import LowRank
+from gs4d.open_asset import read_asset
 
 
 def foreign(

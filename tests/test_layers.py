@@ -16,15 +16,15 @@ PACKAGE = ROOT / "gs4d"
 # From the bottom up. A box (module or subpackage) may import boxes of lower rows, and itself.
 LAYERS = [
     {"errors", "machine", "outlets", "_native"},
-    {"geometry", "native"},
+    {"geometry", "native", "ranges"},
     {"gaussians", "camera"},
     {"clip"},
     {"render", "motion", "io"},
     {"synth", "mesh", "options", "splats"},
     {"asset", "hull", "losses", "densify", "metrics"},
     {"prior"},
-    {"scene"},
-    {"checkpoint", "export", "guidance", "consistency", "intake"},
+    {"scene", "asset_record"},
+    {"open_asset", "export", "guidance", "consistency", "intake"},
     {"fit", "origins"},
     {"config", "run_folder"},
     {"demo", "score", "report", "deliver", "doctor"},

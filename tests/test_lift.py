@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from gs4d.clip import Orbit, cameras_of, over_white, premultiply
 from gs4d.errors import UserError
 from gs4d.metrics.image import mask_iou, psnr
-from gs4d.prior import LIFT_WEIGHTS, ViewPrior, best_painter, open_prior
+from gs4d.prior import LIFT_WEIGHTS, ViewPrior, default_view_prior, open_prior
 from gs4d.prior.inflate import Inflate, InflateOptions
 from gs4d.prior.lift import Lift, lift, network_inputs, read_lift
 from gs4d.prior.lift_net import LiftNet, LiftShape, prior_colors, prior_logits
 from gs4d.prior.solid import REACH, Solid, cell_centers, finer, solid_gaussians
-from gs4d.prior.train.lessons import SIDE, halved, make_lesson, view_orbits
+from gs4d.prior.train.solid_samples import SIDE, halved, make_solid_sample, view_orbits
 from gs4d.render import render
 
 TINY = LiftShape(channels=(8, 8, 16), width=16, depth=2, heads=2)
@@ -224,15 +224,15 @@ def test_views_refuse_what_is_not_square(tiny: LiftNet) -> None:
 
 def test_shipped_weights_are_small_and_are_what_is_taken() -> None:
     assert LIFT_WEIGHTS.stat().st_size <= 16 << 20
-    assert best_painter() == "lift"
+    assert default_view_prior() == "lift"
     assert sum(p.numel() for p in read_lift(LIFT_WEIGHTS).parameters()) > 10**6
 
 
 @pytest.fixture(scope="module")
 def four_lessons() -> list[torch.Tensor]:
     """What the network is given of four objects that it never saw, four frames each."""
-    lessons = [make_lesson(2 * 10**9 + k) for k in range(4)]
-    clips = [network_inputs(lesson.frames, lesson.source, SIDE) for lesson in lessons]
+    samples = [make_solid_sample(2 * 10**9 + k) for k in range(4)]
+    clips = [network_inputs(sample.frames, sample.source, SIDE) for sample in samples]
     return [torch.stack(column) for column in zip(*clips, strict=True)]
 
 
@@ -270,11 +270,11 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
     lifted, inflated = [], []
     shipped = open_prior("lift")
     for number in range(2 * 10**9, 2 * 10**9 + 6):
-        lesson = make_lesson(number)
-        rig = view_orbits(lesson.source)[4:13]
-        colors, truth = over_white(lesson.views[4:13])
+        sample = make_solid_sample(number)
+        rig = view_orbits(sample.source)[4:13]
+        colors, truth = over_white(sample.views[4:13])
         for prior, found in ((shipped, lifted), (Inflate(InflateOptions()), inflated)):
-            drawn = prior.views(lesson.frames, lesson.source, rig, torch.Generator())
+            drawn = prior.views(sample.frames, sample.source, rig, torch.Generator())
             seen, coverage = over_white(halved(premultiply(drawn.images)))
             pairs = zip(
                 *(x.flatten(0, 1) for x in (coverage[..., 0], truth[..., 0], seen, colors)),
@@ -289,22 +289,22 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
 
 
 def test_the_input_view_of_a_lifted_frame_is_the_frame() -> None:
-    lesson = make_lesson(2 * 10**9 + 1)
+    sample = make_solid_sample(2 * 10**9 + 1)
     views = open_prior("lift").views(
-        lesson.frames, lesson.source, [lesson.source], torch.Generator()
+        sample.frames, sample.source, [sample.source], torch.Generator()
     )
-    for drawn, frame in zip(views.images[0], lesson.frames, strict=True):
+    for drawn, frame in zip(views.images[0], sample.frames, strict=True):
         assert mask_iou(drawn[..., 3].float() / 255, frame[..., 3].float() / 255) > 0.8
-    assert 0 < views.trust.float().mean() < 129
+    assert 0 < views.confidence.float().mean() < 129
 
 
 def test_without_veils_outlines_are_hard_and_overlap_those_with_them() -> None:
-    lesson = make_lesson(2 * 10**9)
+    sample = make_solid_sample(2 * 10**9)
     network = read_lift(LIFT_WEIGHTS)
-    rig = view_orbits(lesson.source)[4:8]
+    rig = view_orbits(sample.source)[4:8]
     soft, hard = (
         Lift(network, veils=veils)
-        .views(lesson.frames, lesson.source, rig, torch.Generator())
+        .views(sample.frames, sample.source, rig, torch.Generator())
         .images[..., 3]
         .float()
         / 255
@@ -317,17 +317,17 @@ def test_without_veils_outlines_are_hard_and_overlap_those_with_them() -> None:
 
 
 def test_views_go_around_with_the_source() -> None:
-    lesson = make_lesson(2 * 10**9)
+    sample = make_solid_sample(2 * 10**9)
     network = read_lift(LIFT_WEIGHTS)
-    turned = replace(lesson.source, azimuth=120.0)
+    turned = replace(sample.source, azimuth=120.0)
     for a, b in zip(
-        lift(network, lesson.frames, lesson.source),
-        lift(network, lesson.frames, turned),
+        lift(network, sample.frames, sample.source),
+        lift(network, sample.frames, turned),
         strict=True,
     ):
         assert torch.equal(a.occupancy, b.occupancy)
     prior = Lift(network)
-    first = prior.views(lesson.frames, lesson.source, None, torch.Generator())
-    second = prior.views(lesson.frames, turned, None, torch.Generator())
+    first = prior.views(sample.frames, sample.source, None, torch.Generator())
+    second = prior.views(sample.frames, turned, None, torch.Generator())
     assert [orbit.azimuth for orbit in second.orbits[:2]] == [120.0, 142.5]
     assert (first.images.float() - second.images.float()).abs().mean() < 0.5

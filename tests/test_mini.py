@@ -18,9 +18,9 @@ from gs4d.camera import Camera
 from gs4d.clip import Orbit, cameras_of, orbits_of, premultiply
 from gs4d.errors import UserError
 from gs4d.fit import FitOptions, fit
-from gs4d.guidance import ScoreOptions
+from gs4d.guidance import GuidanceOptions
 from gs4d.motion import HexPlaneOptions
-from gs4d.prior import ScorePrior, Trial, ViewPrior, open_prior, open_score_prior
+from gs4d.prior import ScoreBatch, ScorePrior, ViewPrior, open_prior, open_score_prior
 from gs4d.prior.mini import DOUBT, Mini, save_folder, signed, told, windows_of
 from gs4d.prior.mini_net import MiniTransformer, MotionBlock, linear_guess, motion_of, pluecker
 from gs4d.prior.networks import Place
@@ -328,13 +328,13 @@ def test_views_are_the_same_for_the_same_seed_and_trusted_where_two_samples_agre
     assert first.orbits == RIG
     assert first.images.shape == (5, 3, 32, 32, 4)
     assert torch.equal(first.images, again.images)
-    assert torch.equal(first.trust, again.trust)
+    assert torch.equal(first.confidence, again.confidence)
     assert not torch.equal(first.images, other.images)
     assert (
-        first.trust.max()
-        <= open_prior("inflate").views(frames(1), Orbit(), None, seed()).trust.max()
+        first.confidence.max()
+        <= open_prior("inflate").views(frames(1), Orbit(), None, seed()).confidence.max()
     )
-    assert first.trust.unique().numel() > 1
+    assert first.confidence.unique().numel() > 1
 
 
 def test_trust_falls_with_the_difference_of_the_samples(
@@ -343,10 +343,10 @@ def test_trust_falls_with_the_difference_of_the_samples(
     samples = [torch.zeros(1, 1, 4, 16, 16), torch.zeros(1, 1, 4, 16, 16)]
     samples[1][..., 8:] = DOUBT * 2**0.5
     monkeypatch.setattr(mini, "sample", lambda *_: samples.pop())
-    trust = mini.views(frames(1), Orbit(), RIG[:1], seed()).trust[0, 0]
-    whole = int(open_prior("inflate").views(frames(1), Orbit(), RIG[:1], seed()).trust.max())
-    assert trust[:, :15].unique().tolist() == [whole]
-    assert trust[:, 17:].unique().tolist() == [round(whole / 2.718281828)]
+    confidence = mini.views(frames(1), Orbit(), RIG[:1], seed()).confidence[0, 0]
+    whole = int(open_prior("inflate").views(frames(1), Orbit(), RIG[:1], seed()).confidence.max())
+    assert confidence[:, :15].unique().tolist() == [whole]
+    assert confidence[:, 17:].unique().tolist() == [round(whole / 2.718281828)]
 
 
 def test_a_network_that_learnt_nothing_draws_around_what_was_rendered(tmp_path: Path):
@@ -453,20 +453,20 @@ def test_a_camera_that_moves_while_time_goes_on(mini: Mini):
 # g e
 
 
-def trial(views: int = 2, count: int = 2, size: int = 16) -> Trial:
+def score_batch(views: int = 2, count: int = 2, size: int = 16) -> ScoreBatch:
     clip = toy_clip(frames=count, size=size)
     orbits = [Orbit(50.0 * v - 20, 10.0 * v) for v in range(views) for _ in range(count)]
     images = torch.rand(views * count, size, size, 3, generator=seed(4)).requires_grad_()
     alpha = torch.rand(views * count, size, size, generator=seed(5)).requires_grad_()
     condition = premultiply(pixels(clip.tracks[0])).repeat(views, 1, 1, 1)
     sources = cameras_of([Orbit()] * len(orbits), width=size, height=size)
-    return Trial(
+    return ScoreBatch(
         images, alpha, cameras_of(orbits, width=size, height=size), condition, sources, views
     )
 
 
 def test_the_score_of_a_network_that_learnt_nothing_is_the_closed_form(tmp_path: Path):
-    prior, asked, t = plain(tmp_path / "plain"), trial(), 400
+    prior, asked, t = plain(tmp_path / "plain"), score_batch(), 400
     options = SdsOptions(guidance=1.0, noise=(t / 1000, t / 1000), weighting="uniform")
     prior.score(asked, options, 0.0, seed(7)).backward()
     generator = seed(7)
@@ -495,11 +495,11 @@ def test_the_score_of_a_network_that_learnt_nothing_is_the_closed_form(tmp_path:
 
 
 def test_views_are_judged_together_and_by_their_own_input(mini: Mini):
-    def gradient(asked: Trial) -> Tensor:
+    def gradient(asked: ScoreBatch) -> Tensor:
         score = mini.score(asked, SdsOptions(), 0.0, seed(1))
         return torch.autograd.grad(score, asked.images)[0]
 
-    asked = trial()
+    asked = score_batch()
     changed = asked.images.detach().clone()
     changed[0] = 1 - changed[0]
     moved = gradient(replace(asked, images=changed.requires_grad_())) - gradient(asked)
@@ -514,7 +514,7 @@ def test_views_are_judged_together_and_by_their_own_input(mini: Mini):
 def test_an_input_camera_that_moves_is_refused(mini: Mini):
     sources: Camera = cameras_of([Orbit(), Orbit(10.0)] * 2, width=16, height=16)
     with pytest.raises(UserError, match="stands still"):
-        mini.score(replace(trial(), sources=sources), SdsOptions(), 0.0, seed())
+        mini.score(replace(score_batch(), sources=sources), SdsOptions(), 0.0, seed())
 
 
 def test_a_fit_is_guided_by_the_joint_score(mini: Mini, tmp_path: Path):
@@ -526,7 +526,7 @@ def test_a_fit_is_guided_by_the_joint_score(mini: Mini, tmp_path: Path):
         fine=0.5,
         static=0.2,
         motion=HexPlaneOptions(resolution=8, multires=(1,)),
-        score=ScoreOptions(views=2, frames=2, resolution=(16, 16, 16)),
+        score=GuidanceOptions(views=2, frames=2, resolution=(16, 16, 16)),
     )
     with_score = fit(clip, options, tmp_path / "with", prior=mini)
     without = fit(clip, options, tmp_path / "without")

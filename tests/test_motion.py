@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import SH_C0, quats_to_rotations
-from gs4d.motion import HexPlane, HexPlaneOptions, Trajectories, TrajectoryOptions, apply_deltas
+from gs4d.motion import HexPlane, HexPlaneOptions, apply_deltas
 from gs4d.motion.fused import MAX_LEVELS, OUTPUTS, decode_fused
 from gs4d.motion.hexplane import decode_torch, mean_squared_difference
 from gs4d.native import kernels
@@ -50,15 +50,6 @@ def test_a_new_field_is_the_identity(options: HexPlaneOptions) -> None:
     moved = HexPlane(options, 6)(gaussians, 0.3)
     for (name, before), (_, after) in zip(gaussians.items(), moved.items(), strict=True):
         assert torch.equal(before, after), name
-
-
-@pytest.mark.parametrize("basis", ["cosine", "hats"])
-def test_new_trajectories_leave_their_base_as_it_is(basis) -> None:
-    gaussians, field = cloud(), trained(SMALL)
-    options = TrajectoryOptions(basis=basis, count=4, rotation=True)
-    moved = Trajectories(options, 6, gaussians.count, field)(gaussians, 0.4)
-    assert torch.equal(moved.means, field(gaussians, 0.4).means)
-    assert torch.equal(moved.quats, field(gaussians, 0.4).quats)
 
 
 def test_what_does_not_move_stays_shared() -> None:
@@ -224,40 +215,6 @@ def test_regularisers_are_zero_exactly_where_they_should_be() -> None:
     assert field.time_smoothness().item() == pytest.approx(0, abs=1e-10)
     assert field.plane_smoothness() == 0
     assert HexPlane(SMALL, 2).time_smoothness() == 0
-
-
-def test_hats_with_one_knot_per_frame_are_exact_at_the_frames() -> None:
-    path = Trajectories(TrajectoryOptions(basis="hats", count=5), 5, 3)
-    torch.testing.assert_close(path.basis(torch.linspace(0, 1, 5)), torch.eye(5))
-
-
-def test_cosines_are_orthogonal_over_the_frames() -> None:
-    basis = Trajectories(TrajectoryOptions(count=4), 9, 3).basis(
-        torch.linspace(0, 1, 9, dtype=torch.float64)
-    )
-    torch.testing.assert_close(basis.T @ basis, 4.5 * torch.eye(4, dtype=torch.float64))
-    torch.testing.assert_close(basis.sum(0), torch.zeros(4, dtype=torch.float64))
-
-
-def test_trajectories_add_to_what_they_move() -> None:
-    gaussians, field, times = cloud(), trained(SMALL), torch.tensor([0.25, 0.5])
-    path = Trajectories(
-        TrajectoryOptions(basis="hats", count=5, rotation=True, color=True), 5, 40, field
-    )
-    with torch.no_grad():
-        path.coefficients[7, 1] = torch.arange(1.0, 10.0)  # at t = 0.25 only
-    moves, below = path.moves(gaussians.means, times), field.moves(gaussians.means, times)
-    torch.testing.assert_close(
-        moves["position"][0, 7] - below["position"][0, 7], torch.tensor([1.0, 2, 3])
-    )
-    torch.testing.assert_close(
-        moves["rotation"][0, 7] - below["rotation"][0, 7], torch.tensor([4.0, 5, 6])
-    )
-    torch.testing.assert_close(moves["color"][0, 7], torch.tensor([7.0, 8, 9]))
-    assert torch.equal(moves["position"][1], below["position"][1])
-    assert torch.equal(moves["log_scale"], below["log_scale"])
-    with pytest.raises(ValueError, match="Trajectories hold 40 Gaussians, got 39"):
-        path.moves(gaussians.means[1:], times)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from gs4d.clip import Orbit, cameras_of, syncdreamer_rig
 from gs4d.errors import UserError
 from gs4d.prior import ViewPrior, ldm, mvdream, open_prior, syncdreamer, volumes, zero123plus
 from gs4d.prior.networks import Place, build
-from gs4d.prior.sampling import Sampling, attend_anchored, place_all
+from gs4d.prior.sampling import Sampling, attend_anchored, fill_exactly
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +167,7 @@ def test_published_sizes():
 
 def test_zero123plus_has_the_published_tensors():
     unet = {ldm.unet_name(name, 2): shape for name, shape in layout.unet_2().items()}
-    place_all(
+    fill_exactly(
         build("diffusers", "UNet2DConditionModel", STABLE_DIFFUSION_2, "x"),
         layout.meta_tensors(unet),
         "x",
@@ -213,7 +213,7 @@ def test_the_unet_is_that_of_diffusers(linear: bool):
     other = UNet2DConditionModel(**config)
     other.load_state_dict(renamed)
     mine = mvdream.UNet(mvdream.shape_of(weights, 0 if linear else 8, "x"))
-    place_all(mine, weights, "x", "UNet")
+    fill_exactly(mine, weights, "x", "UNet")
     x, t, tokens = torch.randn(3, 4, 8, 8), torch.tensor([999, 500, 1]), torch.randn(3, 5, 24)
     with torch.no_grad():
         torch.testing.assert_close(

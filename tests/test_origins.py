@@ -350,7 +350,7 @@ def test_the_flags(tmp_path: Path):
     assert config.origin.place.dtype == "bfloat16"
     with pytest.raises(UserError, match=r"--vidoe.*did you mean '--video'"):
         parse(Config, ["--vidoe", "a.mp4"], default=Config(), program="train.py", description="")
-    with pytest.raises(UserError, match=r"origin.frames is 1; it must lie in 2 to 1024"):
+    with pytest.raises(UserError, match=r"--origin\.frames is 1; it must lie in 2 to 1024"):
         parse(
             Config, ["--origin.frames", "1"], default=Config(), program="train.py", description=""
         )

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import torch
 from toys import blobs
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import motion_record
+from gs4d.asset_record import pack_asset
 from gs4d.clip import Orbit
 from gs4d.errors import UserError
 from gs4d.export.glb import write_glb
@@ -75,18 +76,9 @@ def small_asset() -> Asset:
 def write_run(folder: Path, step: int) -> None:
     """What a training run leaves behind at a step, as little as can be shown."""
     asset = small_asset()
-    motion = asset.motion
-    assert isinstance(motion, HexPlane)
-    lifted = asset.gaussians.means + 0.01 * step
-    tensors = {f"asset.{name}": t for name, t in asset.gaussians.replace(means=lifted).items()}
-    tensors |= {f"motion.{name}": t for name, t in motion.state_dict().items()}
-    record = {
-        "step": step,
-        "motion": motion_record(motion, 3),
-        "orbits": {"input": vars(Orbit())},
-        "options": {"steps": 1500},
-    }
-    write_checkpoint(folder, tensors, record)
+    lifted = asset.gaussians.replace(means=asset.gaussians.means + 0.01 * step)
+    tensors, record = pack_asset(replace(asset, gaussians=lifted))
+    write_checkpoint(folder, tensors, {"step": step, "options": {"steps": 1500}, **record})
 
 
 @pytest.fixture(scope="module")

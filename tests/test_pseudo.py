@@ -16,9 +16,10 @@ from PIL import Image
 
 from gs4d.clip import Clip, Orbit, Track, cameras_of
 from gs4d.fit import FitOptions, Fitter, fingerprint
+from gs4d.fit.batches import Batch
 from gs4d.intake.pseudo import PseudoOptions, make_pseudo_views
 from gs4d.intake.views import squared, steadiness
-from gs4d.io.clips import TRUST, read_clip, read_trust
+from gs4d.io.clips import CONFIDENCE_FILE, read_clip, read_confidence
 from gs4d.synth.objects import draw_views, make_object
 
 FRAMES, SIZE = 4, 48
@@ -48,11 +49,13 @@ def test_views_are_drawn_once_and_read_with_their_trust(
     assert not list(data.glob("thing_sync*")), "nothing is left beside the clip"
     clip = read_clip(data, "thing", resolution=64, side_dir=out)
     assert len(clip.tracks) == 17
-    assert clip.tracks[0].trust is None
+    assert clip.tracks[0].confidence_map is None
     for track in clip.tracks[1:]:
-        assert track.trust is not None
-        assert float(track.trust_at(1).mean()) == pytest.approx(track.weight_at(1), rel=0.02)
-        assert track.weight_at(1) < 0.5, "made up is not seen"
+        assert track.confidence_map is not None
+        assert float(track.confidence_map_at(1).mean()) == pytest.approx(
+            track.confidence_at(1), rel=0.02
+        )
+        assert track.confidence_at(1) < 0.5, "made up is not seen"
     drawn = next((tmp_path / "thing_views" / "2").glob("3.png"))
     before = drawn.stat().st_mtime_ns
     make_pseudo_views(data, "thing", INFLATE, tmp_path)
@@ -74,8 +77,8 @@ def test_what_is_switched_off_or_there_already_is_not_drawn(data: Path, tmp_path
 def test_all_pixels_alike(data: Path, tmp_path: Path) -> None:
     make_pseudo_views(data, "thing", replace(INFLATE, pixels=False), tmp_path)
     clip = read_clip(data, "thing", resolution=64, side_dir=tmp_path)
-    assert all(track.trust is None for track in clip.tracks)
-    assert float(clip.tracks[5].trust_at(0).std()) == 0
+    assert all(track.confidence_map is None for track in clip.tracks)
+    assert float(clip.tracks[5].confidence_map_at(0).std()) == 0
 
 
 def test_what_jumps_there_and_back_is_believed_less() -> None:
@@ -111,20 +114,20 @@ def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> 
     options = FitOptions(steps=6, resolution=32, gaussians=60)
     blind = torch.full((FRAMES, 8, 8), 100, dtype=torch.uint8)
     blind[:, :, :4] = 0
-    side = replace(clip.tracks[3], trust=blind, weights=(1.0,))
+    side = replace(clip.tracks[3], confidence_map=blind, confidence=(1.0,))
     half = Clip("half", (clip.tracks[0], side))
     fitter = Fitter(half, options)
-    weights = fitter._weights([0, 1], [0, 1])
+    weights = fitter.batches.weights_of(Batch([0, 1], [0, 1]))
     assert weights.shape == (2, 32, 32)
     assert (weights[0] == options.losses.anchor).all()
     assert (weights[1, :, :14] == 0).all()
     assert torch.allclose(weights[1, :, 18:], torch.tensor(2.0), atol=0.01), (
         "on average it counts as before"
     )
-    changed = Clip("half", (clip.tracks[0], replace(side, trust=blind.flip(2))))
+    changed = Clip("half", (clip.tracks[0], replace(side, confidence_map=blind.flip(2))))
     assert fingerprint(half) != fingerprint(changed)
     for step in range(6):
-        assert any(0 in tracks for _, tracks in fitter._batches(step)), (
+        assert any(0 in tracks for _, tracks in fitter.batches.of_step(step)), (
             "what was seen is in every step"
         )
     for _ in range(3):
@@ -134,13 +137,13 @@ def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> 
 def test_trust_of_other_views_is_refused(data: Path, tmp_path: Path) -> None:
     folder = make_pseudo_views(data, "thing", INFLATE, tmp_path)
     assert folder is not None
-    path = folder / "thing_sync" / TRUST
-    assert read_trust(path, 16, FRAMES).shape[:2] == (16, FRAMES)
+    path = folder / "thing_sync" / CONFIDENCE_FILE
+    assert read_confidence(path, 16, FRAMES).shape[:2] == (16, FRAMES)
     with pytest.raises(ValueError, match="does not belong to the 15 views"):
-        read_trust(path, 15, FRAMES)
+        read_confidence(path, 15, FRAMES)
 
 
 def test_tracks_without_maps_weigh_as_numbers() -> None:
     images = torch.zeros(2, 8, 8, 4, dtype=torch.uint8)
-    track = Track("side", Orbit(), images, weights=(0.25, 0.75))
-    assert torch.equal(track.trust_at(1), torch.full((8, 8), 0.75))
+    track = Track("side", Orbit(), images, confidence=(0.25, 0.75))
+    assert torch.equal(track.confidence_map_at(1), torch.full((8, 8), 0.75))

@@ -10,7 +10,6 @@ import torch
 from toys import blobs, cloud
 
 from gs4d.camera import orbit_cameras
-from gs4d.checkpoint import read_asset
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
 from gs4d.geometry import covariances, sh_basis
@@ -19,6 +18,7 @@ from gs4d.io.ply import write_ply
 from gs4d.io.splat import write_splat
 from gs4d.io.spz import write_spz
 from gs4d.motion import FrameSequence, Motion
+from gs4d.open_asset import read_asset
 from gs4d.pipeline import RenderOptions, rerender
 from gs4d.render import render
 from gs4d.scene import fit_stage

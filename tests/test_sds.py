@@ -16,9 +16,9 @@ from toys import toy_clip
 from gs4d.clip import Clip, Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.fit import FitOptions, Fitter, LossWeights, fit
-from gs4d.guidance import ScoreOptions, ask, nearest_track, squared
+from gs4d.guidance import GuidanceOptions, nearest_track, sample_views, squared
 from gs4d.motion import HexPlaneOptions
-from gs4d.prior import Trial
+from gs4d.prior import ScoreBatch
 from gs4d.prior.sds import (
     Condition,
     Conditions,
@@ -405,9 +405,9 @@ def test_an_answer_that_is_no_number_is_reported(bad: float):
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
-        ("noise", (0.6, 0.2), "the smaller share comes first"),
-        ("guidance", -1.0, r"fit.score.sds.guidance is -1.0; it must lie in 0 to 1000"),
-        ("ramp", 0.0, "fit.score.sds.ramp"),
+        ("noise", (0.6, 0.2), "SdsOptions.noise is .0.6, 0.2.; the smaller number comes first"),
+        ("guidance", -1.0, r"SdsOptions.guidance is -1.0; it must lie in 0 to 1000"),
+        ("ramp", 0.0, "SdsOptions.ramp is 0.0; it must lie in 1e-06 to 1"),
     ],
 )
 def test_options_out_of_range_are_refused(field: str, value: Any, sentence: str):
@@ -417,19 +417,19 @@ def test_options_out_of_range_are_refused(field: str, value: Any, sentence: str)
 
 @pytest.mark.parametrize("field", ["azimuth", "elevation", "radius", "fov"])
 def test_camera_ranges_begin_with_the_smaller_number(field: str):
-    with pytest.raises(UserError, match=f"fit.score.{field}.*smaller number"):
-        ScoreOptions(**{field: (2.0, 1.0)})
+    with pytest.raises(UserError, match=f"GuidanceOptions.{field}.*smaller number"):
+        GuidanceOptions(**{field: (2.0, 1.0)})
 
 
 def test_the_cameras_fill_their_range_and_no_more():
     clip = toy_clip()
-    options = ScoreOptions(
+    options = GuidanceOptions(
         views=300, azimuth=(-20.0, 70.0), elevation=(5.0, 25.0), radius=(0.8, 1.2), fov=(0.5, 1.0)
     )
-    question = ask(clip, options, 0.0, False, torch.Generator().manual_seed(0))
-    x, y, z = question.cameras.centers.unbind(1)
-    radius = question.cameras.centers.norm(dim=1)
-    fov = 2 * torch.atan(question.cameras.height / 2 / question.cameras.K[:, 1, 1])
+    sample = sample_views(clip, options, 0.0, False, torch.Generator().manual_seed(0))
+    x, y, z = sample.cameras.centers.unbind(1)
+    radius = sample.cameras.centers.norm(dim=1)
+    fov = 2 * torch.atan(sample.cameras.height / 2 / sample.cameras.K[:, 1, 1])
     for values, (low, high), slack in (
         (torch.atan2(x, z).rad2deg(), (-20, 70), 2.0),
         (torch.asin(y / radius).rad2deg(), (5, 25), 0.5),
@@ -438,21 +438,21 @@ def test_the_cameras_fill_their_range_and_no_more():
     ):
         assert low - 1e-3 <= values.min() < low + slack
         assert high - slack < values.max() <= high + 1e-3
-    assert set(question.frames) == {0, 1, 2}
-    assert question.cameras.width == 128
+    assert set(sample.frames) == {0, 1, 2}
+    assert sample.cameras.width == 128
 
 
 def test_each_render_is_judged_by_its_own_frame():
     clip = toy_clip()
-    question = ask(
-        clip, ScoreOptions(views=5, frames=2), 0.0, False, torch.Generator().manual_seed(1)
+    sample = sample_views(
+        clip, GuidanceOptions(views=5, frames=2), 0.0, False, torch.Generator().manual_seed(1)
     )
-    assert len(question.frames) == len(question.cameras) == len(question.sources) == 10
-    for picture, frame in zip(question.condition, question.frames, strict=True):
+    assert len(sample.frames) == len(sample.cameras) == len(sample.sources) == 10
+    for picture, frame in zip(sample.condition, sample.frames, strict=True):
         torch.testing.assert_close(picture, clip.tracks[0].premultiplied(frame))
-    assert all(len(set(question.frames[i : i + 2])) == 2 for i in range(0, 10, 2))
+    assert all(len(set(sample.frames[i : i + 2])) == 2 for i in range(0, 10, 2))
     torch.testing.assert_close(
-        question.sources.centers, torch.tensor([[0.0, 0.0, 1.5]]).expand(10, 3), atol=1e-5, rtol=0
+        sample.sources.centers, torch.tensor([[0.0, 0.0, 1.5]]).expand(10, 3), atol=1e-5, rtol=0
     )
 
 
@@ -460,26 +460,28 @@ def test_a_moving_input_camera_is_where_it_was_at_the_frame():
     clip = toy_clip()
     path = tuple(Orbit(10.0 * t, 5.0) for t in range(3))
     moving = Clip("moving", (replace(clip.tracks[0], path=path),))
-    question = ask(moving, ScoreOptions(views=6), 0.0, False, torch.Generator().manual_seed(0))
-    expected = cameras_of([path[t] for t in question.frames], width=32, height=32)
-    torch.testing.assert_close(question.sources.centers, expected.centers)
+    sample = sample_views(
+        moving, GuidanceOptions(views=6), 0.0, False, torch.Generator().manual_seed(0)
+    )
+    expected = cameras_of([path[t] for t in sample.frames], width=32, height=32)
+    torch.testing.assert_close(sample.sources.centers, expected.centers)
 
 
 def test_joint_priors_see_one_window_of_frames_from_every_camera():
-    question = ask(
+    sample = sample_views(
         toy_clip(frames=6),
-        ScoreOptions(views=3, frames=4),
+        GuidanceOptions(views=3, frames=4),
         0.0,
         True,
         torch.Generator().manual_seed(3),
     )
-    window = question.frames[:4]
+    window = sample.frames[:4]
     assert window == list(range(window[0], window[0] + 4))
-    assert question.frames == window * 3
-    centers = question.cameras.centers.view(3, 4, 3)
+    assert sample.frames == window * 3
+    centers = sample.cameras.centers.view(3, 4, 3)
     assert (centers == centers[:, :1]).all()
     assert (centers[0] != centers[1]).any()
-    assert question.views == 3
+    assert sample.views == 3
 
 
 def test_the_nearest_anchor_is_asked_as_often_as_wanted():
@@ -487,15 +489,15 @@ def test_the_nearest_anchor_is_asked_as_often_as_wanted():
     assert nearest_track(clip, Orbit(50.0, 20.0)).name == "sync_1"
     assert nearest_track(clip, Orbit(-70.0, 20.0)).name == "sync_5"
     assert nearest_track(Clip("alone", clip.tracks[:1]), Orbit(90.0)).name == "input"
-    question = ask(
-        clip, ScoreOptions(views=400, anchors=0.4), 0.0, False, torch.Generator().manual_seed(0)
+    sample = sample_views(
+        clip, GuidanceOptions(views=400, anchors=0.4), 0.0, False, torch.Generator().manual_seed(0)
     )
-    is_side = question.sources.centers[:, 1] > 0.1  # side views stand at elevation 30
+    is_side = sample.sources.centers[:, 1] > 0.1  # side views stand at elevation 30
     assert is_side.float().mean() == pytest.approx(0.4, abs=0.06)
     orbits = cameras_of([track.orbit for track in clip.tracks[1:]], width=1, height=1).centers
     for camera, source, frame, picture in zip(
-        question.cameras.centers[is_side], question.sources.centers[is_side], torch.tensor(question.frames)[is_side],
-        question.condition[is_side], strict=True,
+        sample.cameras.centers[is_side], sample.sources.centers[is_side], torch.tensor(sample.frames)[is_side],
+        sample.condition[is_side], strict=True,
     ):  # fmt: skip
         best = int((torch.nn.functional.normalize(orbits, dim=1) @ camera).argmax())
         torch.testing.assert_close(source, orbits[best], atol=1e-4, rtol=0)
@@ -503,7 +505,7 @@ def test_the_nearest_anchor_is_asked_as_often_as_wanted():
 
 
 def test_the_resolution_grows_with_the_stage():
-    options = ScoreOptions(resolution=(128, 256, 512), resolution_at=(0.3, 0.6))
+    options = GuidanceOptions(resolution=(128, 256, 512), resolution_at=(0.3, 0.6))
     assert [options.side(p) for p in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [
         128,
         128,
@@ -521,16 +523,16 @@ def test_wide_and_tall_pictures_are_padded_to_squares_that_their_cameras_see():
     assert picture.shape == (32, 32, 4)
     torch.testing.assert_close(picture[8:24], wide.premultiplied(0))
     assert picture[:8].abs().max() == picture[24:].abs().max() == 0
-    question = ask(
+    sample = sample_views(
         Clip("wide", (wide, *clip.tracks[1:])),
-        ScoreOptions(),
+        GuidanceOptions(),
         0.0,
         False,
         torch.Generator().manual_seed(0),
     )
     # The focal length in pixels of a square as high as the picture is wide is that of the picture
     # itself.
-    assert question.sources.K[0, 1, 1].item() == pytest.approx(
+    assert sample.sources.K[0, 1, 1].item() == pytest.approx(
         wide.camera().K[0, 1, 1].item(), rel=1e-5
     )
     assert squared(wide.premultiplied(0), 20).shape == (20, 20, 4)
@@ -540,15 +542,15 @@ class Pale:
     """A prior with noise of its own: it wants every picture lighter, through ``distill``."""
 
     def __init__(self, joint: bool = False) -> None:
-        self.joint, self.ring, self.reads = joint, 0, False
+        self.joint, self.views_per_ring, self.needs_prompt = joint, 0, False
         self.weights: list[dict[str, str]] = []
         self.shapes: set[tuple[int, ...]] = set()
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        images = trial.images.movedim(-1, 1)
-        latents = images.unflatten(0, (1, trial.views, -1)) if self.joint else images
+        images = batch.images.movedim(-1, 1)
+        latents = images.unflatten(0, (1, batch.views, -1)) if self.joint else images
         self.shapes.add(tuple(latents.shape))
         return distill(Gaussian(ABAR), latents, told(len(latents)), options, progress, generator)
 
@@ -561,7 +563,7 @@ FIT = FitOptions(
     times_per_step=2,
     losses=LossWeights(distillation=5.0),
     motion=HexPlaneOptions(resolution=8, multires=(1,), width=16),
-    score=ScoreOptions(views=2, frames=2, resolution=(16, 16, 16), anchors=0.5),
+    score=GuidanceOptions(views=2, frames=2, resolution=(16, 16, 16), anchors=0.5),
 )
 
 

@@ -17,12 +17,12 @@ from gs4d.prior.skin import skin_gaussians
 from gs4d.prior.solid import REACH
 from gs4d.prior.surface_net import SPAN, SurfaceNet, Surfaces, SurfaceShape, anchored, cell_depth
 from gs4d.prior.train import samples as samples_module
-from gs4d.prior.train import surface as course_module
+from gs4d.prior.train import surface as task_module
 from gs4d.prior.train.loop import TrainOptions, train
 from gs4d.prior.train.samples import LAYERS, PIXELS, SIDE, SampleStore, make_sample, pixel_rays
 from gs4d.prior.train.scenes import Light, Paint, Pose, Scene, Subject, read_models
 from gs4d.prior.train.surface import (
-    SurfaceCourse,
+    SurfaceTask,
     losses,
     on_picture,
     relief_correlation,
@@ -245,12 +245,12 @@ def test_cell_depth_is_that_of_its_covered_pixels() -> None:
 
 def test_networks_are_read_from_files_that_say_their_sizes(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    course = SurfaceCourse(SampleStore(tmp_path), SampleStore(tmp_path), TINY)
+    task = SurfaceTask(SampleStore(tmp_path), SampleStore(tmp_path), TINY)
     network = SurfaceNet(TINY).eval()
     save_file(
         {k: v.half() for k, v in network.state_dict().items()},
         tmp_path / "net.safetensors",
-        course.metadata(),
+        task.metadata(),
     )
     loaded = read_lift(tmp_path / "net.safetensors")
     assert isinstance(loaded, SurfaceNet)
@@ -266,14 +266,14 @@ def test_networks_are_read_from_files_that_say_their_sizes(tmp_path: Path) -> No
 def test_training_learns_and_leaves_weights_that_lift_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(course_module, "HELD_OUT", 0)
-    monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 3)
+    monkeypatch.setattr(task_module, "HELD_OUT", 0)
+    monkeypatch.setattr(task_module, "HELD_OUT_COUNT", 3)
     store = SampleStore(tmp_path / "samples")
     options = TrainOptions(
-        model="surface", surface=TINY, out=tmp_path / "out", lessons=store.folder, batch=2, steps=3, warmup=1,
-        first_lessons=3, lessons_per_step=0.0, workers=0, threads=1, precision="no", measure_every=3,
+        model="surface", surface=TINY, out=tmp_path / "out", samples=store.folder, batch=2, steps=3, warmup=1,
+        first_samples=3, samples_per_step=0.0, workers=0, threads=1, precision="no", measure_every=3,
     )  # fmt: skip
-    train(options, SurfaceCourse(store, store, TINY))
+    train(options, SurfaceTask(store, store, TINY))
     assert isinstance(read_lift(tmp_path / "out"), SurfaceNet)
     assert (tmp_path / "out" / "held_out_000003.png").is_file()
     network = SurfaceNet(TINY)
@@ -282,10 +282,10 @@ def test_training_learns_and_leaves_weights_that_lift_opens(
         for name, value in sample_tensors(store, 0, torch.Generator().manual_seed(0)).items()
     }
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    course = SurfaceCourse(store, store, TINY)
+    task = SurfaceTask(store, store, TINY)
     curve = []
     for step in range(12):
-        loss = course.loss(network, row, step)["loss"]
+        loss = task.loss(network, row, step)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

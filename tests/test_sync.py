@@ -221,7 +221,7 @@ def test_every_source_is_taken(
             assert orbit.radius * scale == pytest.approx(
                 right.radius, rel=0.08 if FORMATS[name].framed else 1e-6
             )
-        assert min(view.weights) > 0.9
+        assert min(view.confidence) > 0.9
     for t in range(FRAMES):
         truth = shoot(
             t,
@@ -288,7 +288,7 @@ def test_sources_with_different_cameras_are_used_together(data: Path, tmp_path: 
     views = read_views(data / "toy_rig.json")
     assert [view.orbits[0].radius for view in views[:16]] == [1.5] * 16
     assert [view.orbits[0].radius for view in views[16:]] == pytest.approx([1.5 / 1.2] * 6, rel=0.1)
-    assert min(w for view in views for w in view.weights) > 0.8
+    assert min(w for view in views for w in view.confidence) > 0.8
 
 
 SPOILED = {  # what is done to view 5 of all frames
@@ -308,7 +308,7 @@ def test_a_view_that_disagrees_is_doubted(
         views = shoot(t, rig_of("4dgen"))
         save(tmp_path / "source" / f"{t}_0_5_rgba.png", np.ascontiguousarray(SPOILED[how](views)))
     take(data, tmp_path / "source")
-    weights = [np.mean(view.weights) for view in read_views(data / "toy_rig.json")]
+    weights = [np.mean(view.confidence) for view in read_views(data / "toy_rig.json")]
     assert weights[5] < 0.5
     assert min(w for v, w in enumerate(weights) if v != 5) > 0.9
     assert re.search(
@@ -326,8 +326,8 @@ def test_a_single_wrong_frame_costs_its_view_that_frame_alone(tmp_path: Path):
                 picture[:, ::-1] if (t, v) == (1, 3) else picture,
             )
     take(data, tmp_path / "source")
-    assert read_views(data / "toy_rig.json")[3].weights[0::2] == (1.0, 1.0)
-    assert read_views(data / "toy_rig.json")[3].weights[1] < 0.5
+    assert read_views(data / "toy_rig.json")[3].confidence[0::2] == (1.0, 1.0)
+    assert read_views(data / "toy_rig.json")[3].confidence[1] < 0.5
 
 
 def test_cameras_that_go_the_other_way_are_noticed(

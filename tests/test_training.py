@@ -25,38 +25,38 @@ from gs4d.geometry import SH_C0
 from gs4d.prior import open_prior
 from gs4d.prior.lift_net import LiftNet, LiftShape
 from gs4d.prior.solid import REACH, cell_centers
-from gs4d.prior.train import lift as course_module
-from gs4d.prior.train.lessons import (
+from gs4d.prior.train import lift as task_module
+from gs4d.prior.train.lift import LiftTask, augment, relief_error
+from gs4d.prior.train.loop import Trainer, TrainOptions, draw, train
+from gs4d.prior.train.solid_samples import (
     FRAMES,
     LAYERS,
     SHOTS,
     SIDE,
     VIEWS,
-    School,
+    SolidSampleStore,
     _look,
     halved,
-    make_lesson,
+    make_solid_sample,
 )
-from gs4d.prior.train.lift import LiftCourse, augment, relief_error
-from gs4d.prior.train.loop import Trainer, TrainOptions, draw, train
 
 ROOT = Path(__file__).parent.parent
 TINY = LiftShape(channels=(8, 8, 8), width=16, depth=2, heads=2)
 
 
 @pytest.fixture(scope="module")
-def school(tmp_path_factory: pytest.TempPathFactory) -> School:
-    school = School(tmp_path_factory.mktemp("lessons"))
+def store(tmp_path_factory: pytest.TempPathFactory) -> SolidSampleStore:
+    store = SolidSampleStore(tmp_path_factory.mktemp("samples"))
     for number in range(3):
-        school.prepare(number)
-    return school
+        store.prepare(number)
+    return store
 
 
-def options(school: School, out: Path, **changes: object) -> TrainOptions:
+def options(store: SolidSampleStore, out: Path, **changes: object) -> TrainOptions:
     plain = {
-        "lessons": school.folder,
-        "first_lessons": 3,
-        "lessons_per_step": 0.0,
+        "samples": store.folder,
+        "first_samples": 3,
+        "samples_per_step": 0.0,
         "workers": 0,
         "precision": "no",
     }
@@ -74,25 +74,25 @@ def options(school: School, out: Path, **changes: object) -> TrainOptions:
     )
 
 
-def test_a_lesson_is_its_number_in_any_process(school: School) -> None:
-    lesson = school.lesson(1)
+def test_a_sample_is_its_number_in_any_process(store: SolidSampleStore) -> None:
+    sample = store.sample(1)
     code = (
-        "import hashlib; from gs4d.prior.train.lessons import make_lesson; lesson = "
-        "make_lesson(1)\n"
-        "print(hashlib.sha256(lesson.frames.numpy().tobytes() + "
-        "lesson.occupancy.numpy().tobytes()).hexdigest())"
+        "import hashlib; from gs4d.prior.train.solid_samples import make_solid_sample; sample = "
+        "make_solid_sample(1)\n"
+        "print(hashlib.sha256(sample.frames.numpy().tobytes() + "
+        "sample.occupancy.numpy().tobytes()).hexdigest())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     here = hashlib.sha256(
-        lesson.frames.numpy().tobytes() + lesson.occupancy.numpy().tobytes()
+        sample.frames.numpy().tobytes() + sample.occupancy.numpy().tobytes()
     ).hexdigest()
     assert done.stdout.strip() == here
 
 
-def test_a_kept_lesson_is_the_made_one(school: School) -> None:
-    made, kept = make_lesson(2), school.lesson(2)
+def test_a_kept_sample_is_the_made_one(store: SolidSampleStore) -> None:
+    made, kept = make_solid_sample(2), store.sample(2)
     assert made.source == kept.source
     for name in ("frames", "occupancy", "seen", "views"):
         assert torch.equal(getattr(made, name), getattr(kept, name)), name
@@ -126,17 +126,17 @@ def test_a_ball_is_carved_as_a_ball() -> None:
     assert (frame[..., 3] > 127).sum() > 1600
 
 
-def test_hidden_hollows_are_not_solid(school: School) -> None:
+def test_hidden_hollows_are_not_solid(store: SolidSampleStore) -> None:
     """Cells between limbs are carved out.
 
     An object's solid fills its own views, and less than its columns.
     """
-    lesson = school.lesson(0)
+    sample = store.sample(0)
     for t in range(FRAMES):
-        columns = halved(premultiply(lesson.frames[t]))[..., 3] > 127
-        share = lesson.occupancy[t][:, columns].float().mean()
+        columns = halved(premultiply(sample.frames[t]))[..., 3] > 127
+        share = sample.occupancy[t][:, columns].float().mean()
         assert 0.01 < share < 0.6
-        assert lesson.occupancy[t].any(0)[columns].float().mean() > 0.9
+        assert sample.occupancy[t].any(0)[columns].float().mean() > 0.9
 
 
 def test_augmented_truth_keeps_the_pictures_colours() -> None:
@@ -149,9 +149,11 @@ def test_augmented_truth_keeps_the_pictures_colours() -> None:
         assert ((seen >= 0) & (seen <= 1)).all()
 
 
-def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: School) -> None:
-    course = LiftCourse(school, TINY)
-    sample = course.sample(0, 5)
+def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(
+    store: SolidSampleStore,
+) -> None:
+    task = LiftTask(store, TINY)
+    sample = task.example(0, 5)
     batch = {name: value[None] for name, value in sample.items()}
     where = sample["seen"][:, None].float()
     known = F.avg_pool3d(where * sample["colors"], 5, 1, 2) / F.avg_pool3d(
@@ -167,7 +169,7 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(school: Scho
         network = Answer(TINY)
         network.occupancy = occupancy
         return {
-            name: float(value) for name, value in course.loss(network, batch, 0).items()
+            name: float(value) for name, value in task.loss(network, batch, 0).items()
         }  # its frames together
 
     true, deeper, nothing = (
@@ -206,12 +208,12 @@ def test_relief_is_how_parts_lie_to_each_other() -> None:
     assert error(flat, true) == pytest.approx(3 / 8 * (1 + 2 + 4) / (2 * (7 + 6 + 4)), rel=1e-5)
 
 
-def test_wide_layers_learn_more_slowly(school: School, tmp_path: Path) -> None:
+def test_wide_layers_learn_more_slowly(store: SolidSampleStore, tmp_path: Path) -> None:
     """The first step of Adam moves whatever has a gradient by the rate, so a layer's own rate can be read from it."""
     o = options(
-        school, tmp_path, learning_rate=0.01, warmup=0, cooldown=0.0, weight_decay=0.0, fan_in=36
+        store, tmp_path, learning_rate=0.01, warmup=0, cooldown=0.0, weight_decay=0.0, fan_in=36
     )
-    trainer = Trainer(o, LiftCourse(school, TINY))
+    trainer = Trainer(o, LiftTask(store, TINY))
     before = {name: value.detach().clone() for name, value in trainer.bare().named_parameters()}
     trainer.advance()
     rates = {
@@ -226,12 +228,14 @@ def test_wide_layers_learn_more_slowly(school: School, tmp_path: Path) -> None:
     assert rates["draw.0.norm1.weight"] == pytest.approx(0.01, rel=0.01)
 
 
-def test_a_saved_state_fits_other_rates_of_wide_layers(school: School, tmp_path: Path) -> None:
-    course = LiftCourse(school, TINY)
-    first = Trainer(options(school, tmp_path, fan_in=36), course)
+def test_a_saved_state_fits_other_rates_of_wide_layers(
+    store: SolidSampleStore, tmp_path: Path
+) -> None:
+    task = LiftTask(store, TINY)
+    first = Trainer(options(store, tmp_path, fan_in=36), task)
     first.advance()
     first.save(tmp_path)
-    second = Trainer(options(school, tmp_path, fan_in=0), course)
+    second = Trainer(options(store, tmp_path, fan_in=0), task)
     second.restore(tmp_path)
     for before, after in zip(first.bare().parameters(), second.bare().parameters(), strict=True):
         kept, restored = (
@@ -243,10 +247,10 @@ def test_a_saved_state_fits_other_rates_of_wide_layers(school: School, tmp_path:
 
 
 def test_steps_draw_from_ever_more_lessons() -> None:
-    o = TrainOptions(first_lessons=5, lessons_per_step=2.0, most_lessons=50)
-    assert [o.known_lessons(step) for step in (0, 10, 100)] == [5, 25, 50]
+    o = TrainOptions(first_samples=5, samples_per_step=2.0, most_samples=50)
+    assert [o.known_samples(step) for step in (0, 10, 100)] == [5, 25, 50]
     assert draw(o, 7, 6) == draw(o, 7, 6) != draw(o, 8, 6)
-    assert {lesson for lesson, _ in draw(o, 0, 200)} == set(range(5))
+    assert {sample for sample, _ in draw(o, 0, 200)} == set(range(5))
 
 
 def test_the_rate_rises_stays_and_falls() -> None:
@@ -258,14 +262,14 @@ def test_the_rate_rises_stays_and_falls() -> None:
 
 
 def test_training_lowers_the_loss_and_leaves_weights_that_open(
-    school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: SolidSampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(course_module, "HELD_OUT", 0)  # lessons that are there already
-    monkeypatch.setattr(course_module, "HELD_OUT_COUNT", 1)
+    monkeypatch.setattr(task_module, "HELD_OUT", 0)  # samples that are there already
+    monkeypatch.setattr(task_module, "HELD_OUT_COUNT", 1)
     o = options(
-        school, tmp_path / "run", steps=60, learning_rate=5e-3, measure_every=30, average=0.9
+        store, tmp_path / "run", steps=60, learning_rate=5e-3, measure_every=30, average=0.9
     )
-    folder = train(o, LiftCourse(school, TINY))
+    folder = train(o, LiftTask(store, TINY))
     rows = json.loads((folder / "history.json").read_text())["history"]
     for part in ("solid", "loss"):
         assert np.mean([row[part] for row in rows[-5:]]) < 0.9 * np.mean(
@@ -278,20 +282,20 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
         "held_out_000060.png",
     }
     views = open_prior(f"lift:{folder}").views(
-        school.lesson(0).frames, Orbit(), [Orbit(90.0)], torch.Generator()
+        store.sample(0).frames, Orbit(), [Orbit(90.0)], torch.Generator()
     )
     assert views.images.shape == (1, FRAMES, SHOTS, SHOTS, 4)
 
 
-def test_a_resumed_run_is_the_run_that_was_not_cut(school: School, tmp_path: Path) -> None:
-    whole = Trainer(options(school, tmp_path), LiftCourse(school, TINY))
+def test_a_resumed_run_is_the_run_that_was_not_cut(store: SolidSampleStore, tmp_path: Path) -> None:
+    whole = Trainer(options(store, tmp_path), LiftTask(store, TINY))
     for _ in range(4):
         whole.advance()
-    first = Trainer(options(school, tmp_path), LiftCourse(school, TINY))
+    first = Trainer(options(store, tmp_path), LiftTask(store, TINY))
     for _ in range(2):
         first.advance()
     first.save(tmp_path)
-    second = Trainer(options(school, tmp_path), LiftCourse(school, TINY))
+    second = Trainer(options(store, tmp_path), LiftTask(store, TINY))
     second.restore(tmp_path)
     for _ in range(2):
         second.advance()
@@ -301,17 +305,19 @@ def test_a_resumed_run_is_the_run_that_was_not_cut(school: School, tmp_path: Pat
         assert torch.equal(value, second.average.state_dict()[name]), name
 
 
-def test_state_of_another_network_is_refused(school: School, tmp_path: Path) -> None:
-    Trainer(options(school, tmp_path), LiftCourse(school, TINY)).save(tmp_path)
+def test_state_of_another_network_is_refused(store: SolidSampleStore, tmp_path: Path) -> None:
+    Trainer(options(store, tmp_path), LiftTask(store, TINY)).save(tmp_path)
     wider = LiftShape(channels=(8, 8, 8), width=32, depth=2, heads=2)
     with pytest.raises(UserError, match="of another network"):
-        Trainer(options(school, tmp_path), LiftCourse(school, wider)).restore(tmp_path)
+        Trainer(options(store, tmp_path), LiftTask(store, wider)).restore(tmp_path)
 
 
-def test_two_processes_learn_as_one_with_twice_the_batch(school: School, tmp_path: Path) -> None:
-    flags = "--lessons_per_step 0 --first_lessons 3 --workers 0 --precision no --steps 3 --warmup 1 --measure_every 100 --threads 1"
+def test_two_processes_learn_as_one_with_twice_the_batch(
+    store: SolidSampleStore, tmp_path: Path
+) -> None:
+    flags = "--samples_per_step 0 --first_samples 3 --workers 0 --precision no --steps 3 --warmup 1 --measure_every 100 --threads 1"
     flags += " --lift.channels 8 8 8 --lift.width 16 --lift.depth 2 --lift.heads 2"
-    command = ["-m", "gs4d.prior.train", "--lessons", str(school.folder), *flags.split()]
+    command = ["-m", "gs4d.prior.train", "--samples", str(store.folder), *flags.split()]
     launcher = [
         sys.executable,
         "-m",
@@ -325,7 +331,7 @@ def test_two_processes_learn_as_one_with_twice_the_batch(school: School, tmp_pat
     code = "import gs4d.prior.train.lift as l; l.HELD_OUT, l.HELD_OUT_COUNT = 0, 1"
     (tmp_path / "sitecustomize.py").write_text(
         code
-    )  # the last step measures: on a lesson that is there
+    )  # the last step measures: on a sample that is there
     environment["PYTHONPATH"] = str(tmp_path)
     for line in (one, two):
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment)
@@ -343,12 +349,13 @@ def test_two_processes_learn_as_one_with_twice_the_batch(school: School, tmp_pat
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no .glb or .gltf file"):
-        TrainOptions(meshes=tmp_path).school()
+        TrainOptions(meshes=tmp_path).solid_store()
     with pytest.raises(UserError, match="train.steps is 0"):
         TrainOptions(steps=0)
     with pytest.raises(UserError, match="absent.safetensors"):
         Trainer(
-            TrainOptions(start=tmp_path / "absent.safetensors"), LiftCourse(School(tmp_path), TINY)
+            TrainOptions(start=tmp_path / "absent.safetensors"),
+            LiftTask(SolidSampleStore(tmp_path), TINY),
         )
 
 

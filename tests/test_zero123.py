@@ -31,9 +31,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.io.weights import read_training_checkpoint
-from gs4d.prior import ScorePrior, Trial, ViewPrior, ldm, open_prior, open_score_prior
+from gs4d.prior import ScoreBatch, ScorePrior, ViewPrior, ldm, open_prior, open_score_prior
 from gs4d.prior.networks import Place, build, renewed
-from gs4d.prior.sampling import as_judged, latents_of
+from gs4d.prior.sampling import latents_of, resized_for_score
 from gs4d.prior.sds import Denoiser, SdsOptions
 from gs4d.prior.white import cut_from_white
 from gs4d.prior.zero123 import NOISES, Networks, Zero123, open_stable_zero123, open_zero123
@@ -146,14 +146,14 @@ def folder(networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Path
     return save(tmp_path_factory.mktemp("models") / "zero123 größer", networks, "ashawkey")
 
 
-def trial(count: int = 2, size: int = 16) -> Trial:
+def score_batch(count: int = 2, size: int = 16) -> ScoreBatch:
     generator = torch.Generator().manual_seed(4)
     images = torch.rand(count, size, size, 3, generator=generator).requires_grad_()
     condition = torch.rand(count, 20, 20, 4, generator=generator)
     condition[..., :3] *= condition[..., 3:]
     orbits = [Orbit(50.0 * i - 20, 10.0 * i, 1.5 + 0.1 * i) for i in range(count)]
     sources = cameras_of([Orbit()] * count, width=20, height=20)
-    return Trial(
+    return ScoreBatch(
         images,
         torch.ones(count, size, size),
         cameras_of(orbits, width=size, height=size),
@@ -165,7 +165,7 @@ def trial(count: int = 2, size: int = 16) -> Trial:
 
 def verdict(prior: Zero123, options: SdsOptions | None = None) -> tuple[Tensor, Tensor]:
     """Score of a trial, and its gradient."""
-    asked = trial()
+    asked = score_batch()
     score = prior.score(asked, options or SdsOptions(), 0.0, torch.Generator().manual_seed(1))
     return score.detach(), torch.autograd.grad(score, asked.images)[0]
 
@@ -451,7 +451,7 @@ def test_the_score_pulls_through_the_autoencoder(networks: Networks):
     """The gradient by the pictures is that of the latents, w(t) d, carried back through the encoder."""
     prior, asked, options = (
         Zero123(networks, Place(), stable=False),
-        trial(),
+        score_batch(),
         SdsOptions(noise=(0.5, 0.5), guidance=2.0, latents="mean"),
     )
     score = prior.score(asked, options, 0.0, torch.Generator().manual_seed(6))
@@ -497,7 +497,7 @@ def test_renders_are_reduced_as_threestudio_does_it(size: int):
     wanted = nn.functional.interpolate(
         renders.movedim(-1, 1), (16, 16), mode="bilinear", align_corners=False
     )
-    torch.testing.assert_close(as_judged(renders, 16), wanted, atol=0, rtol=0)
+    torch.testing.assert_close(resized_for_score(renders, 16), wanted, atol=0, rtol=0)
 
 
 def test_pictures_with_their_channels_last_keep_their_digits():
@@ -541,7 +541,7 @@ def test_half_floats_do_not_round_small_gradients_to_zero(folder: Path):
     """A mean over many latents has gradients as small as this one over few."""
 
     def pull(place: Place) -> Tensor:
-        prior, asked = open_zero123(str(folder), place), trial()
+        prior, asked = open_zero123(str(folder), place), score_batch()
         score = prior.score(asked, SdsOptions(), 0.0, torch.Generator().manual_seed(1))
         return torch.autograd.grad(1e-3 * score, asked.images)[0]
 
@@ -550,7 +550,7 @@ def test_half_floats_do_not_round_small_gradients_to_zero(folder: Path):
 
 
 def test_places_that_are_not_there_are_refused():
-    with pytest.raises(UserError, match="place.device is 'gpu'; give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="Place.device is 'gpu'; give auto, cpu, cuda"):
         Place(device="gpu")
     with pytest.raises(UserError, match=r"no GPU cuda:9.*set place.device to cpu"):
         Place(device="cuda:9").torch_device()
@@ -577,7 +577,7 @@ def test_views_are_drawn_where_they_are_wanted(folder: Path, monkeypatch: pytest
     views = prior.views(frames, Orbit(), rig, torch.Generator().manual_seed(3))
     assert views.images.shape == (2, 5, prior.side, prior.side, 4)
     assert views.orbits == rig
-    assert views.trust.shape == views.images.shape[:-1]
+    assert views.confidence.shape == views.images.shape[:-1]
     # Frames of the same picture get the same views, also in different batches; other frames, views
     # and seeds do not.
     assert torch.equal(views.images[:, 0], views.images[:, 2])

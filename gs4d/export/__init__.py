@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..asset import Asset
 from .films import write_input_view, write_turntable, write_views
-from .formats import FORMATS, require_known
+from .formats import FORMATS
 from .options import ExportOptions
 from .sequence import write_ply_sequence
 
@@ -16,7 +16,6 @@ __all__ = [
     "ExportOptions",
     "export",
     "export_paths",
-    "require_known",
     "write_input_view",
     "write_ply_sequence",
     "write_turntable",

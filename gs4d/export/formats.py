@@ -5,10 +5,8 @@ No writer is imported before it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -64,17 +62,3 @@ FORMATS = {
         "triangles that move: glTF with morph targets, and an OBJ per frame",
     ),
 }
-
-
-def require_known(names: Sequence[str]) -> None:
-    """Refuses names that are not in the table.
-
-    Raises:
-        UserError: the first unknown one, with the nearest and all that there are.
-    """
-    for name in names:
-        if name not in FORMATS:
-            raise UserError(
-                f"no export format named '{name}'{nearest(name, FORMATS)}; there are: "
-                f"{', '.join(FORMATS)}"
-            )

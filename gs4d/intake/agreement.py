@@ -59,7 +59,7 @@ class Agreement:
     color: Float[np.ndarray, " v"]
 
     def weights(self) -> Float[np.ndarray, " v"]:
-        """How far each view should be believed.
+        """Returns the confidence in each view.
 
         1 unless it does clearly worse than the middle one of all views.
 

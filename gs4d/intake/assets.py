@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -29,13 +29,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..clip import Orbit
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..io.files import atomic_path, read_json, write_json
 from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_sheet
 from ..mesh import AnimatedMesh, load_animated_mesh
-from ..native import set_threads
+from ..native import cores, set_threads
+from ..ranges import OneOf, Options, Range
 from ..synth import draw_views, make_object, options_for
 from ..synth.objects import FAMILIES
 from .curation import CurationOptions, measure, verdict
@@ -59,7 +60,7 @@ PREVIEW_COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class DatasetOptions:
+class DatasetOptions(Options):
     """How a dataset is made."""
 
     source: str = "synth"
@@ -70,31 +71,21 @@ class DatasetOptions:
     "*Fox*"."""
     out: Path = Path("data/4d")
     """The dataset's folder; a dataset that is there goes on."""
-    count: int = 1000
+    count: Annotated[int, Range(0, 10**9)] = 1000
     """Of "synth": how many objects to make, the rejected among them. May grow from run to run."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**53)] = 0
     """Of "synth": the first object's seed."""
-    family: str | None = None
+    family: Annotated[str | None, OneOf(FAMILIES)] = None
     """Of "synth": only this family of objects."""
-    size: int = 256
+    size: Annotated[int, Range(8, 1024)] = 256
     """Pixels along a side."""
-    frames: int = 24
+    frames: Annotated[int, Range(2, 120)] = 24
     """Pictures per sequence."""
-    elevation: float = 0.0
+    elevation: Annotated[float, Range(-89, 89)] = 0.0
     """Of the orbits, degrees."""
-    workers: int = 0
+    workers: Annotated[int, Range(0, 1024)] = 0
     """Processes; 0: one per core. The result does not depend on it."""
     curation: CurationOptions = field(default_factory=CurationOptions)
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "dataset", self, count=(0, 10**9), seed=(0, 2**53), size=(8, 1024), frames=(2, 120)
-        )
-        require_ranges("dataset", self, elevation=(-89, 89), workers=(0, 1024))
-        if self.family is not None and self.family not in FAMILIES:
-            raise UserError(
-                f"no family of objects is named '{self.family}'; there are: {', '.join(FAMILIES)}"
-            )
 
 
 @dataclass(frozen=True)
@@ -125,7 +116,7 @@ class Source(Protocol):
         ...
 
     def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Pictures of a candidate, each at its own time in [0, 1] and from its own camera.
 
@@ -153,7 +144,7 @@ class SynthSource:
         return self.count
 
     def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn at the density that the size wants."""
         subject = make_object(
@@ -195,7 +186,7 @@ class MeshSource:
         """Known only when every file has been opened."""
 
     def views(
-        self, entry: Entry, times: Float[ndarray, "b"], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn by the mesh renderer."""
         mesh = _mesh(self.folder / entry.origin["file"], entry.origin["clip"])
@@ -430,10 +421,7 @@ def _in_order(
     entries: Iterator[Entry], source: Source, options: DatasetOptions, layout: Layout
 ) -> Iterator[dict[str, Any]]:
     """The lines of all candidates, in their order, made by as many processes as asked for."""
-    available = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    workers = options.workers or available
+    workers = options.workers or cores()
     if workers == 1:
         for entry in entries:
             yield make_asset(entry, source, options, layout)

@@ -6,42 +6,33 @@ Figures of their pictures, and limits on the figures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from ..errors import require_ranges
+from ..ranges import Options, Range
 
 SEEN = 16  # 8-bit alpha from which a pixel counts as covered
 SOLID = 128  # and on the border, where the soft edge of an object that just fits may lie
 
 
 @dataclass(frozen=True)
-class CurationOptions:
+class CurationOptions(Options):
     """Limits on the figures; an asset beyond one is rejected, and the manifest says why."""
 
-    min_motion: float = 0.02
+    min_motion: Annotated[float, Range(0, 1)] = 0.02
     """Least mean change of the object against its first moment, 0-1 of the colour range: below it
     an asset is static."""
-    max_border: float = 0.002
+    max_border: Annotated[float, Range(0, 1)] = 0.002
     """Largest share of a picture's outermost pixels that the object may cover: above it, it
     overflows."""
-    min_size: float = 0.012
+    min_size: Annotated[float, Range(0, 1)] = 0.012
     """Least share of the picture that the object covers on average: below it, it is too small."""
-    max_flicker: float = 0.3
+    max_flicker: Annotated[float, Range(0, 100)] = 0.3
     """Largest sudden change of the covered area or the mean colour between neighbouring frames, as
     a share of their mean."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "curation",
-            self,
-            min_motion=(0, 1),
-            max_border=(0, 1),
-            min_size=(0, 1),
-            max_flicker=(0, 100),
-        )
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from ..errors import UserError, require_folder_name, require_ranges
+from ..errors import UserError, require_folder_name
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image, resize_rgba
 from ..io.names import name_of
 from ..io.sheets import write_preview_video, write_sheet
+from ..ranges import Options, Range
 from .crop import FILL, Crop, plan_crop
 from .cutout import CutOut, MaskChoice, cut_out, steady_masks
 from .judge import judge_clip
@@ -34,7 +35,7 @@ PREVIEW_FPS = 8.0  # of sources that have no time
 
 
 @dataclass(frozen=True)
-class FramesOptions:
+class FramesOptions(Options):
     """How the input view of a clip is made."""
 
     path: Path | None = None
@@ -43,13 +44,13 @@ class FramesOptions:
     """Name of the clip: frames go to {data_dir}/{name}_pose0. Empty: the name of the source."""
     data_dir: Path = Path("data")
     """Where clips are kept."""
-    frames: int | None = None
+    frames: Annotated[int | None, Range(1, MAX_FRAMES)] = None
     """How many frames, evenly over the time; None: all up to 32, and of longer clips every n-th."""
-    fps: float | None = None
+    fps: Annotated[float | None, Range(0.01, 1000)] = None
     """Frames per second of the source's time to take, in place of a number of frames."""
-    start: float = 0.0
+    start: Annotated[float, Range(0, 1e6)] = 0.0
     """Seconds into the video to start at (in a folder: position of the first picture)."""
-    end: float | None = None
+    end: Annotated[float | None, Range(0, 1e6)] = None
     """Seconds into the video to end at (in a folder: position of the last picture); None: its
     end."""
     mask: Path | None = None
@@ -62,45 +63,29 @@ class FramesOptions:
     matting: Path | None = None
     """Local matting model: an .onnx file as rembg uses them, or the folder of a SAM 2
     checkpoint."""
-    point: tuple[float, float] | None = None
+    point: Annotated[tuple[float, float] | None, Range(0, 1)] = None
     """Where the object is in the first frame, as fractions of width and height, for SAM 2; None:
     guessed."""
     objects: Literal["all", "largest"] = "all"
     """Keep everything before the background but specks, or the largest part alone."""
     stabilise: Annotated[bool, tyro.conf.arg(aliases=["--stabilize"])] = False
     """Let the crop follow an object that walks across the frame; its path is recorded."""
-    size: int = 512
+    size: Annotated[int, Range(16, 4096)] = 512
     """Side of the frames in pixels, at most; an object that is smaller in the source is not
     enlarged."""
-    fill: float = FILL
+    fill: Annotated[float, Range(0.1, 1)] = FILL
     """How much of a frame the longer side of everything the object covers takes; SyncDreamer wants
     200 of 256 pixels."""
     overwrite: bool = False
     """Replace a folder even if its frames were not made by this command, or were changed since."""
 
-    def check(self) -> None:
-        """Raises a :class:`UserError` for values out of range."""
-        require_ranges("frames", self, size=(16, 4096), fill=(0.1, 1.0), start=(0.0, 1e6))
-        for option in ("frames", "fps", "end"):
-            if getattr(self, option) is not None:
-                require_ranges(
-                    "frames",
-                    self,
-                    **{
-                        option: {
-                            "frames": (1, MAX_FRAMES),
-                            "fps": (0.01, 1000.0),
-                            "end": (0.0, 1e6),
-                        }[option]
-                    },
-                )
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mask_label and self.mask is None:
-            raise UserError(
-                f"--mask_label {self.mask_label} says what of --mask is the object, and there is "
-                "no --mask; give it"
+            raise self.error(
+                f"{{mask_label}} {self.mask_label} says what of {{mask}} is the object, and there "
+                "is no {mask}; give it"
             )
-        if self.point is not None:
-            require_ranges("frames", self, point=(0.0, 1.0))
 
 
 def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
@@ -114,7 +99,6 @@ def make_frames(options: FramesOptions, *, still: bool = False) -> Path:
         UserError: the source, the masks or the options are wrong, or what is there already is not
             ours to replace.
     """
-    options.check()
     if options.path is None:
         raise UserError("--path is missing: give a video, a gif, a folder of pictures or a picture")
     if options.name:

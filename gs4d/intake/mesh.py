@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..clip import Orbit, syncdreamer_rig
-from ..errors import UserError, require_folder_name, require_ranges
+from ..errors import UserError, require_folder_name
 from ..io.clips import (
     CONSISTENT4D_AZIMUTHS,
     View,
@@ -36,6 +36,7 @@ from ..io.images import read_image
 from ..io.names import name_of
 from ..io.sheets import write_preview_video, write_sheet
 from ..mesh import UNLIT, AnimatedMesh, Lighting, load_animated_mesh
+from ..ranges import Options, Range
 
 FRAMES = 16
 SHOWN = 8  # frames in a row of the contact sheet
@@ -43,7 +44,7 @@ PREVIEW_FPS = 8.0  # of a model that does not move
 
 
 @dataclass(frozen=True)
-class MeshOptions:
+class MeshOptions(Options):
     """How a clip is drawn from an animated model."""
 
     path: Path | None = None
@@ -55,21 +56,21 @@ class MeshOptions:
     that move other nodes."""
     data_dir: Path = Path("data")
     """Where clips are kept."""
-    frames: int | None = None
+    frames: Annotated[int | None, Range(1, 1024)] = None
     """Number of frames, evenly over the time; None: 16, or 1 of a model that does not move."""
-    size: int = 256
+    size: Annotated[int, Range(16, 2048)] = 256
     """Side of the pictures in pixels."""
-    start: float | None = None
+    start: Annotated[float | None, Range(0, 1e6)] = None
     """Second of the file's time line to start at; None: the first key of the animation."""
-    end: float | None = None
+    end: Annotated[float | None, Range(0, 1e6)] = None
     """Second of the file's time line to end at; None: the last key of the animation."""
     loop: bool = True
     """The last frame comes one step before the first again; otherwise it shows the end."""
     up: Literal["y", "z"] = "y"
     """The model's upward axis; the standard says y."""
-    azimuth: float = 0.0
+    azimuth: Annotated[float, Range(-1e4, 1e4)] = 0.0
     """Of the input camera, degrees: 0 looks at the front, 90 at the model's left side, from +x."""
-    elevation: float = 0.0
+    elevation: Annotated[float, Range(-90, 90)] = 0.0
     """Of the input camera, degrees: above the object from 0 on."""
     rig: Path | None = None
     """Rig file with the side cameras, and the input camera if it names one; None: SyncDreamer's 16
@@ -87,17 +88,11 @@ class MeshOptions:
     overwrite: bool = False
     """Replace what is there even if this command did not make it, or it was changed since."""
 
-    def check(self) -> None:
-        """Raises a :class:`UserError` for values out of range."""
-        require_ranges("mesh", self, size=(16, 2048), azimuth=(-1e4, 1e4), elevation=(-90.0, 90.0))
-        if self.frames is not None:
-            require_ranges("mesh", self, frames=(1, 1024))
-        if self.start is not None:
-            require_ranges("mesh", self, start=(0.0, 1e6))
-        if self.end is not None and not (self.start or 0.0) < self.end <= 1e6:
-            raise UserError(
-                f"mesh.end is {self.end}; it must come after mesh.start, which is "
-                f"{self.start or 0.0}"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise self.error(
+                f"{{end}} is {self.end}; it must come after {{start}}, which is {self.start or 0.0}"
             )
 
 
@@ -124,7 +119,6 @@ def make_clip(options: MeshOptions) -> list[Path]:
         UserError: the model, the rig or the options are wrong, or what is there already is not ours
             to replace.
     """
-    options.check()
     if options.path is None:
         raise UserError("--path is missing: give an animated model, .glb or .gltf")
     if options.name:

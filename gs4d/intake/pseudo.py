@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from ..errors import require_ranges
-from ..io.clips import TRUST
-from ..prior import best_painter
+from ..io.clips import CONFIDENCE_FILE
+from ..prior import default_view_prior
 from ..prior.sampling import Sampling
+from ..ranges import Options, Range
 from .views import ViewsOptions, make_views
 
 
 @dataclass(frozen=True)
-class PseudoOptions:
+class PseudoOptions(Options):
     """Side views for a clip that comes without any."""
 
     prior: str = "auto"
@@ -27,14 +28,11 @@ class PseudoOptions:
     veils: bool = True
     """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines
     are hard guesses."""
-    batch: int = 4
+    batch: Annotated[int, Range(1, 1000)] = 4
     """Frames that are drawn together, by priors for which that makes a difference."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**62)] = 0
     """Of all randomness."""
     sampling: Sampling = field(default_factory=Sampling)
-
-    def __post_init__(self) -> None:
-        require_ranges("pseudo", self, batch=(1, 1000), seed=(0, 2**62))
 
 
 def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Path) -> Path | None:
@@ -53,7 +51,7 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
         or not (data_dir / f"{name}_pose0").is_dir()
     ):
         return None
-    prior = best_painter() if options.prior == "auto" else options.prior
+    prior = default_view_prior() if options.prior == "auto" else options.prior
     print(
         f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may "
         "look like."
@@ -72,5 +70,5 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
         )
     )
     if not options.pixels:
-        (folder / TRUST).unlink()
+        (folder / CONFIDENCE_FILE).unlink()
     return out

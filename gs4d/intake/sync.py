@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,11 +19,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..clip import Orbit
-from ..errors import UserError, require_folder_name, require_ranges
+from ..errors import UserError, require_folder_name
 from ..io.clips import View, frame_numbers, read_input, rig_record
 from ..io.files import atomic_path, read_json, write_json
 from ..io.images import read_image
 from ..io.sheets import write_sheet
+from ..ranges import Options, Range
 from .agreement import Agreement, compare, object_scale, overlap, shrink, steadied
 from .backdrop import Backdrop, find_backdrop, key
 from .layouts import FORMATS, Picture, Source, find_views
@@ -39,7 +40,7 @@ DOUBTED = 0.7  # weight below which a view is named
 
 
 @dataclass(frozen=True)
-class SyncOptions:
+class SyncOptions(Options):
     """How the side views of a clip are made."""
 
     path: tuple[Path, ...] = ()
@@ -72,7 +73,7 @@ class SyncOptions:
     frames: str = ""
     """Which frames of the source belong to the input's frames, if it has others: first, spread, or
     numbers as 0,2,4."""
-    scale: float | None = None
+    scale: Annotated[float | None, Range(0.05, 20)] = None
     """Size of the object beside what the format says; None: measured where the generator frames the
     object by itself."""
     reverse: bool = False
@@ -87,8 +88,6 @@ class SyncOptions:
                 "--path is missing: give the folder, picture or video that holds the side views"
             )
         require_folder_name("--name", self.name)
-        if self.scale is not None:
-            require_ranges("sync", self, scale=(0.05, 20.0))
 
 
 @dataclass
@@ -208,7 +207,7 @@ def make_sync(
         ]
         views = [view for part in parts for view in part.views]
 
-        # 4. How far every view is believed, frame by frame.
+        # 4. The confidence in every view, frame by frame.
         found = []
         for i, step in enumerate(tqdm(steps, desc="comparing", unit="frame", leave=False)):
             found.append(
@@ -219,11 +218,13 @@ def make_sync(
         found = steadied(found)
         weights = _weights(found, steps, len(numbers), skip=bool(inputs))
         warnings += _judge(found, weights, views, with_input=bool(inputs) and not drawn)
-        believed = [
-            (np.array(view.weights) * w).round(2).tolist()
+        confidences = [
+            (np.array(view.confidence) * w).round(2).tolist()
             for view, w in zip(views, weights, strict=True)
         ]
-        views = [replace(view, weights=tuple(w)) for view, w in zip(views, believed, strict=True)]
+        views = [
+            replace(view, confidence=tuple(w)) for view, w in zip(views, confidences, strict=True)
+        ]
 
         # 5. The rig and the preview.
         source = ", ".join(f"{part.source.formats[0]}: {part.source.why}" for part in parts)
@@ -364,7 +365,7 @@ def _cameras(part: _Part, name: str) -> tuple[View, ...]:
     """The cameras of a format, at the frames that are used."""
     views = []
     for view in part.source.views or FORMATS[name].views:
-        orbits, weights = view.orbits, view.weights
+        orbits, weights = view.orbits, view.confidence
         if len(orbits) not in (1, part.source.count) or len(weights) not in (1, part.source.count):
             raise UserError(
                 f"the rig moves a camera through {max(len(orbits), len(weights))} frames but "
@@ -504,7 +505,7 @@ def _weights(
 ) -> Float[np.ndarray, "v t"]:
     """A weight per view and frame.
 
-    The input view, which is first where there is one, is always believed.
+    The input view, which is first where there is one, always has full confidence.
     """
     rows = np.stack([one.weights()[1 if skip else 0 :] for one in found], 1)
     # A view that is wrong in most frames is not right in those where it happens to fit.
@@ -549,14 +550,14 @@ def _preview(
 ) -> None:
     """Views in rows, some frames in columns.
 
-    The labels say where a camera stands and how far it is believed.
+    The labels say where a camera stands and the confidence in it.
     """
     shown = _spread(len(numbers), SHEET_FRAMES)
     rows = [[seen[i] for i in shown]] if seen else []
     rows += [[small[i][view] for i in shown] for view in range(len(views))]
     labels = ["input"] if seen else []
     for number, view in enumerate(views):
-        a, z, mean = view.orbits[0], view.orbits[-1], float(np.mean(view.weights))
+        a, z, mean = view.orbits[0], view.orbits[-1], float(np.mean(view.confidence))
         moves = f"..{z.azimuth:.0f}" if len(view.orbits) > 1 else ""
         labels.append(
             f"{number}: az {a.azimuth:.0f}{moves} el {a.elevation:.0f}   weight {mean:.2f}"

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,30 +27,31 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..clip import Orbit, premultiply
-from ..errors import UserError, require_folder_name, require_ranges
-from ..io.clips import TRUST, View, frame_numbers, read_input
+from ..errors import UserError, require_folder_name
+from ..io.clips import CONFIDENCE_FILE, View, frame_numbers, read_input
 from ..io.files import atomic_path, read_json, write_json
 from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.weights import read_weights
-from ..prior import FAMILIES, PAINTERS, ViewPrior, Views, open_prior
+from ..prior import FAMILIES, VIEW_PRIORS, ViewPrior, Views, open_prior
 from ..prior.framing import Framing, plan_framing, share_of
 from ..prior.lift import Lift
 from ..prior.sampling import Sampled, Sampling
+from ..ranges import Options, Range
 from .layouts import Source
 from .sync import SyncOptions, make_sync
 
 POSE0 = "_pose0"
-TRUST_SIDE = 64  # pixels of the maps that say how far the pixels of a view are believed
+CONFIDENCE_SIDE = 64  # pixels of the maps that say the confidence in the pixels of a view
 STEADY, JUMP = (
     0.1,
     0.3,
-)  # change of a value there and back that any motion may make, and that halves what is believed
+)  # change of a value there and back that any motion may make, and that halves the confidence
 FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and leave videos
 
 
 @dataclass(frozen=True)
-class ViewsOptions:
+class ViewsOptions(Options):
     """How the side views of a clip are drawn."""
 
     path: Path | None = None
@@ -61,10 +62,10 @@ class ViewsOptions:
     videos of SV4D 2.0's own sampler."""
     name: str = ""
     """Name of the clip; it may be left out, since --path says it."""
-    batch: int = 4
+    batch: Annotated[int, Range(1, 1000)] = 4
     """Frames that are drawn together: more take more memory, and less time where frames look at
     each other."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**62)] = 0
     """Of all randomness; recorded beside the views."""
     sampling: Sampling = field(default_factory=Sampling)
     steady: bool = True
@@ -76,9 +77,6 @@ class ViewsOptions:
     """Replace side views even if they were not made by this project's commands."""
     out_dir: Path | None = None
     """Where the views go; None: beside the input view."""
-
-    def __post_init__(self) -> None:
-        require_ranges("views", self, batch=(1, 1000), seed=(0, 2**62))
 
 
 def make_views(options: ViewsOptions) -> Path:
@@ -101,12 +99,12 @@ def make_views(options: ViewsOptions) -> Path:
     if not options.prior:
         raise UserError(
             "--prior is missing: say what draws the views; there are: "
-            f"{', '.join((*PAINTERS, *FILMS))}"
+            f"{', '.join((*VIEW_PRIORS, *FILMS))}"
         )
-    if family in FAMILIES and family not in PAINTERS:
+    if family in FAMILIES and family not in VIEW_PRIORS:
         raise UserError(
             f"the prior '{family}' does not draw the views of a clip; those that do: "
-            f"{', '.join(PAINTERS)}"
+            f"{', '.join(VIEW_PRIORS)}"
         )
 
     files = {number: pose0 / file for number, file in frame_numbers(pose0).items()}
@@ -130,7 +128,7 @@ def make_views(options: ViewsOptions) -> Path:
     return make_sync(
         sync,
         [_drawn(folder, list(files), options.prior)],
-        lambda made: _write_trust(made, folder, list(files), steady=options.steady),
+        lambda made: _write_confidence(made, folder, list(files), steady=options.steady),
     )
 
 
@@ -320,36 +318,42 @@ def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> No
         part.mkdir()
         for v, image in enumerate(views.images[:, frame].numpy()):
             Image.fromarray(image).save(part / f"{v}.png", compress_level=4)
-        trust = views.trust[:, frame].float()
-        small = F.adaptive_avg_pool2d(trust[:, None], TRUST_SIDE)[:, 0].round().to(torch.uint8)
-        _save_trust(small, part / TRUST)
-        means = trust.mean((1, 2)) / 255
+        confidence = views.confidence[:, frame].float()
+        small = (
+            F.adaptive_avg_pool2d(confidence[:, None], CONFIDENCE_SIDE)[:, 0]
+            .round()
+            .to(torch.uint8)
+        )
+        _save_confidence(small, part / CONFIDENCE_FILE)
+        means = confidence.mean((1, 2)) / 255
         write_json(
             part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]}
         )
 
 
-def _save_trust(trust: UInt8[Tensor, "..."], path: Path) -> None:
+def _save_confidence(confidence: UInt8[Tensor, "..."], path: Path) -> None:
     try:
-        save_file({"trust": trust}, path)
+        save_file({"trust": confidence}, path)
     except SafetensorError as error:  # what safetensors makes of a full disk
         raise OSError(str(error)) from error
 
 
-def _write_trust(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
-    """Puts how far each pixel is believed beside side views that a prior drew."""
-    trust = torch.stack(
-        [read_weights(drawn / str(number) / TRUST)["trust"] for number in numbers], 1
+def _write_confidence(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
+    """Puts the confidence per pixel beside side views that a prior drew."""
+    confidence = torch.stack(
+        [read_weights(drawn / str(number) / CONFIDENCE_FILE)["trust"] for number in numbers], 1
     ).float()
     if steady and len(numbers) > 2:
-        for v in range(len(trust)):
+        for v in range(len(confidence)):
             files = [sync / f"{number}_0_{v}_rgba.png" for number in numbers]
             small = [
-                resize_rgba(read_image(file, need_alpha=True), TRUST_SIDE, TRUST_SIDE).copy()
+                resize_rgba(
+                    read_image(file, need_alpha=True), CONFIDENCE_SIDE, CONFIDENCE_SIDE
+                ).copy()
                 for file in files
             ]
-            trust[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
-    _save_trust(trust.round().to(torch.uint8), sync / TRUST)
+            confidence[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
+    _save_confidence(confidence.round().to(torch.uint8), sync / CONFIDENCE_FILE)
 
 
 def steadiness(film: Float[Tensor, "t h w 4"]) -> Float[Tensor, "t h w"]:

@@ -31,7 +31,7 @@ from .weights import read_weights
 CONSISTENT4D_AZIMUTHS = (-75.0, 15.0, 105.0, 195.0)
 ORBIT_KEYS = ("azimuth", "elevation", "radius", "fov")
 VIEW_KEYS = (*ORBIT_KEYS, "weight")
-TRUST = "trust.safetensors"  # in a folder of side views: how far each pixel is believed
+CONFIDENCE_FILE = "trust.safetensors"  # in a folder of side views: confidence per pixel
 
 
 def clip_names(data_dir: Path) -> list[str]:
@@ -137,13 +137,13 @@ class _Loader:
                 f"{paths[0].parent} has "
                 f"{len(paths)}; give one number per frame, or one for all"
             )
-        if len(view.weights) not in (1, len(paths)):
+        if len(view.confidence) not in (1, len(paths)):
             raise UserError(
-                f"the rig gives view '{name}' {len(view.weights)} weights but {paths[0].parent} "
+                f"the rig gives view '{name}' {len(view.confidence)} weights but {paths[0].parent} "
                 f"has {len(paths)} frames; "
                 "give one number per frame, or one for all"
             )
-        return Track(name, orbits[0], pictures, orbits if len(orbits) > 1 else (), view.weights)
+        return Track(name, orbits[0], pictures, orbits if len(orbits) > 1 else (), view.confidence)
 
     def check(self) -> None:
         """Decodes what fits in the cache, and of a clip that does not, as much as shows that every view shows something."""
@@ -165,11 +165,11 @@ class View:
 
     Attributes:
         orbits: where its camera stands: once, or at every frame.
-        weights: how far its pictures are believed, 0 to 1: one number, or one per frame.
+        confidence: in its pictures, 0 to 1: one number, or one per frame.
     """
 
     orbits: tuple[Orbit, ...] = (Orbit(),)
-    weights: tuple[float, ...] = (1.0,)
+    confidence: tuple[float, ...] = (1.0,)
 
 
 def _read_rig_file(path: Path) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def rig_record(
         short = {
             key: column[0] if len(set(column)) == 1 else column for key, column in columns.items()
         }
-        weights = view.weights
+        weights = view.confidence
         return short | {"weight": weights[0] if len(set(weights)) == 1 else list(weights)}
 
     record: dict[str, Any] = {"views": [entry(view) for view in views]}
@@ -390,29 +390,29 @@ def _read_sync(folder: Path, numbers: list[int], rig_path: Path, loader: _Loader
     tracks = [
         loader.track(f"sync_{v}", rig[v], [found[t, v] for t in numbers]) for v in range(views)
     ]
-    if not (folder / TRUST).is_file():
+    if not (folder / CONFIDENCE_FILE).is_file():
         return tracks
-    trust = read_trust(folder / TRUST, views, len(numbers))
-    return [replace(track, trust=trust[v]) for v, track in enumerate(tracks)]
+    confidence = read_confidence(folder / CONFIDENCE_FILE, views, len(numbers))
+    return [replace(track, confidence_map=confidence[v]) for v, track in enumerate(tracks)]
 
 
-def read_trust(path: Path, views: int, frames: int) -> UInt8[Tensor, "v t s s"]:
-    """How far the pixels of side views are believed, relative to each other.
+def read_confidence(path: Path, views: int, frames: int) -> UInt8[Tensor, "v t s s"]:
+    """Reads the confidence in the pixels of side views, relative to each other.
 
     Raises:
         UserError: the file is damaged, or of other views.
     """
-    trust = read_weights(path).get("trust")
+    confidence = read_weights(path).get("trust")
     if (
-        trust is None
-        or trust.dtype != torch.uint8
-        or trust.ndim != 4
-        or trust.shape[:2] != (views, frames)
+        confidence is None
+        or confidence.dtype != torch.uint8
+        or confidence.ndim != 4
+        or confidence.shape[:2] != (views, frames)
     ):
         raise UserError(
             f"{path} does not belong to the {views} views of {frames} frames beside it; remove it"
         )
-    return trust
+    return confidence
 
 
 def _read_truth(data_dir: Path, name: str, numbers: list[int], loader: _Loader) -> list[Track]:

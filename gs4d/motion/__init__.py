@@ -16,7 +16,6 @@ from .hexplane import HexPlane, HexPlaneOptions
 from .lowrank import Bounds, LowRank, factor
 from .moments import Moments
 from .sequence import FrameSequence
-from .trajectories import Trajectories, TrajectoryOptions
 from .vanishing import Vanishing
 
 __all__ = [
@@ -29,8 +28,6 @@ __all__ = [
     "LowRank",
     "Moments",
     "Motion",
-    "Trajectories",
-    "TrajectoryOptions",
     "Vanishing",
     "apply_deltas",
     "factor",

@@ -6,6 +6,7 @@ What is at x and moves alike at t shares texels, so few views train all of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from ..native import can_run
+from ..ranges import Options, Range
 from .deltas import DeltaMotion, Heads
 from .fused import MAX_LEVELS, decode_fused
 
@@ -33,7 +35,7 @@ MAX_WIDTH, MAX_TEXELS = (
 
 
 @dataclass(frozen=True)
-class HexPlaneOptions:
+class HexPlaneOptions(Options):
     """Size of a HexPlane field and what it moves besides position, rotation and scale.
 
     Attributes:
@@ -46,34 +48,24 @@ class HexPlaneOptions:
         color: also move the colour of degree 0.
     """
 
-    resolution: int = 32
-    time_resolution: int | None = None
+    resolution: Annotated[int, Range(2, MAX_TEXELS)] = 32
+    time_resolution: Annotated[int | None, Range(2, MAX_TEXELS)] = None
     multires: tuple[int, ...] = (1, 2)
-    channels: int = 16
-    width: int = 64
+    channels: Annotated[int, Range(LANES, MAX_WIDTH, LANES)] = 16
+    width: Annotated[int, Range(LANES, MAX_WIDTH, LANES)] = 64
     opacity: bool = False
     color: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("channels", "width"):
-            if not LANES <= (value := getattr(self, name)) <= MAX_WIDTH or value % LANES:
-                raise ValueError(
-                    f"HexPlaneOptions.{name} is {value}, wanted a multiple of {LANES} up to "
-                    f"{MAX_WIDTH}"
-                )
-        for name in ("resolution", "time_resolution"):
-            if (value := getattr(self, name)) is not None and not 2 <= value <= MAX_TEXELS:
-                raise ValueError(
-                    f"HexPlaneOptions.{name} is {value}, wanted 2 to {MAX_TEXELS} texels"
-                )
+        super().__post_init__()
         if (
             not self.multires
             or min(self.multires) < 1
             or max(self.multires) * self.resolution > MAX_TEXELS
         ):
-            raise ValueError(
-                f"HexPlaneOptions.multires is {self.multires}, wanted factors from 1 up to "
-                f"{MAX_TEXELS} texels"
+            raise self.error(
+                f"{{multires}} is {self.multires}; it must be factors from 1, up to {MAX_TEXELS} "
+                "texels"
             )
 
 

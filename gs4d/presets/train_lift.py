@@ -14,8 +14,8 @@ config = TrainOptions(
     learning_rate=4e-4,
     average=0.997,
     cooldown=0.6,
-    first_lessons=1800,
-    lessons_per_step=0.45,  # 2 600 lessons were half learnt by heart after 4 500 steps
-    most_lessons=5000,
+    first_samples=1800,
+    samples_per_step=0.45,  # 2 600 samples were half learnt by heart after 4 500 steps
+    most_samples=5000,
     measure_every=1000,
 )

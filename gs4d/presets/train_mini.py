@@ -20,7 +20,7 @@ config = TrainOptions(
     fan_in=0,  # as the run that docs/mini.md reports
     average=0.995,
     cooldown=0.28,
-    first_lessons=1000,
-    lessons_per_step=0.3,
+    first_samples=1000,
+    samples_per_step=0.3,
     measure_every=200,
 )

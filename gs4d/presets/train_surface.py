@@ -12,8 +12,8 @@ config = TrainOptions(
     learning_rate=1e-3,
     average=0.997,
     cooldown=0.25,
-    first_lessons=200,
-    lessons_per_step=2.0,  # every sample is seen three times on average
-    most_lessons=60000,
+    first_samples=200,
+    samples_per_step=2.0,  # every sample is seen three times on average
+    most_samples=60000,
     measure_every=400,
 )

@@ -33,12 +33,12 @@ class Views:
     Attributes:
         orbits: one camera per view, in the world of the input camera.
         images: RGBA with straight alpha.
-        trust: how far each pixel is to be believed, 255 = as a photograph.
+        confidence: in each pixel, 255 = as in a photograph.
     """
 
     orbits: list[Orbit]
     images: UInt8[Tensor, "v t h w 4"]
-    trust: UInt8[Tensor, "v t h w"]
+    confidence: UInt8[Tensor, "v t h w"]
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ class ViewPrior(Protocol):
 
 
 @dataclass(frozen=True)
-class Trial:
+class ScoreBatch:
     """Renders to be judged, and what each is judged by.
 
     Attributes:
@@ -94,23 +94,23 @@ class ScorePrior(Protocol):
     """Judges pictures: score distillation."""
 
     joint: bool
-    """Whether it judges all views and frames of a trial together: then every view shows the same,
+    """Whether it judges all views and frames of a batch together: then every view shows the same,
     consecutive frames."""
-    ring: int
-    """Views of a trial that stand evenly around the object at one height, in a row; 0: each stands
+    views_per_ring: int
+    """Views of a batch that stand evenly around the object at one height, in a row; 0: each stands
     anywhere."""
-    reads: bool
+    needs_prompt: bool
     """Whether it needs a sentence (``SdsOptions.prompt``)."""
     weights: list[dict[str, str]]
     """``name`` and ``licence`` of what takes part, for the report."""
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """A loss whose gradient is the score.
 
         Args:
-            trial: what is judged.
+            batch: what is judged.
             options: how the score becomes a gradient.
             progress: 0 at the start of the stage, 1 at its end, for annealing.
             generator: of all randomness, on the CPU.
@@ -157,11 +157,11 @@ class Interpolator(Protocol):
         ...
 
 
-PAINTERS, JUDGES = able("views"), able("score")
-FILMERS, ILLUSTRATORS = able("video"), able("image")
+VIEW_PRIORS, SCORE_PRIORS = able("views"), able("score")
+VIDEO_PRIORS, IMAGE_PRIORS = able("video"), able("image")
 
 
-def best_painter() -> str:
+def default_view_prior() -> str:
     """The best prior that comes with gs4d and draws views."""
     return "lift" if LIFT_WEIGHTS.is_file() else "inflate"
 

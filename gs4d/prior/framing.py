@@ -107,17 +107,17 @@ class Framing:
                 "as they are with --sampling.crop_size -1"
             )
         side = math.ceil(views.images.shape[2] * growth - 1e-6)
-        images, trust, placed = [], [], []
+        images, confidence, placed = [], [], []
         for v, (own, orbit, turn) in enumerate(zip(views.orbits, orbits, turns, strict=True)):
             have = _tangent(own.fov)
             tangent = have * side / views.images.shape[2]
             grid = _grid(turn, side, tangent, have)
             images.append(_turned(views.images[v], grid))
-            maps = views.trust[v][:, None].float()
-            believed = grid_sample(maps, grid.expand(len(maps), -1, -1, -1), align_corners=False)
-            trust.append(believed[:, 0].round().to(torch.uint8))
+            maps = views.confidence[v][:, None].float()
+            drawn = grid_sample(maps, grid.expand(len(maps), -1, -1, -1), align_corners=False)
+            confidence.append(drawn[:, 0].round().to(torch.uint8))
             placed.append(replace(orbit, fov=math.degrees(2 * math.atan(tangent))))
-        return Views(placed, torch.stack(images), torch.stack(trust))
+        return Views(placed, torch.stack(images), torch.stack(confidence))
 
 
 def share_of(family: str, crop_size: int) -> float | None:

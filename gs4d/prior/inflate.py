@@ -10,7 +10,7 @@ sphere, a strip a round bar, thin parts stay thin.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..io.images import resize_rgba, to_bytes
+from ..ranges import Options, Range
 from ..render import render
 from . import Views
 from .sampling import Context
@@ -30,22 +31,19 @@ from .shell import Shell, shell_gaussians
 
 LOGIT_OPACITY = 4.0
 SIDE = 256  # pixels that are blown up; larger frames are reduced to as many
-TRUST = 64  # of its views, of 255
+CONFIDENCE = 64  # of its views, of 255
 BLUR = 0.1  # of the longer side: the far side keeps colours that change more slowly than this
 
 
 @dataclass(frozen=True)
-class InflateOptions:
+class InflateOptions(Options):
     """How silhouettes become solids."""
 
-    depth: float = 1.0
+    depth: Annotated[float, Range(0.05, 4)] = 1.0
     """Thickness over that of a round body; below 1 flatter."""
     far_side: Literal["smooth", "mirror"] = "smooth"
     """Colour of the side that the frame does not show: the frame's colours without their detail, or
     the near side's own."""
-
-    def __post_init__(self) -> None:
-        require_ranges("prior.inflate", self, depth=(0.05, 4))
 
 
 def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
@@ -144,4 +142,4 @@ class Inflate:
             drawn[:, t] = torch.from_numpy(
                 to_bytes(torch.cat([straight, seen.alpha[..., None]], -1))
             )
-        return Views(orbits, drawn, torch.full(drawn.shape[:-1], TRUST, dtype=torch.uint8))
+        return Views(orbits, drawn, torch.full(drawn.shape[:-1], CONFIDENCE, dtype=torch.uint8))

@@ -44,7 +44,7 @@ FINER = (
 # pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell,
 # Gaussians swell
 SIDE = 256
-TRUST = 128  # of a view's pixels at most, of 255: plausible, not seen
+CONFIDENCE = 128  # of a view's pixels at most, of 255: plausible, not seen
 # of the logits: outlines overlap the true ones best if they take in what is a little less likely
 # than not
 BIAS = 0.35
@@ -96,13 +96,12 @@ def _shape(path: Path) -> LiftShape | SurfaceShape:
         sizes = [(shape.side, 512), (shape.layers, 256), (shape.heads, 64), (shape.across, 64)]
         sizes += [(count, 4096) for count in shape.channels]
         if isinstance(shape, SurfaceShape):
-            sizes += [(count, 64) for count in shape.blocks]
+            sizes += [(count, 64) for count in shape.blocks] + [(shape.mlp + 1, 17)]
+            wrong = not 2 <= len(shape.channels) == len(shape.blocks) <= 6
         else:
             sizes += [(shape.width, 4096), (shape.depth, 64)]
-        lists = 4 if isinstance(shape, SurfaceShape) else 3
-        if len(shape.channels) != lists or any(
-            not isinstance(n, int) or not 0 < n <= most for n, most in sizes
-        ):
+            wrong = len(shape.channels) != 3
+        if wrong or any(not isinstance(n, int) or not 0 < n <= most for n, most in sizes):
             raise ValueError("a size is out of range")
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
@@ -171,7 +170,7 @@ class Lift:
         shrink = math.ceil(SIDE / side)
         cameras = cameras_of(orbits, width=shrink * side, height=shrink * side)
         drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
-        trust = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
+        confidence = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
         for t, (gaussians, sureness) in enumerate(self.gaussians(frames, source)):
             seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
             sure = render(
@@ -181,12 +180,14 @@ class Lift:
             layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(
                 -1, 1
             )
-            rgb, alpha, believed = F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
+            rgb, alpha, sure_share = (
+                F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
+            )
             drawn[:, t] = torch.from_numpy(
                 to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1))
             )
-            trust[:, t] = (TRUST * believed[..., 0].clamp(0, 1)).round().to(torch.uint8)
-        return Views(orbits, drawn, trust)
+            confidence[:, t] = (CONFIDENCE * sure_share[..., 0].clamp(0, 1)).round().to(torch.uint8)
+        return Views(orbits, drawn, confidence)
 
 
 def surfaces(network: SurfaceNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Surfaces:

@@ -23,7 +23,7 @@ from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten, syncdr
 from ..errors import UserError
 from ..io.files import read_json, write_json
 from ..io.owned import atomic_folder
-from . import Trial, ViewPrior, Views, open_prior
+from . import ScoreBatch, ViewPrior, Views, open_prior
 from .catalogue import licence_of
 from .models import find_model
 from .networks import Place, load_part
@@ -54,7 +54,7 @@ NOISES: dict[str, Any] = {
 # values of a picture of 256 pixels as the latent models judge it: the score weighs as much as
 # theirs
 LATENTS = 4096
-# deviation between samples, of values in [-1, 1], at which trust in the plainer prior falls to 1 /
+# deviation between samples, of values in [-1, 1], at which confidence in the plainer prior falls to 1 /
 # e
 DOUBT = 0.1
 
@@ -141,8 +141,8 @@ class Mini:
     """A ``ViewPrior``, a ``ScorePrior`` that judges views and frames together, and a maker of orbit videos."""
 
     joint: ClassVar[bool] = True
-    ring: ClassVar[int] = 0
-    reads: ClassVar[bool] = False
+    views_per_ring: ClassVar[int] = 0
+    needs_prompt: ClassVar[bool] = False
 
     def __init__(self, networks: Networks, place: Place, where: str) -> None:
         """Puts the network in its place."""
@@ -167,19 +167,19 @@ class Mini:
         orbits = rig or [
             replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
         ]
-        rendered, trust = self._rendered(
+        rendered, confidence = self._rendered(
             frames, source, [[orbit] * len(frames) for orbit in orbits], generator
         )
         condition = self.told(frames, source, [[orbit] * len(frames) for orbit in orbits], rendered)
         first, second = (self.sample(condition, generator) for _ in range(2))
         doubt = (first - second).square().mean(2, keepdim=True).div(2).sqrt()
-        sure = _sized(torch.exp(-doubt / DOUBT).cpu().flatten(0, 1), trust.shape[-1]).unflatten(
-            0, trust.shape[:2]
-        )[:, :, 0]
+        sure = _sized(
+            torch.exp(-doubt / DOUBT).cpu().flatten(0, 1), confidence.shape[-1]
+        ).unflatten(0, confidence.shape[:2])[:, :, 0]
         return Views(
             orbits,
             self._detailed(first, condition, rendered),
-            (trust * sure).round().to(torch.uint8),
+            (confidence * sure).round().to(torch.uint8),
         )
 
     @torch.no_grad()
@@ -202,7 +202,7 @@ class Mini:
         paths: Sequence[Sequence[Orbit]],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "v t 4 s s"], UInt8[Tensor, "v t s s"]]:
-        """What the plainer prior shows cameras that stand at ``paths[view][frame]``, in its own size, and its trust.
+        """What the plainer prior shows cameras that stand at ``paths[view][frame]``, in its own size, and its confidence.
 
         Raises:
             UserError: the frames are not square.
@@ -213,7 +213,7 @@ class Mini:
         drawn = self.networks.base.views(frames, source, orbits, generator)
         places = torch.tensor([[orbits.index(orbit) for orbit in path] for path in paths])
         times = torch.arange(len(frames))
-        return signed(drawn.images[places, times]), drawn.trust[places, times]
+        return signed(drawn.images[places, times]), drawn.confidence[places, times]
 
     def told(
         self,
@@ -320,21 +320,21 @@ class Mini:
         return (latents - abar.sqrt() * self.clean(latents, t, condition)) / (1 - abar).sqrt()
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """See ``ScorePrior``; views that are judged by different input views are judged apart."""
-        views, device = trial.views, self.place.torch_device()
+        views, device = batch.views, self.place.torch_device()
         pictures = (
-            torch.cat([trial.images - 1 + trial.alpha[..., None], trial.alpha[..., None]], -1) * 2
+            torch.cat([batch.images - 1 + batch.alpha[..., None], batch.alpha[..., None]], -1) * 2
             - 1
         )
         latents = _sized(pictures.movedim(-1, 1), self.side).unflatten(0, (views, -1)).to(device)
-        small = _sized(trial.condition.movedim(-1, 1), self.side) * 2 - 1
+        small = _sized(batch.condition.movedim(-1, 1), self.side) * 2 - 1
         frames = _to_rgba(small).unflatten(0, (views, -1))
         paths, sources = (
-            _rows(orbits_of(cameras), views) for cameras in (trial.cameras, trial.sources)
+            _rows(orbits_of(cameras), views) for cameras in (batch.cameras, batch.sources)
         )
-        total = trial.images.new_zeros(())
+        total = batch.images.new_zeros(())
         for source, group in _together(sources):
             some = [paths[v] for v in group]
             with torch.no_grad():

@@ -31,26 +31,26 @@ from ..clip import Orbit, cameras_of
 from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import read_training_checkpoint, read_weights
-from . import Trial, Views
+from . import ScoreBatch, Views
 from .catalogue import default_of, licence_of
-from .clip import clip_pictures, clip_text, clip_vision, load_clip, read_prompt
+from .clip_encoders import clip_pictures, clip_text, clip_vision, load_clip, read_prompt
 from .ldm_unet import UNet, shape_of
 from .models import find_model
 from .networks import Place, load_part, weights_file
-from .rigs import QUARTERS, placed
+from .rigs import QUARTERS, around_source
 from .sampling import (
     NOISES,
-    TRUST,
+    SAMPLED_CONFIDENCE,
     Context,
     Sampling,
-    as_judged,
     ddim,
+    fill_exactly,
     latents_of,
     lockstep,
     over,
-    place_all,
     posterior,
     resized,
+    resized_for_score,
     split,
     to_opaque,
     vae_of,
@@ -209,7 +209,7 @@ def _unet(weights: dict[str, Tensor], source: str) -> UNet:
     shape = shape_of(weights, 0, source)
     with torch.device("meta"):
         unet = UNet(shape)
-    return place_all(unet, weights, source, "UNet")
+    return fill_exactly(unet, weights, source, "UNet")
 
 
 def camera_numbers(
@@ -241,7 +241,7 @@ class MVDream:
     """Four views of what a sentence says; a ``ScorePrior``."""
 
     rig = QUARTERS
-    joint, ring, reads = True, len(QUARTERS), True
+    joint, views_per_ring, needs_prompt = True, len(QUARTERS), True
     family, avoid = "mvdream", AVOID_TEXT
 
     def __init__(self, networks: Networks, place: Place, where: str) -> None:
@@ -268,34 +268,34 @@ class MVDream:
         )
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """See ``ScorePrior``.
 
         Frames that are judged together all look at their first, as when views are drawn of them.
         """
         device, networks = self.place.torch_device(), self.networks
-        count = len(trial.images) // trial.views
-        rings = trial.views // self.ring
+        count = len(batch.images) // batch.views
+        rings = batch.views // self.views_per_ring
 
         def grid(values: Tensor) -> Tensor:
             """Of views x frames, as (rings, frames, views, ...)."""
-            return values.unflatten(0, (rings, self.ring, count)).transpose(1, 2)
+            return values.unflatten(0, (rings, self.views_per_ring, count)).transpose(1, 2)
 
-        pictures = as_judged(trial.images.to(device), self.side)
+        pictures = resized_for_score(batch.images.to(device), self.side)
         noisy = generator if options.latents == "sample" else None
         latents = (
             grid(latents_of(networks.vae, pictures, self.place, noisy))
             * networks.vae.config.scaling_factor
         )
-        x, _, z = trial.sources.centers.unbind(1)
+        x, _, z = batch.sources.centers.unbind(1)
         front = (
             torch.atan2(x, z)
-            .unflatten(0, (rings, self.ring, count))[:, :1]
-            .expand(-1, self.ring, -1)
+            .unflatten(0, (rings, self.views_per_ring, count))[:, :1]
+            .expand(-1, self.views_per_ring, -1)
             .flatten()
         )
-        cameras = grid(camera_numbers(trial.cameras, front).to(device, self.place.torch_dtype()))
+        cameras = grid(camera_numbers(batch.cameras, front).to(device, self.place.torch_dtype()))
         with torch.no_grad():
             avoid = options.negative_prompt
             if avoid is None:
@@ -306,12 +306,12 @@ class MVDream:
             avoided, empty, wanted = (
                 {"text": text, "cameras": cameras} for text in texts.unbind(1)
             )
-            seen = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
+            seen = batch.condition[..., :3] + 1 - batch.condition[..., 3:]
             shown = grid(resized(seen.movedim(-1, 1), self.side))[:, :, 0]
             self._show(shown, wanted, [avoided, empty])
         return distill(
             self, latents, Conditions(wanted, empty, avoided), options, progress, generator
-        ).to(trial.images.device)
+        ).to(batch.images.device)
 
     def _show(
         self,
@@ -405,7 +405,7 @@ class ImageDream(MVDream):
     """A ``ViewPrior``: four views around every frame; a ``ScorePrior``."""
 
     layout = family = "imagedream"
-    reads, avoid = False, AVOID
+    needs_prompt, avoid = False, AVOID
 
     @property
     def context(self) -> Context:
@@ -422,7 +422,7 @@ class ImageDream(MVDream):
     ) -> Views:
         """See ``ViewPrior``; opaque. The cameras stand as high as the input's."""
         own = tuple(replace(orbit, elevation=source.elevation) for orbit in self.rig)
-        orbits = placed(own, source, rig, "imagedream")
+        orbits = around_source(own, source, rig, "imagedream")
         pictures = resized(over(frames, 1.0, "imagedream"), self.side)
         generators = lockstep(generator, len(frames))
         networks, vae = self.networks, self.networks.vae
@@ -436,7 +436,9 @@ class ImageDream(MVDream):
         cameras = torch.cat([camera_numbers(_looking(own)), torch.zeros(1, 16)])
         drawn = self._denoise(text, cameras, GUIDANCE_PICTURE, generators, (tokens, latents))
         images = to_opaque(drawn.movedim(1, 0))
-        return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
+        return Views(
+            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
+        )
 
     def _tokens(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "2 b n c"]:
         """Tokens of no picture, and of pictures."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import fill, read_weights
+from ..ranges import Options
 
 # Best first: the averaged weights (EMA) are what every sampler of Zero123 uses.
 FILES = (
@@ -46,7 +47,7 @@ OLD_ATTENTION = {
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Options):
     """Where a prior's networks run, and how they save memory."""
 
     device: str = "auto"
@@ -62,11 +63,12 @@ class Place:
     memory, slower."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         try:
             torch.device("cpu" if self.device == "auto" else self.device)
         except RuntimeError as error:
-            raise UserError(
-                f"place.device is '{self.device}'; give auto, cpu, cuda or cuda:1"
+            raise self.error(
+                f"{{device}} is '{self.device}'; give auto, cpu, cuda or cuda:1"
             ) from error
 
     def torch_device(self) -> torch.device:

@@ -13,15 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..io.files import read_json
+from ..ranges import Options, Range
 from .networks import MOST_LAYERS, Place
 
 NETWORKS = {
@@ -73,24 +74,19 @@ HALF = "fp16"  # the variant that is taken where a folder has no other
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Drawing(Options):
     """How a model draws; 0 leaves a number as the model's authors have it."""
 
-    steps: int = 0
+    steps: Annotated[int, Range(0, 1000)] = 0
     """Steps of denoising."""
-    guidance: float = 0.0
+    guidance: Annotated[float, Range(0, 100)] = 0.0
     """How strongly the prompt, or for SVD the picture, is followed."""
-    width: int = 0
+    width: Annotated[int, Range(0, 8192)] = 0
     """Pixels that the model draws."""
-    height: int = 0
+    height: Annotated[int, Range(0, 8192)] = 0
     """Likewise."""
     avoid: str = ""
     """What should not be seen, for models that read."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "drawing", self, steps=(0, 1000), guidance=(0, 100), width=(0, 8192), height=(0, 8192)
-        )
 
     def asked(self, **names: str) -> dict[str, Any]:
         """What is not left to the authors, as arguments.

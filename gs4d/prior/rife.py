@@ -23,7 +23,7 @@ from .flow import sample
 from .models import find_model
 from .networks import Place
 from .rife_net import IFNet, layout_of
-from .sampling import place_all
+from .sampling import fill_exactly
 
 SUFFIXES = (".pkl", ".pth", ".safetensors")  # of the authors, ComfyUI's users and the hub
 # Parts that published files may hold and this use of them does not need: training's, and the
@@ -101,4 +101,4 @@ def load_rife(path: Path) -> IFNet:
         raise UserError(f"{path} is another network than RIFE 4.2 to 4.26; {ADVICE}") from error
     with torch.device("meta"):
         network = IFNet(layout)
-    return place_all(network, weights, str(path), "network of RIFE")
+    return fill_exactly(network, weights, str(path), "network of RIFE")

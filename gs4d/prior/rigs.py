@@ -26,7 +26,7 @@ QUARTERS = tuple(Orbit(a, 0.0, 2.0, 40.0) for a in (0.0, 90.0, 180.0, 270.0))
 SYNCDREAMER = tuple(syncdreamer_rig())
 
 
-def placed(
+def around_source(
     rig: tuple[Orbit, ...], source: Orbit, wanted: list[Orbit] | None, family: str
 ) -> list[Orbit]:
     """A model's own rig around the clip of an input camera.

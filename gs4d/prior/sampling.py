@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..clip import premultiply
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..io.weights import fill
+from ..ranges import Options, Range
 from . import ldm
 from .networks import Place, build
 
@@ -39,20 +40,20 @@ NOISES: dict[
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-TRUST = 128  # of sampled views, of 255: plausible, not seen
+SAMPLED_CONFIDENCE = 128  # of sampled views, of 255: plausible, not seen
 Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Options):
     """How the views of a frame are drawn."""
 
-    steps: int = 0
+    steps: Annotated[int, Range(0, 1000)] = 0
     """Steps of denoising; 0: as many as the model's authors take."""
-    guidance: float = 0.0
+    guidance: Annotated[float, Range(0, 100)] = 0.0
     """How strongly the input is followed (classifier-free guidance); 0: as strongly as the model's
     authors do."""
-    strength: float = 0.0
+    strength: Annotated[float, Range(0, 1)] = 0.0
     """How noisy the renders of a plainer prior are made before they are drawn anew (mini); 1: drawn
     from noise alone; 0: as noisy as the family does by itself."""
     temporal: bool = True
@@ -61,19 +62,9 @@ class Sampling:
     Efficient4D)."""
     prompt: str = ""
     """What the clip shows, for models that read (ImageDream): "a rose in a pot"."""
-    crop_size: int = 0
+    crop_size: Annotated[int, Range(-1, 256)] = 0
     """Longer side of the object in the frames that a model sees, in pixels of a frame of 256 (as
     SyncDreamer's --crop_size); 0: what the model's authors take, -1: the frames as they are."""
-
-    def __post_init__(self) -> None:
-        require_ranges(
-            "sampling",
-            self,
-            steps=(0, 1000),
-            guidance=(0, 100),
-            strength=(0, 1),
-            crop_size=(-1, 256),
-        )
 
 
 @runtime_checkable
@@ -144,7 +135,7 @@ def resized(
     ).clamp(0, 1)
 
 
-def as_judged(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
+def resized_for_score(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
     """Renders in a judge's size: bilinear without antialiasing, as threestudio and DreamGaussian do; differentiable."""
     pictures = renders.movedim(-1, 1)
     if pictures.shape[2:] == (side, side):
@@ -164,7 +155,9 @@ def to_opaque(pictures: Float[Tensor, "*b 3 h w"]) -> UInt8[Tensor, "*b h w 4"]:
     return torch.cat([colors, torch.full_like(colors[..., :1], 255)], -1)
 
 
-def place_all(network: Network, weights: Mapping[str, Tensor], source: str, part: str) -> Network:
+def fill_exactly(
+    network: Network, weights: Mapping[str, Tensor], source: str, part: str
+) -> Network:
     """As :func:`fill` with ``assign``, and no tensor may be left over.
 
     Raises:
@@ -255,7 +248,7 @@ def vae_of(weights: Mapping[str, Tensor], source: str) -> Any:
         config, renamed = ldm.vae(weights)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{source} has no autoencoder as this family's ({error!r})") from error
-    return place_all(
+    return fill_exactly(
         build("diffusers", "AutoencoderKL", config, source), renamed, source, "autoencoder"
     )
 

@@ -25,14 +25,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from ..errors import UserError, require_ranges
+from ..errors import UserError
+from ..ranges import Options, Range
 
 NFSD_LOW_NOISE = 0.2  # of all time steps: t = 200 of 1000
 Condition = Mapping[str, Tensor]  # tensors whose first axis is the latents'
@@ -70,25 +71,25 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class SdsOptions:
+class SdsOptions(Options):
     """How scores become gradients."""
 
     variant: Literal["sds", "nfsd", "ism"] = "sds"
     """Score distillation, noise-free score distillation, or interval score matching (up to 4 times
     the model's work)."""
-    guidance: float = 3.0
+    guidance: Annotated[float, Range(0, 1000)] = 3.0
     """Scale of classifier-free guidance; 1 is none. Peers: 2 (4DGen) to 5 (STAG4D,
     Consistent4D)."""
     schedule: Literal["uniform", "linear", "ramp"] = "uniform"
     """How noisy pictures are made: at random inside ``noise``; falling as 1 - progress inside
     ``noise`` (DreamGaussian); or at random inside a range that moves from ``noise`` to
     ``noise_end`` (Consistent4D: 0.8 0.98 to 0.2 0.25; MVDream: 0.98 0.98 to 0.02 0.5, ramp 0.8)."""
-    noise: tuple[float, float] = (0.2, 0.6)
+    noise: Annotated[tuple[float, float], Range(0, 1)] = (0.2, 0.6)
     """Least and most noise, in shares of the model's time steps (t_range; threestudio's
     min_step_percent and max_step_percent)."""
-    noise_end: tuple[float, float] = (0.2, 0.25)
+    noise_end: Annotated[tuple[float, float], Range(0, 1)] = (0.2, 0.25)
     """The range at the end of the ramp (the end values of those two)."""
-    ramp: float = 1.0
+    ramp: Annotated[float, Range(1e-6, 1)] = 1.0
     """Share of the stage after which the ramp has arrived."""
     weighting: Literal["sds", "uniform", "fantasia3d", "reconstruction"] = "sds"
     """w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (Chen et al. 2023); sqrt((1 - abar) / abar), with
@@ -102,39 +103,20 @@ class SdsOptions:
     latents: Literal["sample", "mean"] = "sample"
     """Latents of a render: a sample of the autoencoder's posterior, as the authors of Zero123,
     MVDream and threestudio take it, or its mean, which has no noise of its own."""
-    rescale: float = 0.0
+    rescale: Annotated[float, Range(0, 1)] = 0.0
     """Share of the guided clean picture's contrast that is pulled back to the unguided one's (Lin
     et al. 2023, section 3.4; MVDream: 0.5)."""
-    clip: float = 0.0
+    clip: Annotated[float, Range(0, 1e6)] = 0.0
     """Largest length of the gradient of one latent pixel (Pan et al. 2023, pixel-wise gradient
     clipping); 0: any."""
-    interval: int = 50
+    interval: Annotated[int, Range(1, 10**6)] = 50
     """Time steps from s to t of interval score matching."""
-    stride: int = 200
+    stride: Annotated[int, Range(1, 10**6)] = 200
     """Time steps at most per step of its DDIM inversion."""
 
     def __post_init__(self) -> None:
-        require_ranges(
-            "fit.score.sds",
-            self,
-            guidance=(0, 1000),
-            noise=(0, 1),
-            noise_end=(0, 1),
-            ramp=(1e-6, 1),
-        )
-        require_ranges(
-            "fit.score.sds",
-            self,
-            rescale=(0, 1),
-            clip=(0, 1e6),
-            interval=(1, 10**6),
-            stride=(1, 10**6),
-        )
-        for name in ("noise", "noise_end"):
-            if getattr(self, name)[0] > getattr(self, name)[1]:
-                raise UserError(
-                    f"fit.score.sds.{name} is {getattr(self, name)}; the smaller share comes first"
-                )
+        super().__post_init__()
+        self.require_ascending("noise", "noise_end")
 
 
 def distill(

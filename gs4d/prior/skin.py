@@ -14,8 +14,9 @@ from ..clip import Orbit, premultiply
 from ..gaussians import Gaussians
 from ..io.images import resize_rgba
 from .lift_net import FINE
-from .solid import REACH, Solid, skin, solid_gaussians, steps_at
+from .solid import REACH, Solid, cell_centers, skin, solid_gaussians, steps_at
 from .surface_net import OUTSIDE, SPAN, anchored
+from .symmetry import shown_by_mirror, symmetry_plane
 
 LAYERS = 96  # of depth that a skin is made in: as fine as its pixels
 LEAST = 0.25  # of the inflated thickness that is behind every pixel in any case
@@ -66,8 +67,14 @@ def skin_gaussians(
     tints = _painted(
         _grown(colors.flatten(0, 1), _halved(columns), 2 * FINE).unflatten(0, (3, -1)), past
     )
-    shown = past < OWN
-    solid = Solid(occupancy, torch.where(shown, own.movedim(-1, 0)[:, None], tints).clamp(0, 1))
+    tints = torch.where(past < OWN, own.movedim(-1, 0)[:, None], tints).clamp(0, 1)
+    hidden = cells & (past >= OWN)
+    plane = symmetry_plane(occupancy, source)
+    if plane is not None:
+        places = cell_centers(source, side, LAYERS)[hidden]
+        tint, belief = shown_by_mirror(places, plane, depth, own, mask, source)
+        tints[:, hidden] = torch.lerp(tints[:, hidden], tint.T, belief)
+    solid = Solid(occupancy, tints)
     opacities = OPACITY * cells
     return solid_gaussians(solid, source, opacities, SPREAD), steps_at(
         occupancy, cells, SURE

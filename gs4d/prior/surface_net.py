@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .lift_net import FINE, Across, Convolutions, prior_colors
+from .lift_net import FINE, START, Across, Convolutions, prior_colors
 from .solid import REACH
 
 SPAN = 0.96  # world units behind the visible surface that the layers of occupancy cover
@@ -38,14 +38,16 @@ class SurfaceShape:
     """Cells along each side of a picture, which has FINE times as many pixels."""
     layers: int = 32
     """Layers of occupancy behind the visible surface; colours have half as many."""
-    channels: tuple[int, int, int, int] = (32, 64, 128, 192)
-    """Channels at 1, 1/2, 1/4 and 1/8 of ``side``."""
-    blocks: tuple[int, int, int, int] = (1, 2, 2, 2)
+    channels: tuple[int, ...] = (32, 64, 128, 192)
+    """Channels at 1, 1/2, 1/4 and so on of ``side``, two levels or more; tokens have the last."""
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
     """Residual blocks at each of them on the way down; on the way up there are as many, but for the
     coarsest."""
     across: int = 3
     """Layers of attention between all frames' tokens at the coarsest level."""
     heads: int = 4
+    mlp: int = 0
+    """Hidden width over width of the perceptron after each of them; 0: there is none."""
 
     def record(self) -> dict[str, object]:
         """The sizes as JSON values."""
@@ -78,6 +80,20 @@ class Surfaces:
         )
 
 
+class Mix(nn.Module):
+    """A perceptron of two layers over every token, added to it, scaled as in :class:`Across`."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.wide, self.out = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
+        self.scale = nn.Parameter(torch.full((width,), START))
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        """Tokens of the same size."""
+        return x + self.scale * self.out(F.gelu(self.wide(self.norm(x))))
+
+
 class SurfaceNet(nn.Module):
     """Pictures and their inflated silhouettes to the visible surface and what lies behind it."""
 
@@ -91,9 +107,10 @@ class SurfaceNet(nn.Module):
             for n, k in zip(c, s.blocks, strict=True)
         )
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(c))
-        self.place = nn.Parameter(torch.randn((s.side // 8) ** 2, c[3]) * 0.02)
-        self.camera = nn.Linear(3, c[3])
-        self.across = nn.ModuleList(Across(c[3], s.heads) for _ in range(s.across))
+        self.place = nn.Parameter(torch.randn((s.side >> (len(c) - 1)) ** 2, c[-1]) * 0.02)
+        self.camera = nn.Linear(3, c[-1])
+        self.across = nn.ModuleList(Across(c[-1], s.heads) for _ in range(s.across))
+        self.mix = nn.ModuleList(Mix(c[-1], s.mlp) for _ in range(s.across if s.mlp else 0))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(c))
         self.draw = nn.ModuleList(
             nn.Sequential(Convolutions(2 * n, n), *(Convolutions(n, n) for _ in range(k - 1)))
@@ -139,19 +156,21 @@ class SurfaceNet(nn.Module):
         x = torch.cat([F.pixel_unshuffle(sharp, FINE), 4 * thick, grid, torch.ones_like(thick)], 1)
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         kept = []
-        for level in range(3):
-            kept.append(self.look[level](x))
-            x = self.down[level](kept[level])
-        x = self.look[3](x)
+        for look, down in zip(self.look, self.down, strict=False):
+            kept.append(look(x))
+            x = down(kept[-1])
+        x = self.look[-1](x)
         side, width = x.shape[-1], x.shape[1]
         tokens = (x.flatten(2).transpose(1, 2) + self.place).reshape(b, -1, width) + self.camera(
             camera
         )[:, None]
-        for across in self.across:
+        for level, across in enumerate(self.across):
             tokens = across(tokens)
+            if self.mix:
+                tokens = self.mix[level](tokens)
         x = tokens.reshape(b * t, -1, width).transpose(1, 2).unflatten(2, (side, side))
         half = x
-        for level in (2, 1, 0):
+        for level in reversed(range(len(kept))):
             x = F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
             x = self.draw[level](torch.cat([x, kept[level]], 1))
             half = x if level == 1 else half

@@ -24,20 +24,20 @@ from ..errors import UserError
 from ..io.weights import read_training_checkpoint
 from . import Views
 from .catalogue import licence_of
-from .clip import MEAN, SPREAD, clip_vision, normalised
+from .clip_encoders import MEAN, SPREAD, clip_vision, normalised
 from .ldm_unet import shape_of, sinusoid
 from .models import find_model
 from .networks import Place
-from .rigs import SYNCDREAMER, placed
+from .rigs import SYNCDREAMER, around_source
 from .sampling import (
     NOISES,
-    TRUST,
+    SAMPLED_CONFIDENCE,
     Context,
     Sampling,
     ddim,
+    fill_exactly,
     lockstep,
     over,
-    place_all,
     posterior,
     resized,
     split,
@@ -146,10 +146,10 @@ def from_checkpoint(weights: Mapping[str, Tensor], source: str) -> Networks:
         if not TEXT_HALF.fullmatch(name)
     }
     return Networks(
-        unet=place_all(unet, found["unet"], source, "UNet"),
-        volume=place_all(volume, found["volume"], source, "spatial volume"),
-        time_embed=place_all(time_embed, found["time"], source, "time embedding"),
-        projection=place_all(projection, found["projection"], source, "camera projection"),
+        unet=fill_exactly(unet, found["unet"], source, "UNet"),
+        volume=fill_exactly(volume, found["volume"], source, "spatial volume"),
+        time_embed=fill_exactly(time_embed, found["time"], source, "time embedding"),
+        projection=fill_exactly(projection, found["projection"], source, "camera projection"),
         vae=vae_of(found["vae"], source),
         image_encoder=clip_vision(visual, source, act="quick_gelu", projection=True),
         scheduler=ddim(NOISES, source),
@@ -205,7 +205,7 @@ class SyncDreamer:
 
         The frames are consecutive; the input may stand above the horizon.
         """
-        orbits = placed(self.rig, source, rig, self.layout)
+        orbits = around_source(self.rig, source, rig, self.layout)
         pictures = resized(over(frames, 1.0, self.layout), self.side)
         generators = lockstep(generator, len(frames))
         networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
@@ -264,7 +264,9 @@ class SyncDreamer:
             for one in views.split(1)
         ]
         images = to_opaque(torch.cat(drawn).unflatten(0, (len(frames), -1)).movedim(1, 0))
-        return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
+        return Views(
+            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
+        )
 
     def _turns(self, elevation: float) -> Float[Tensor, "v 4"]:
         """How every view's camera stands to the input's, in Zero123's numbers.

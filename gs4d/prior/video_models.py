@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from ..errors import UserError, require_ranges
+from ..errors import UserError
+from ..ranges import Range
 from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place
@@ -33,12 +34,8 @@ from .pipelines import PATTERNS, Drawing, Index, draw, load_pipeline, read_index
 class Filming(Drawing):
     """How a model draws a video."""
 
-    length: int = 0
+    length: Annotated[int, Range(0, 1024)] = 0
     """Frames that the model draws; of these the clip's are taken evenly."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_ranges("filming", self, length=(0, 1024))
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Family:
             pictures with them.
         form: reads off a loaded pipeline what it draws.
         guidance: what the pipeline calls its guidance.
-        reads: whether it takes a prompt.
+        needs_prompt: whether it takes a prompt.
         half: precision on a GPU.
         exact: parts that stay in float32.
     """
@@ -111,7 +108,7 @@ class Family:
     pipelines: dict[str, str]
     form: Callable[[Any], Format]
     guidance: str = "guidance_scale"
-    reads: bool = True
+    needs_prompt: bool = True
     half: torch.dtype = torch.bfloat16
     exact: tuple[str, ...] = ()
 
@@ -121,7 +118,7 @@ FAMILIES = {
         {"StableVideoDiffusionPipeline": "StableVideoDiffusionPipeline"},
         _svd,
         "max_guidance_scale",
-        reads=False,
+        needs_prompt=False,
         half=torch.float16,
     ),
     "wan": Family(
@@ -208,7 +205,7 @@ class VideoModel:
         """The pipeline of diffusers, loaded."""
         # SVD's autoencoder knows no slices, but decodes any number of frames at a time: see
         # arguments.
-        place = self.place if self.family.reads else replace(self.place, vae_slicing=False)
+        place = self.place if self.family.needs_prompt else replace(self.place, vae_slicing=False)
         kind = self.family.pipelines[self.index.pipeline]
         return load_pipeline(
             self.index, kind, place, half=self.family.half, exact=self.family.exact
@@ -227,7 +224,7 @@ class VideoModel:
         picture = Image.fromarray(image.numpy())
         sheet, box = onto_sheet(picture, width / height)
         seen = sheet.resize((width, height), Image.Resampling.LANCZOS)
-        if self.family.reads:
+        if self.family.needs_prompt:
             told["prompt"] = prompt
         what = f"a video of {told['num_frames']} frames of {width}x{height} by {self.name}"
         films = draw(self.pipeline, what, generator, image=seen, **told).frames[0]
@@ -257,7 +254,7 @@ class VideoModel:
         told |= form.arguments | wish.asked(
             steps="num_inference_steps", guidance=self.family.guidance
         )
-        if self.family.reads:
+        if self.family.needs_prompt:
             told |= wish.asked(avoid="negative_prompt")
         elif self.place.vae_slicing:
             told["decode_chunk_size"] = 1

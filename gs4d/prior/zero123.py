@@ -26,11 +26,11 @@ from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
 from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import fill, read_training_checkpoint, read_weights
-from . import Trial, Views, ldm
+from . import ScoreBatch, Views, ldm
 from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place, build, load_part, weights_file
-from .sampling import NOISES, TRUST, Context, as_judged, ddim, latents_of
+from .sampling import NOISES, SAMPLED_CONFIDENCE, Context, ddim, latents_of, resized_for_score
 from .sds import Condition, Conditions, SdsOptions, distill, guided
 from .white import cut_from_white
 
@@ -217,7 +217,7 @@ def _checked(networks: Networks, source: str) -> Networks:
 class Zero123:
     """A ``ViewPrior`` and a ``ScorePrior``."""
 
-    joint, ring, reads = False, 0, False
+    joint, views_per_ring, needs_prompt = False, 0, False
     context: Context = "none"  # every frame is drawn by itself
 
     def __init__(self, networks: Networks, place: Place, *, stable: bool) -> None:
@@ -245,16 +245,16 @@ class Zero123:
         self._seen: dict[bytes, tuple[Tensor, Tensor]] = {}
 
     def score(
-        self, trial: Trial, options: SdsOptions, progress: float, generator: torch.Generator
+        self, batch: ScoreBatch, options: SdsOptions, progress: float, generator: torch.Generator
     ) -> Float[Tensor, ""]:
         """See ``ScorePrior``."""
-        pictures = trial.condition[..., :3] + 1 - trial.condition[..., 3:]
-        conditions = self.conditions(pictures, self.turns(trial.sources, trial.cameras))
+        pictures = batch.condition[..., :3] + 1 - batch.condition[..., 3:]
+        conditions = self.conditions(pictures, self.turns(batch.sources, batch.cameras))
         noisy = generator if options.latents == "sample" else None
-        pictures = as_judged(trial.images.to(self.place.torch_device()), self.side)
+        pictures = resized_for_score(batch.images.to(self.place.torch_device()), self.side)
         latents = self.encode(pictures, noisy) * self.networks.vae.config.scaling_factor
         return distill(self, latents, conditions, options, progress, generator).to(
-            trial.images.device
+            batch.images.device
         )
 
     def predict(
@@ -370,7 +370,9 @@ class Zero123:
                     )
                     bar.update(len(some))
         images = cut_from_white(drawn.flatten(0, 1)).view(*drawn.shape[:-1], 4)
-        return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
+        return Views(
+            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
+        )
 
     @torch.no_grad()
     def sample(

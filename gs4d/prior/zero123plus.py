@@ -27,13 +27,13 @@ from ..errors import UserError
 from ..io.files import read_json
 from . import Views
 from .catalogue import default_of, licence_of
-from .clip import Preparation, load_clip, read_preparation, read_prompt
+from .clip_encoders import Preparation, load_clip, read_preparation, read_prompt
 from .ldm_unet import heads_attend
 from .models import find_model
 from .networks import Place, load_part
-from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, placed
+from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, around_source
 from .sampling import (
-    TRUST,
+    SAMPLED_CONFIDENCE,
     Context,
     Sampling,
     attend_anchored,
@@ -244,7 +244,7 @@ class Zero123Plus:
 
         All frames are sampled together, and all but the first see the first.
         """
-        orbits = placed(self.rig, source, rig, self.layout)
+        orbits = around_source(self.rig, source, rig, self.layout)
         pictures = over(frames, GREY, self.layout)
         generators = lockstep(generator, len(frames))
         networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
@@ -294,7 +294,9 @@ class Zero123Plus:
         # 3. Cut into views.
         tiles = grids.unflatten(3, (COLUMNS, -1)).unflatten(2, (ROWS, -1))  # t c rows h columns w
         images = to_opaque(tiles.permute(2, 4, 0, 1, 3, 5).flatten(0, 1))
-        return Views(orbits, images, torch.full(images.shape[:-1], TRUST, dtype=torch.uint8))
+        return Views(
+            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
+        )
 
     def _predict(
         self,

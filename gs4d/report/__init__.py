@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ..asset import Asset
 from ..clip import Clip, Track
 from ..config import Config
+from ..fit.terms import labelled
 from ..io.files import atomic_path
 from ..options import changes, to_record
 from .pictures import Comparison, compare, data_uri, spread, strip
@@ -23,17 +24,6 @@ STRIP_SIDES, STRIP_TRUTHS = 2, 3  # views with a strip, beside the input
 WORST_FRAMES = 32  # at most so many frames of the worst view are searched
 SEEN_OPACITY = 0.05
 MAX_VIDEO_BYTES = 1_500_000  # a larger turntable stays a file beside the page
-TERMS = {  # of the loss that only some fits have
-    "score": ("Score of the prior", "half the mean square of its gradient"),
-    "time_consistency": (
-        "Inconsistency over time",
-        "mean square difference from what an interpolator expects",
-    ),
-    "view_consistency": (
-        "Inconsistency over views",
-        "mean square difference from what an interpolator expects",
-    ),
-}
 GROUPS = {"input": "Input view", "train": "Training views", "eval": "Evaluation views"}
 METRICS = {
     "psnr": ("PSNR, dB", 2),
@@ -81,9 +71,9 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
             ("PSNR, dB", "of single batches; higher is better", progress_chart(history, "psnr")),
             ("Gaussians", "added and removed while fitting", progress_chart(history, "gaussians")),
         ]
-    for term, (title, note) in TERMS.items():
-        if rows := [row for row in history if term in row]:
-            charts.append((title, note, progress_chart(rows, term, log=True)))
+    for term in labelled():
+        if rows := [row for row in history if term.name in row]:
+            charts.append((term.title, term.note, progress_chart(rows, term.name, log=True)))
     if report["motion"]:
         note = "displacement of what is visible from frame to frame, % of the object's size"
         charts.append(("Motion", note, motion_chart(report["motion"])))
@@ -181,7 +171,7 @@ def _row(name: str, scores: dict[str, float | None], track: Track | None = None)
 def _place(track: Track) -> str:
     first, last = track.orbits[0], track.orbits[-1]
     moves = f" to {last.azimuth:g}°" if track.path else ""
-    doubt = sum(track.weights) / len(track.weights)
+    doubt = sum(track.confidence) / len(track.confidence)
     return f"azimuth {first.azimuth:g}°{moves}, elevation {first.elevation:g}°" + (
         f", weight {doubt:.2g}" if doubt < 1 else ""
     )

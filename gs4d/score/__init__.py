@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
 from .. import __version__
 from ..errors import UserError, nearest
@@ -19,6 +20,7 @@ from ..metrics.clip import load_clip
 from ..metrics.i3d import load_i3d
 from ..metrics.lpips import load_lpips
 from ..options import parse
+from ..ranges import Options, Range
 from .measure import GRID, METRICS, Networks, Scorer, columns
 from .pairs import ViewPair, natural, pair_views, parse_background
 from .tables import ScoreTable, Stat
@@ -27,7 +29,7 @@ __all__ = ["METRICS", "ScoreOptions", "ScoreTable", "Stat", "main", "run", "scor
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreOptions(Options):
     """Score renders against truth; pictures are matched by name."""
 
     gt: Path = Path("gt")
@@ -38,7 +40,7 @@ class ScoreOptions:
     """Which metrics; empty means all."""
     background: str = "white"
     """What pictures with alpha are laid over: white, black, or r,g,b with values from 0 to 1."""
-    size: int | None = None
+    size: Annotated[int | None, Range(1, 8192)] = None
     """Resample both sides to a square of so many pixels first (Consistent4D's script: 512)."""
     azimuths: tuple[float, ...] = CONSISTENT4D_AZIMUTHS
     """Degrees of the views in the order of their names; the Janus score needs opposite ones."""
@@ -75,8 +77,6 @@ def score(options: ScoreOptions) -> ScoreTable:
             raise UserError(
                 f"no metric named '{name}'{nearest(name, METRICS)}; there are: {', '.join(METRICS)}"
             )
-    if options.size is not None and options.size < 1:
-        raise UserError(f"--size {options.size} has no pixels; give at least 1")
     background = parse_background(options.background)
     views = pair_views(options.pred, options.gt)
     table = ScoreTable(_settings(options), columns(metrics))

@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
-from ..checkpoint import read_asset
-from ..errors import UserError, require_ranges
+from ..errors import UserError
 from ..export.page import glb_bytes, page_of
 from ..io.checkpoint import INDEX, read_record
+from ..open_asset import read_asset
 from ..options import parse
+from ..ranges import Options, Range
 from ..scene import YAxis
 from .origin import refusal
 
@@ -32,20 +33,17 @@ READ_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class ViewOptions:
+class ViewOptions(Options):
     """What to show, and where."""
 
     path: tyro.conf.Positional[Path] = Path("output/rose")
     """Folder of a run, finished or still training, or a splat file."""
     y_axis: YAxis = "auto"
     """Where y points in files; see `gs4d render`."""
-    port: int = 8765
+    port: Annotated[int, Range(1, 65535)] = 8765
     """On this machine only; the next free one where it is taken."""
     browser: bool = True
     """Open the page in the browser."""
-
-    def __post_init__(self) -> None:
-        require_ranges("view", self, port=(1, 65535))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor
 
 from gs4d.asset import Asset
-from gs4d.checkpoint import read_asset
+from gs4d.open_asset import read_asset
 from gs4d.clip import cameras_of
 from gs4d.export.glb import size_of, write_glb
 from gs4d.export.splatv import write_splatv

@@ -11,42 +11,46 @@ from typing import TYPE_CHECKING
 from ...errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from .loop import Course, TrainOptions
+    from .loop import TrainOptions, TrainTask
 
 ABOUT = "Trains lift or mini; flags win over --configs."
 
 
-def course_of(options: TrainOptions) -> Course:
+def open_task(options: TrainOptions) -> TrainTask:
     """What the model learns.
 
     Raises:
         UserError: packages are missing, or there is no such prior to draw anew.
     """
     if options.model == "lift":
-        from .lift import LiftCourse
+        from .lift import LiftTask
 
-        return LiftCourse(options.school(), options.lift)
+        return LiftTask(options.solid_store(), options.lift)
     if options.model == "surface":
-        from .surface import open_course
+        from .surface import open_surface_task
 
-        return open_course(options.lessons, options.meshes, options.surface)
+        return open_surface_task(options.samples, options.meshes, options.surface)
     try:
-        from .mini import MiniCourse
+        from .mini import MiniTask
     except ImportError:
         raise UserError(
             "training mini needs the packages of the extra [diffusion]; run: pip install "
             "'gs4d[diffusion]'"
         ) from None
-    return MiniCourse(options.school(), options.base, options.lessons / "albums")
+    return MiniTask(options.solid_store(), options.base, options.samples / "albums")
 
 
 def main(arguments: list[str]) -> int:
     """Parses, trains, and says where the results are; the exit code."""
     from ...options import about_presets, parse, read_options, split_config_flag
-    from .loop import TrainOptions, train
+    from .loop import RENAMED, TrainOptions, new_name, train
 
     try:
         path, rest = split_config_flag(arguments)
+        for i, word in enumerate(rest):
+            flag, equals, value = word.partition("=")
+            if word.startswith("--") and (old := flag[2:].replace("-", "_")) in RENAMED:
+                rest[i] = f"--{new_name(old)}{equals}{value}"
         default = read_options(TrainOptions, path) if path else TrainOptions()
         about = f"{ABOUT} {about_presets(TrainOptions)}"
         options = parse(
@@ -56,7 +60,7 @@ def main(arguments: list[str]) -> int:
             program="python -m gs4d.prior.train",
             description=about,
         )
-        folder = train(options, course_of(options))
+        folder = train(options, open_task(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

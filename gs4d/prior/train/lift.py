@@ -1,4 +1,4 @@
-"""What ``lift`` learns: from frames of a lesson to its solid and its colours."""
+"""What ``lift`` learns: from frames of a sample to its solid and its colours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ...metrics.image import inside, mask_iou, psnr, psnr_inside
 from ..lift import Lift, network_inputs
 from ..lift_net import FINE, LiftNet, LiftShape
 from ..solid import REACH, SHARP
-from .lessons import FRAMES, SIDE, VIEWS, Lesson, School, halved, view_orbits
+from .solid_samples import FRAMES, SIDE, VIEWS, SolidSample, SolidSampleStore, halved, view_orbits
 
 WEIGHTS = {
     "solid": 1.0,
@@ -32,8 +32,8 @@ WEIGHTS = {
     "view": 12.0,
 }  # of the loss's parts
 RELIEF_STEPS = (1, 2, 4, 8)  # cells
-SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per sample, and per view, that are compared
-SHOWN_FRAMES = 2  # per sample: many objects in a step teach more than many moments of few
+SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per example, and per view, that are compared
+SHOWN_FRAMES = 2  # per example: many objects in a step teach more than many moments of few
 POINTS = 40  # along a ray
 FILM = (
     "frames",
@@ -43,19 +43,19 @@ FILM = (
     "seen",
 )  # of what is prepared, what has a time axis first
 OUTSIDE = -8.0  # logit of what the source does not show
-HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of lessons that are never learnt from
+HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of samples that are never learnt from
 
 
 @dataclass(frozen=True)
-class LiftCourse:
+class LiftTask:
     """Lessons for lift; a sample is a clip, or single frames of it.
 
     Attributes:
-        school: where lessons come from.
+        store: where samples come from.
         shape: of the network.
     """
 
-    school: School
+    store: SolidSampleStore
     shape: LiftShape = field(default_factory=LiftShape)
 
     def network(self) -> LiftNet:
@@ -66,9 +66,9 @@ class LiftCourse:
         """The network's sizes."""
         return {"shape": json.dumps(self.shape.record())}
 
-    def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
-        """A lesson with changes drawn from ``seed`` that a video could have."""
-        kept = self._prepared(lesson)
+    def example(self, number: int, seed: int) -> dict[str, Tensor]:
+        """A sample with changes drawn from ``seed`` that a video could have."""
+        kept = self._prepared(number)
         film = [kept[name] for name in FILM]
         source = Orbit(*kept["source"].tolist())
         draw = torch.Generator().manual_seed(seed)
@@ -102,15 +102,15 @@ class LiftCourse:
             "views": torch.cat([tints * shown[..., 3:], shown[..., 3:]], -1),
         }
 
-    def _prepared(self, lesson: int) -> dict[str, Tensor]:
-        """What samples of a lesson begin with, in a file of its own.
+    def _prepared(self, number: int) -> dict[str, Tensor]:
+        """What examples of a sample begin with, in a file of its own.
 
         That is mapped into memory, where processes share it.
         """
-        path = self.school.folder / "prepared" / f"{self.school.path(lesson).stem}.safetensors"
+        path = self.store.folder / "prepared" / f"{self.store.path(number).stem}.safetensors"
         if not path.is_file():
             with atomic_path(path) as part:
-                save_file(_prepare(self.school.lesson(lesson)), part)
+                save_file(_prepare(self.store.sample(number)), part)
         return load_file(path)
 
     def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -184,18 +184,18 @@ class LiftCourse:
         }
 
     def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
-        """Views of lessons that are never learnt from, as the network draws them, against the truth."""
+        """Views of samples that are never learnt from, as the network draws them, against the truth."""
         rows, sheet = [], []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
-            lesson = self.school.lesson(number)
-            orbits, chosen = view_orbits(lesson.source)[2:-1], lesson.frames[::2]
+            sample = self.store.sample(number)
+            orbits, chosen = view_orbits(sample.source)[2:-1], sample.frames[::2]
             drawn = halved(
                 premultiply(
-                    Lift(network).views(chosen, lesson.source, orbits, torch.Generator()).images
+                    Lift(network).views(chosen, sample.source, orbits, torch.Generator()).images
                 )
             )
             for view, true in zip(
-                drawn.flatten(0, 1), lesson.views[2:-1, ::2].flatten(0, 1), strict=True
+                drawn.flatten(0, 1), sample.views[2:-1, ::2].flatten(0, 1), strict=True
             ):
                 (rgb, alpha), (truth, coverage) = over_white(view), over_white(true)
                 mask = inside(alpha[..., 0], coverage[..., 0])
@@ -205,7 +205,7 @@ class LiftCourse:
                 )
             sheet += [
                 torch.cat([over_white(view)[0] for view in film[::2, 0]], 1)
-                for film in (drawn, lesson.views[2:-1])
+                for film in (drawn, sample.views[2:-1])
             ]
         with atomic_path(folder / f"held_out_{step:06d}.png") as part:
             Image.fromarray(to_bytes(torch.cat(sheet[:16]))).save(part)
@@ -242,17 +242,17 @@ def _mean(values: Tensor, weights: Tensor, samples: int) -> Float[Tensor, "sampl
     return values.reshape(samples, -1).sum(1) / weights.reshape(samples, -1).sum(1).clamp_min(1)
 
 
-def _prepare(lesson: Lesson) -> dict[str, Tensor]:
-    source = lesson.source
-    _, thickness, camera = network_inputs(lesson.frames, source, SIDE)
+def _prepare(sample: SolidSample) -> dict[str, Tensor]:
+    source = sample.source
+    _, thickness, camera = network_inputs(sample.frames, source, SIDE)
     return {
-        "frames": lesson.frames,
+        "frames": sample.frames,
         "thickness": thickness.half(),
-        "occupancy": torch.from_numpy(np.packbits(lesson.occupancy.numpy(), axis=-1)),
-        "colors": lesson.colors,
-        "seen": torch.from_numpy(np.packbits(lesson.seen.numpy(), axis=-1)),
+        "occupancy": torch.from_numpy(np.packbits(sample.occupancy.numpy(), axis=-1)),
+        "colors": sample.colors,
+        "seen": torch.from_numpy(np.packbits(sample.seen.numpy(), axis=-1)),
         "camera": camera,
-        "views": halved(premultiply(lesson.views)),
+        "views": halved(premultiply(sample.views)),
         "source": torch.tensor(astuple(source), dtype=torch.float64),
     }
 
@@ -260,7 +260,7 @@ def _prepare(lesson: Lesson) -> dict[str, Tensor]:
 def _rays(
     source: Orbit, chosen: list[int], draw: torch.Generator
 ) -> tuple[Float[Tensor, "v r n 3"], Int[Tensor, "v r"]]:
-    """Some rays of some of a lesson's views.
+    """Some rays of some of a sample's views.
 
     Their points as places in the source's solid, and their pixels.
 
@@ -306,7 +306,7 @@ def augment(
 
     gain, gamma = (0.75 + 0.5 * rand(1)) * (0.92 + 0.16 * rand(3)), 2 ** (rand(1) - 0.5)
     rgb, alpha = pictures[..., :3], pictures[..., 3:]
-    hues = torch.randperm(3, generator=draw)  # else colours tell which lesson it is
+    hues = torch.randperm(3, generator=draw)  # else colours tell which sample it is
     straight = rgb / alpha.clamp_min(1 / 255)
     straight, *others = (
         x.clamp(0, 1)[..., hues].pow(gamma).mul(gain).clamp(0, 1) for x in (straight, *truths)

@@ -10,22 +10,24 @@ import json
 import math
 import platform
 import re
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import wraps
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...errors import Interrupted, UserError, interruptible, require_ranges
+from ...errors import Interrupted, UserError, interruptible
 from ...io.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from ...io.files import atomic_path, write_json
 from ...io.locks import one_writer
@@ -33,15 +35,18 @@ from ...io.owned import adopt, claim
 from ...io.weights import fill, read_weights
 from ...native import set_threads
 from ...options import to_record
+from ...ranges import Options, Range
 from ..lift_net import LiftShape
 from ..surface_net import SurfaceShape
-from .lessons import School
 from .samples import SampleStore
+from .solid_samples import SolidSampleStore
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-BETAS = (0.9, 0.98)
+T = TypeVar("T")
+
+BETAS = (0.9, 0.98)  # of AdamW: decay of the means of gradients and of their squares
 MESHES = (".glb", ".gltf")
 RESULTS = ("weights.safetensors", "history.json", "curves.png")
 FOLDER = (  # of weights in diffusers' layout
@@ -49,13 +54,40 @@ FOLDER = (  # of weights in diffusers' layout
 )
 
 
+RENAMED = {  # old name of an option, which is still read for one release -> new name
+    "lessons": "samples",
+    "first_lessons": "first_samples",
+    "lessons_per_step": "samples_per_step",
+    "most_lessons": "most_samples",
+}
+
+
+def read_old_names(kind: type[T]) -> type[T]:
+    """Has a class of options take its ``RENAMED`` arguments too, saying what they are called now."""
+    construct = kind.__init__
+
+    @wraps(construct)
+    def __init__(self: T, **options: Any) -> None:
+        construct(self, **{new_name(name): value for name, value in options.items()})
+
+    kind.__init__ = __init__
+    return kind
+
+
+def new_name(name: str) -> str:
+    """Returns what an option is called now, and says so where that is another name."""
+    if name in RENAMED:
+        print(f"the option {name} is now called {RENAMED[name]}", file=sys.stderr)
+    return RENAMED.get(name, name)
+
+
 @runtime_checkable
-class Course(Protocol):
+class TrainTask(Protocol):
     """What a network learns, and from what."""
 
     @property
-    def school(self) -> School | SampleStore:
-        """Where its lessons are kept."""
+    def store(self) -> SolidSampleStore | SampleStore:
+        """Where its samples are kept."""
         ...
 
     def network(self) -> nn.Module:
@@ -66,8 +98,8 @@ class Course(Protocol):
         """What the file of weights says of the network."""
         ...
 
-    def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
-        """One sample of a lesson; ``seed`` is of all its randomness."""
+    def example(self, number: int, seed: int) -> dict[str, Tensor]:
+        """Returns what a network learns from a sample in one step; ``seed`` fixes all its randomness."""
         ...
 
     def loss(self, network: Any, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -82,53 +114,54 @@ class Course(Protocol):
         ...
 
 
+@read_old_names
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Options):
     """How a network is trained."""
 
     model: Literal["lift", "mini", "surface"] = "lift"
     lift: LiftShape = field(default_factory=LiftShape)
-    """Sizes of lift's network; side and layers are those of the lessons."""
+    """Sizes of lift's network; side and layers are those of the samples."""
     surface: SurfaceShape = field(default_factory=SurfaceShape)
     """Sizes of the network that sees depth; side and layers are those of the samples."""
     out: Path = Path("output/lift")
     """Where weights, curves and pictures go."""
-    lessons: Path = Path("data/lessons")
-    """Where lessons are kept once they are made; they may be deleted at any time."""
+    samples: Path = Path("data/lessons")
+    """Where samples are kept once they are made; they may be deleted at any time."""
     meshes: Path | None = None
     """Folder of animated .glb and .gltf files to learn from beside procedural objects."""
     base: str = "lift"
     """What mini draws anew: lift, a lift that was trained elsewhere as lift:FILE, or inflate."""
     start: Path | None = None
     """Weights to begin with, such as the shipped ones."""
-    steps: int = 4000
-    batch: int = 8
+    steps: Annotated[int, Range(1, 10**8)] = 4000
+    batch: Annotated[int, Range(1, 10**5)] = 8
     """Lessons per step and process."""
-    first_lessons: int = 600
-    """Different lessons that the first step draws from; every step adds ``lessons_per_step``."""
-    lessons_per_step: float = 2.0
-    most_lessons: int = 12000
-    learning_rate: float = 6e-4
-    fan_in: int = 288
+    first_samples: Annotated[int, Range(1, 10**9)] = 600
+    """Different samples that the first step draws from; every step adds ``samples_per_step``."""
+    samples_per_step: Annotated[float, Range(0, 1e6)] = 2.0
+    most_samples: Annotated[int, Range(1, 10**9)] = 12000
+    learning_rate: Annotated[float, Range(0, 1)] = 6e-4
+    fan_in: Annotated[int, Range(0, 10**8)] = 288
     """Inputs per output from which on a layer's rate falls as one over their number, as Yang et al.
     derive (Tensor Programs V, 2022); 0: all layers have the same rate."""
-    warmup: int = 100
+    warmup: Annotated[int, Range(0, 10**8)] = 100
     """Steps in which the rate rises."""
-    cooldown: float = 0.3
+    cooldown: Annotated[float, Range(0, 1)] = 0.3
     """Share of the steps, the last ones, in which the rate falls to nothing; before, it is
     constant, so that a run can be made longer by resuming it with more steps."""
-    weight_decay: float = 0.02
-    clip: float = 1.0
+    weight_decay: Annotated[float, Range(0, 1)] = 0.02
+    clip: Annotated[float, Range(0, 1e9)] = 1.0
     """Largest norm of the gradient."""
-    average: float = 0.998
+    average: Annotated[float, Range(0, 1)] = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
     precision: Literal["auto", "bf16", "no"] = "auto"
     """auto: bf16 where the hardware has it; CPUs without it are ten times slower with than
     without."""
     seed: int = 0
-    workers: int = 1
-    """Processes that make lessons ahead."""
-    threads: int = 0
+    workers: Annotated[int, Range(0, 256)] = 1
+    """Processes that make samples ahead."""
+    threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads, 0 for all cores."""
     measure_every: int = 250
     """Steps between two looks at what was learnt."""
@@ -136,36 +169,8 @@ class TrainOptions:
     resume: bool = False
     """Go on from the state in ``out``."""
 
-    def __post_init__(self) -> None:
-        require_ranges(
-            "train",
-            self,
-            steps=(1, 10**8),
-            batch=(1, 10**5),
-            first_lessons=(1, 10**9),
-            most_lessons=(1, 10**9),
-        )
-        require_ranges(
-            "train",
-            self,
-            lessons_per_step=(0, 1e6),
-            learning_rate=(0, 1),
-            fan_in=(0, 10**8),
-            warmup=(0, 10**8),
-        )
-        require_ranges(
-            "train",
-            self,
-            cooldown=(0, 1),
-            weight_decay=(0, 1),
-            clip=(0, 1e9),
-            average=(0, 1),
-            workers=(0, 256),
-        )
-        require_ranges("train", self, threads=(0, 1024))
-
-    def school(self) -> School:
-        """Where lessons come from.
+    def solid_store(self) -> SolidSampleStore:
+        """Where samples come from.
 
         Raises:
             UserError: the folder of meshes holds none.
@@ -178,7 +183,7 @@ class TrainOptions:
                 f"--meshes {self.meshes} holds no .glb or .gltf file; without it, all objects are "
                 "procedural"
             )
-        return School(self.lessons, tuple(meshes))
+        return SolidSampleStore(self.samples, tuple(meshes))
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -186,24 +191,24 @@ class TrainOptions:
         fall = min((self.steps - step) / max(self.cooldown * self.steps, 1), 1.0)
         return self.learning_rate * rise * fall
 
-    def known_lessons(self, step: int) -> int:
-        """Number of lessons that a step draws from."""
-        return min(self.first_lessons + int(self.lessons_per_step * step), self.most_lessons)
+    def known_samples(self, step: int) -> int:
+        """Number of samples that a step draws from."""
+        return min(self.first_samples + int(self.samples_per_step * step), self.most_samples)
 
 
 class Trainer:
     """Network, average, optimizer, and the step that takes them further."""
 
-    def __init__(self, options: TrainOptions, course: Course) -> None:
+    def __init__(self, options: TrainOptions, task: TrainTask) -> None:
         """Prepares for one process or, under a launcher, for many.
 
         Raises:
             UserError: accelerate is missing, or the weights to start with are wrong.
         """
-        self.options, self.course = options, course
+        self.options, self.task = options, task
         self.accelerator = _accelerator(options)
         torch.manual_seed(options.seed)
-        network = course.network()
+        network = task.network()
         if options.start is not None:
             fill(network, read_weights(options.start), str(options.start)).train().requires_grad_(
                 True
@@ -226,12 +231,12 @@ class Trainer:
         rows = draw(o, self.step, o.batch * accelerator.num_processes)[
             accelerator.process_index :: accelerator.num_processes
         ]
-        samples = [self.course.sample(lesson, seed) for lesson, seed in rows]
+        samples = [self.task.example(number, seed) for number, seed in rows]
         batch = {
             name: torch.stack([s[name] for s in samples]).to(accelerator.device)
             for name in samples[0]
         }
-        losses = self.course.loss(self.network, batch, self.step)
+        losses = self.task.loss(self.network, batch, self.step)
         if not losses["loss"].isfinite():
             raise UserError(
                 f"the loss is {losses['loss'].item()} at step {self.step}; lower --learning_rate "
@@ -271,7 +276,7 @@ class Trainer:
             save_file(
                 {k: v.half().contiguous().cpu() for k, v in self.average.state_dict().items()},
                 part,
-                self.course.metadata(),
+                self.task.metadata(),
             )
         write_json(folder / "history.json", {**self.provenance(), "history": self.history})
 
@@ -338,14 +343,14 @@ def _groups(network: nn.Module, fan_in: int) -> list[dict[str, Any]]:
 
 
 def draw(options: TrainOptions, step: int, count: int) -> list[tuple[int, int]]:
-    """The (lesson, seed) pairs of a step."""
+    """Draws the (number of a sample, seed) pairs of a step."""
     generator = torch.Generator().manual_seed((options.seed * 1_000_003 + step) % 2**63)
-    lessons = torch.randint(options.known_lessons(step), (count,), generator=generator).tolist()
+    numbers = torch.randint(options.known_samples(step), (count,), generator=generator).tolist()
     seeds = torch.randint(2**62, (count,), generator=generator).tolist()
-    return list(zip(lessons, seeds, strict=True))
+    return list(zip(numbers, seeds, strict=True))
 
 
-def train(options: TrainOptions, course: Course) -> Path:
+def train(options: TrainOptions, task: TrainTask) -> Path:
     """Trains and leaves weights, state, curves and pictures in ``options.out``.
 
     Raises:
@@ -357,7 +362,7 @@ def train(options: TrainOptions, course: Course) -> Path:
         torch.set_num_threads(options.threads)
     folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(options, course)
+    trainer = Trainer(options, task)
     if options.resume:
         trainer.restore(folder)
     main = trainer.accelerator.is_main_process
@@ -371,7 +376,7 @@ def train(options: TrainOptions, course: Course) -> Path:
         disable=not main,
     )
     own = _own_folder(folder) if main else nullcontext()
-    with own, _lessons_ahead(options, course, main), interruptible() as interrupted, bar:
+    with own, _samples_ahead(options, task, main), interruptible() as interrupted, bar:
         while trainer.step < options.steps:
             losses = trainer.advance()
             trainer.seconds = time.monotonic() - began
@@ -386,7 +391,7 @@ def train(options: TrainOptions, course: Course) -> Path:
             }
             if trainer.step % options.measure_every == 0 or trainer.step == options.steps:
                 if main:
-                    row |= course.measure(trainer.average, folder, trainer.step)
+                    row |= task.measure(trainer.average, folder, trainer.step)
                 trainer.accelerator.wait_for_everyone()
             trainer.history.append(row)
             if interrupted() or time.monotonic() - saved > options.checkpoint_seconds:
@@ -413,18 +418,18 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _lessons_ahead(options: TrainOptions, course: Course, main: bool) -> Iterator[None]:
-    """Has other processes make the lessons that are not kept yet, in the order in which they are wanted."""
+def _samples_ahead(options: TrainOptions, task: TrainTask, main: bool) -> Iterator[None]:
+    """Has other processes make the samples that are not kept yet, in the order in which they are wanted."""
     if not main or not options.workers:
         yield
         return
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        school = course.school
+        store = task.store
         missing = [
-            n for n in range(options.known_lessons(options.steps)) if not school.path(n).is_file()
+            n for n in range(options.known_samples(options.steps)) if not store.path(n).is_file()
         ]
         for number in missing:
-            pool.submit(school.prepare, number)
+            pool.submit(store.prepare, number)
         try:
             yield
         finally:

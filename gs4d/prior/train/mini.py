@@ -1,4 +1,4 @@
-"""What ``mini`` learns: from a lesson's frames, and what a plainer prior renders of them, to the true views."""
+"""What ``mini`` learns: from a sample's frames, and what a plainer prior renders of them, to the true views."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from .. import ViewPrior, open_prior
 from ..mini import BASES, Mini, Networks, noises, save_folder, told, untold
 from ..mini_net import NOTHING, MiniTransformer, linear_guess
 from ..networks import Place
-from .lessons import VIEWS, School, halved, view_orbits
 from .lift import HELD_OUT, augment
+from .solid_samples import VIEWS, SolidSampleStore, halved, view_orbits
 
 HELD_OUT_COUNT = 4
 MODEL = "model"  # folder that opens as mini:FOLDER
 
-TARGETS = 4  # views per sample
-MOVING = 0.25  # share of the samples in which cameras move while time goes on
+TARGETS = 4  # views per example
+MOVING = 0.25  # share of the examples in which cameras move while time goes on
 ALL_UNTOLD, RENDER_UNTOLD, MOTION_UNTOLD = (
     0.08,
     0.08,
     0.1,
-)  # shares of the samples that are not told these
+)  # shares of the examples that are not told these
 SAME_NOISE = (
-    0.5  # share of the samples whose frames all have the same noise, as when views are drawn
+    0.5  # share of the examples whose frames all have the same noise, as when views are drawn
 )
 
 
 @dataclass(frozen=True)
 class Album:
-    """A lesson's object from all around, and what the plainer prior renders of it.
+    """A sample's object from all around, and what the plainer prior renders of it.
 
     Attributes:
-        orbits: cameras: the lesson's source, then its views.
+        orbits: cameras: the sample's source, then its views.
         pictures: what they see, straight alpha.
         renders: what the plainer prior shows them of the pictures of each of two of them.
         inputs: which two.
@@ -60,17 +60,17 @@ class Album:
 
 
 @dataclass
-class MiniCourse:
+class MiniTask:
     """Lessons for mini; a sample is some views of a clip, with noise.
 
     Attributes:
-        school: where lessons come from.
+        store: where samples come from.
         base: the plainer prior, "inflate", "lift" or "lift:FILE".
         folder: where its renders are kept.
         shape: arguments of the network, where they are not its own.
     """
 
-    school: School
+    store: SolidSampleStore
     base: str
     folder: Path
     shape: dict[str, Any] = field(default_factory=dict)
@@ -94,18 +94,18 @@ class MiniCourse:
         return {"shape": json.dumps(self.shape)}
 
     def album(self, number: int) -> Album:
-        """The album of a lesson: read where it was kept, else made and kept."""
+        """The album of a sample: read where it was kept, else made and kept."""
         path = self._kept / f"{number:07d}.zst"
         if not path.is_file():
             with atomic_path(path) as part:
                 part.write_bytes(
-                    zstandard.compress(_pack(make_album(self.school, number, self._prior)), 1)
+                    zstandard.compress(_pack(make_album(self.store, number, self._prior)), 1)
                 )
         return _unpack(zstandard.decompress(path.read_bytes()))
 
-    def sample(self, lesson: int, seed: int) -> dict[str, Tensor]:
-        """Clean views of a lesson, noise for them, and what the network is told, all drawn from ``seed``."""
-        album, draw = self.album(lesson), torch.Generator().manual_seed(seed)
+    def example(self, number: int, seed: int) -> dict[str, Tensor]:
+        """Clean views of a sample, noise for them, and what the network is told, all drawn from ``seed``."""
+        album, draw = self.album(number), torch.Generator().manual_seed(seed)
         frames = album.pictures.shape[1]
 
         def chance(share: float) -> bool:
@@ -175,7 +175,7 @@ class MiniCourse:
         return {"loss": (error / rest).square().mean(), "picture": error.square().mean()}
 
     def measure(self, network: Any, folder: Path, step: int) -> dict[str, float]:
-        """Views of lessons that are never learnt from, and the plainer prior's renders of them, against the truth.
+        """Views of samples that are never learnt from, and the plainer prior's renders of them, against the truth.
 
         Leaves the network as ``model`` in ``folder``, and pictures: drawn, rendered, true.
         """
@@ -223,11 +223,11 @@ class MiniCourse:
         }
 
 
-def make_album(school: School, number: int, prior: ViewPrior) -> Album:
-    """The album of a lesson; its second input is one of the views, so that the true input becomes one to be drawn."""
-    lesson = school.lesson(number)
-    orbits = [lesson.source, *view_orbits(lesson.source)]
-    pictures = torch.cat([halved(premultiply(lesson.frames))[None], lesson.views])
+def make_album(store: SolidSampleStore, number: int, prior: ViewPrior) -> Album:
+    """The album of a sample; its second input is one of the views, so that the true input becomes one to be drawn."""
+    sample = store.sample(number)
+    orbits = [sample.source, *view_orbits(sample.source)]
+    pictures = torch.cat([halved(premultiply(sample.frames))[None], sample.views])
     inputs = (0, 1 + int(torch.randint(VIEWS, (), generator=torch.Generator().manual_seed(number))))
     renders = [
         prior.views(pictures[i], orbits[i], orbits, torch.Generator().manual_seed(number)).images

@@ -16,7 +16,7 @@ from ..io.files import read_json
 from ..io.weights import read_weights
 from . import ldm
 from .networks import build, weights_file
-from .sampling import place_all, resized
+from .sampling import fill_exactly, resized
 
 TOKENS = 77  # length of every prompt
 BEGIN, END = 49406, 49407  # around it; what is left over is filled with 0, as OpenCLIP does
@@ -38,10 +38,10 @@ def load_clip(folder: Path, kind: str) -> Any:
         str(folder / "config.json"),
     )
     path = weights_file(folder)
-    return placed(network, read_weights(path), str(path))
+    return fill_clip(network, read_weights(path), str(path))
 
 
-def placed(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> Any:
+def fill_clip(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> Any:
     """Fills a CLIP model, whose names begin with that of its half in files but, depending on transformers, not in the model."""
     known = network.state_dict().keys()
     half = "text_model." if any("token_embedding" in name for name in known) else "vision_model."
@@ -49,7 +49,7 @@ def placed(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> An
     for name, value in weights.items():
         other = name.removeprefix(half) if name.startswith(half) else half + name
         named[other if name not in known and other in known else name] = value
-    return place_all(network, named, source, f"CLIP {half.split('_')[0]} encoder")
+    return fill_exactly(network, named, source, f"CLIP {half.split('_')[0]} encoder")
 
 
 def clip_vision(
@@ -70,7 +70,7 @@ def clip_vision(
         renamed.pop("visual_projection.weight", None)
     kind = "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
     config |= {"num_attention_heads": HEADS, "hidden_act": act}
-    return placed(build("transformers", kind, config, source), renamed, source)
+    return fill_clip(build("transformers", kind, config, source), renamed, source)
 
 
 def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: int) -> Any:
@@ -123,7 +123,7 @@ def clip_text(weights: Mapping[str, Tensor], source: str, *, layers_left_out: in
         raise UserError(
             f"{source} has no CLIP text encoder as this family's ({error!r})"
         ) from error
-    return placed(build("transformers", "CLIPTextModel", config, source), renamed, source)
+    return fill_clip(build("transformers", "CLIPTextModel", config, source), renamed, source)
 
 
 def read_prompt(prompt: str, tokenizer: Path | None) -> Int[Tensor, "1 n"]:

@@ -2,7 +2,7 @@
 
 Animated objects, procedural or of glTF files, seen from a source camera and from around.
 
-A lesson is a few frames of one object. Its number fixes it to the bit, so that lessons can be made
+A sample is a few frames of one object. Its number fixes it to the bit, so that samples can be made
 by any process at any time, kept in a folder, and made again.
 """
 
@@ -34,7 +34,7 @@ from ...synth.objects import ObjectOptions
 from ..lift_net import FINE
 from ..solid import cell_centers
 
-FORMAT = 4  # another number makes other lessons
+FORMAT = 4  # another number makes other samples
 SIDE, LAYERS = 64, 32  # of the solids
 FRAMES = 4
 SHOTS = FINE * SIDE  # pixels of the frames, and of the pictures that solids are carved from
@@ -48,18 +48,18 @@ AROUND = tuple(
 # thickness
 SLACK = 0.012
 NEAR = 0.03  # world units around a seen surface whose cells get its colour
-MESH_SHARE = 0.25  # of the lessons, where there are meshes
+MESH_SHARE = 0.25  # of the samples, where there are meshes
 # of the procedural objects that are figures in any case: most clips that people bring show one
 FIGURE_SHARE = 0.35
 MESH_POINTS = 9000
 
 _loaded = lru_cache(maxsize=64)(
     load_animated_mesh
-)  # reading a file takes longer than all else of a lesson
+)  # reading a file takes longer than all else of a sample
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SolidSample:
     """A clip of one object, and what is true of it.
 
     Attributes:
@@ -81,14 +81,14 @@ class Lesson:
 
 
 def view_orbits(source: Orbit) -> list[Orbit]:
-    """Where the views of a lesson stand."""
+    """Where the views of a sample stand."""
     return [
         replace(orbit, azimuth=(orbit.azimuth + source.azimuth) % 360) for orbit in AROUND[:VIEWS]
     ]
 
 
-def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
-    """The lesson of a number.
+def make_solid_sample(number: int, meshes: tuple[Path, ...] = ()) -> SolidSample:
+    """The sample of a number.
 
     Args:
         number: 0 or more.
@@ -115,7 +115,7 @@ def make_lesson(number: int, meshes: tuple[Path, ...] = ()) -> Lesson:
     frames, occupancy, colors, seen, views = (
         torch.stack(column) for column in zip(*parts, strict=True)
     )
-    return Lesson(frames, source, occupancy, colors, seen, views.movedim(0, 1))
+    return SolidSample(frames, source, occupancy, colors, seen, views.movedim(0, 1))
 
 
 def _object(rng: Generator) -> Callable[[float], Gaussians]:
@@ -236,57 +236,59 @@ def _carve(
 
 
 @dataclass(frozen=True)
-class School:
+class SolidSampleStore:
     """Lessons by number: read from a folder where they were kept, else made and kept there.
 
     Attributes:
         folder: where they are kept.
-        meshes: as of ``make_lesson``.
+        meshes: as of ``make_solid_sample``.
     """
 
     folder: Path
     meshes: tuple[Path, ...] = ()
 
     def path(self, number: int) -> Path:
-        """Where the lesson of a number is kept."""
+        """Where the sample of a number is kept."""
         return self.folder / f"{number:07d}.lesson.zst"
 
     def prepare(self, number: int) -> None:
-        """Makes a lesson, unless it is kept already."""
+        """Makes a sample, unless it is kept already."""
         if not self.path(number).is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(self.path(number)) as part:
-                part.write_bytes(zstandard.compress(_pack(make_lesson(number, self.meshes)), 3))
+                part.write_bytes(
+                    zstandard.compress(_pack(make_solid_sample(number, self.meshes)), 3)
+                )
 
-    def lesson(self, number: int) -> Lesson:
-        """The lesson of a number."""
+    def sample(self, number: int) -> SolidSample:
+        """The sample of a number."""
         self.prepare(number)
         return _unpack(zstandard.decompress(self.path(number).read_bytes()))
 
 
-def _pack(lesson: Lesson) -> bytes:
-    orbit = lesson.source
+def _pack(sample: SolidSample) -> bytes:
+    orbit = sample.source
     return save(
         {
-            "frames": lesson.frames,
+            "frames": sample.frames,
             "source": torch.tensor(
                 [orbit.azimuth, orbit.elevation, orbit.radius, orbit.fov], dtype=torch.float64
             ),
-            "occupancy": torch.from_numpy(np.packbits(lesson.occupancy.numpy(), axis=-1)),
-            "colors": lesson.colors * lesson.seen[..., None],
-            "seen": torch.from_numpy(np.packbits(lesson.seen.numpy(), axis=-1)),
-            "views": lesson.views.contiguous(),
+            "occupancy": torch.from_numpy(np.packbits(sample.occupancy.numpy(), axis=-1)),
+            "colors": sample.colors * sample.seen[..., None],
+            "seen": torch.from_numpy(np.packbits(sample.seen.numpy(), axis=-1)),
+            "views": sample.views.contiguous(),
         }
     )
 
 
-def _unpack(data: bytes) -> Lesson:
+def _unpack(data: bytes) -> SolidSample:
     found = load(data)
     bits = {
         name: torch.from_numpy(np.unpackbits(found[name].numpy(), axis=-1)).bool()
         for name in ("occupancy", "seen")
     }
-    return Lesson(
+    return SolidSample(
         found["frames"],
         Orbit(*found["source"].tolist()),
         bits["occupancy"],
