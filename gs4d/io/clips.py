@@ -461,8 +461,8 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"camera file {path} does not place every eval view ({error}); README.md shows what it "
-            "holds"
+            f"camera file {path} does not place every eval view ({error}); docs/data.md shows what "
+            "it holds"
         ) from error
     for view in rows:
         require_folder_name(
