@@ -20,8 +20,8 @@ from gs4d.io.images import read_image, to_bytes
 from gs4d.io.lazy import FilePictures, PictureCache
 from gs4d.motion import HexPlaneOptions
 from gs4d.open_asset import read_asset
-from gs4d.pipeline import score_asset
 from gs4d.render import render
+from gs4d.score.asset import score_asset
 
 OPTIONS = FitOptions(
     steps=12,

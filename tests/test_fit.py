@@ -25,10 +25,10 @@ from gs4d.io.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from gs4d.motion import HexPlaneOptions, factor
 from gs4d.native import set_threads
 from gs4d.open_asset import read_asset
-from gs4d.pipeline import score_asset
 from gs4d.prior import ScoreBatch
 from gs4d.prior.sds import SdsOptions
 from gs4d.render import render
+from gs4d.score.asset import score_asset
 
 OPTIONS = FitOptions(
     steps=60,
@@ -208,7 +208,7 @@ class Greyish:
 
 
 def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
-    rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=300.0)
+    rates, losses = LearningRates(sh_dc=0.12), LossWeights(distillation=100.0)
     score = GuidanceOptions(views=4, resolution=(16, 24, 32))
     options = replace(
         OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score
