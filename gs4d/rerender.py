@@ -59,14 +59,12 @@ def rerender(options: RenderOptions) -> list[Path]:
             written.
     """
     asset = read_asset(options.model_path, options.y_axis)
-    source = asset.orbits["input"]
+    source = asset.orbits["input"][0]
     name, place = place_of_results(options.model_path)
+    rig = {f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)}
     if options.rig is not None:
-        views = read_eval_rig(options.rig)
-    else:
-        views = {
-            f"eval_{k}": replace(source, azimuth=a) for k, a in enumerate(CONSISTENT4D_AZIMUTHS)
-        }
+        rig = read_eval_rig(options.rig)
+    views = {name: (orbit,) for name, orbit in rig.items()}
     set_threads(0)
     with writing_into(options.model_path, options.out):
         return _rerender(options, asset, views, name, place)
@@ -75,7 +73,7 @@ def rerender(options: RenderOptions) -> list[Path]:
 def _rerender(
     options: RenderOptions,
     asset: Asset,
-    views: dict[str, Orbit],
+    views: dict[str, tuple[Orbit, ...]],
     name: str,
     place: Callable[[str], Path],
 ) -> list[Path]:
@@ -94,7 +92,7 @@ def _rerender(
         write_input_view(films[0], asset, options)
         write_turntable(films[1], asset, options)
     for folder in train:
-        write_views(folder, asset, {**asset.orbits, **asset.paths}, options)
+        write_views(folder, asset, asset.orbits, options)
     for folder in test:
         write_views(folder, asset, views, options)
     for folder in ply:

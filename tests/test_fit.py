@@ -251,7 +251,7 @@ def test_a_single_frame_stands_still(clip: Clip, tmp_path: Path):
 def test_other_pictures_or_cameras_are_not_resumed(clip: Clip, tmp_path: Path):
     fit(clip, replace(OPTIONS, steps=3), tmp_path)
     darker = replace(clip.tracks[0], images=pixels(clip.tracks[0]) // 2)
-    turned = replace(clip.tracks[1], orbit=replace(clip.tracks[1].orbit, azimuth=5.0))
+    turned = replace(clip.tracks[1], orbits=(replace(clip.tracks[1].orbit, azimuth=5.0),))
     for tracks in (
         (darker, *clip.tracks[1:]),
         (clip.tracks[0], turned, *clip.tracks[2:]),

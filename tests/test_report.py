@@ -92,7 +92,7 @@ def make(tmp_path: Path) -> Maker:
         clip: Clip, *, steps: int = 61, name: str = "toy", **more: Any
     ) -> tuple[Page, dict[str, Any], str]:
         asset = Asset(
-            blobs(0.0), Rise(), clip.frames, {track.name: track.orbit for track in clip.tracks}
+            blobs(0.0), Rise(), clip.frames, {track.name: track.orbits for track in clip.tracks}
         )
         options = FitOptions(steps=steps)
         history = [
