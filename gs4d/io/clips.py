@@ -143,7 +143,7 @@ class _Loader:
                 f"has {len(paths)} frames; "
                 "give one number per frame, or one for all"
             )
-        return Track(name, orbits[0], pictures, orbits if len(orbits) > 1 else (), view.confidence)
+        return Track(name, orbits, pictures, view.confidence)
 
     def check(self) -> None:
         """Decodes what fits in the cache, and of a clip that does not, as much as shows that every view shows something."""
