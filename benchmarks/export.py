@@ -44,7 +44,7 @@ def measure(name: str, gaussians: int, frames: int, folder: Path) -> None:
         motion.out.weight.normal_(0, 0.02)
         for plane in motion.time:
             plane.normal_(1, 0.2)
-    asset = Asset(ball, motion.requires_grad_(False), 16, {"input": Orbit()})
+    asset = Asset(ball, motion.requires_grad_(False), 16, {"input": (Orbit(),)})
     asset.at(0.5)
     start, work = time.monotonic(), time.process_time()
     (path,) = export(asset, folder, "ball", ExportOptions(to=(name,), frames=frames))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -22,20 +22,18 @@ class Asset:
         gaussians: the canonical set.
         motion: moves it to any time in [0, 1].
         frames: frames of the clip it was fitted to; frame i is time i / (frames - 1).
-        orbits: the cameras it was fitted to by name; "input" is the video's. Of one that moves,
-            where it begins.
-        paths: of the cameras that move, where they stand at every frame.
+        orbits: the cameras it was fitted to by name; "input" is the video's. One orbit for a
+            camera that stays, or one per frame.
     """
 
     gaussians: Gaussians
     motion: Motion
     frames: int
-    orbits: dict[str, Orbit]
-    paths: dict[str, tuple[Orbit, ...]] = field(default_factory=dict)
+    orbits: dict[str, tuple[Orbit, ...]]
 
     def orbit_at(self, name: str, t: float) -> Orbit:
         """Where a camera that it was fitted to stands at time ``t`` in [0, 1]."""
-        return orbit_along(self.paths.get(name, self.orbits[name]), t)
+        return orbit_along(self.orbits[name], t)
 
     def times(self, count: int | None = None) -> Float[Tensor, "t"]:
         """``count`` even times from 0 to 1 (None: one per frame of the clip).

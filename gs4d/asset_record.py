@@ -31,8 +31,7 @@ def pack_asset(asset: Asset) -> tuple[dict[str, Tensor], dict[str, Any]]:
     hidden = asset.motion.hidden if isinstance(asset.motion, Vanishing) else ()
     return tensors, {
         "motion": motion_record(field.options, asset.frames),
-        "orbits": {name: asdict(orbit) for name, orbit in asset.orbits.items()},
-        "paths": {name: [asdict(orbit) for orbit in path] for name, path in asset.paths.items()},
+        "orbits": {name: [asdict(o) for o in orbits] for name, orbits in asset.orbits.items()},
         "hidden": [frame for frame, gone in enumerate(hidden) if gone],
     }
 
@@ -58,12 +57,15 @@ def unpack_asset(tensors: dict[str, Tensor], record: dict[str, Any]) -> Asset:
     field.requires_grad_(False)
     gone = set(record.get("hidden", []))
     hidden = tuple(frame in gone for frame in range(frames))
-    orbits = {name: Orbit(**orbit) for name, orbit in record["orbits"].items()}
-    paths = {
-        name: tuple(Orbit(**orbit) for orbit in path)
-        for name, path in record.get("paths", {}).items()
+    # Earlier records have one orbit per camera, and the orbits of those that move in "paths".
+    rows = {**record["orbits"], **record.get("paths", {})}
+    orbits = {
+        name: tuple(Orbit(**orbit) for orbit in (row if isinstance(row, list) else [row]))
+        for name, row in rows.items()
     }
-    return Asset(gaussians, Vanishing(field, hidden) if gone else field, frames, orbits, paths)
+    if any(len(row) not in (1, frames) for row in orbits.values()):
+        raise ValueError("a camera has neither one orbit nor one per frame")
+    return Asset(gaussians, Vanishing(field, hidden) if gone else field, frames, orbits)
 
 
 def unpack_gaussians(tensors: dict[str, Tensor]) -> Gaussians:

@@ -64,13 +64,13 @@ def syncdreamer_rig() -> list[Orbit]:
     return [Orbit(azimuth=22.5 * k, elevation=30.0) for k in range(16)]
 
 
-def orbit_along(orbits: Orbit | Sequence[Orbit], t: float) -> Orbit:
-    """Where a camera stands at time ``t`` in [0, 1]: one orbit stays.
+def orbit_along(orbits: Sequence[Orbit], t: float) -> Orbit:
+    """The orbit at time ``t`` in [0, 1] of a camera with one orbit, or with one per frame.
 
-    Of several, one per frame, neighbours are blended.
+    Between two frames their orbits are blended.
     """
-    if isinstance(orbits, Orbit):
-        return orbits
+    if len(orbits) == 1:
+        return orbits[0]
     place = min(max(t, 0.0), 1.0) * (len(orbits) - 1)
     first = min(int(place), max(len(orbits) - 2, 0))
     a, b, share = orbits[first], orbits[min(first + 1, len(orbits) - 1)], place - first
@@ -114,25 +114,23 @@ class Track:
 
     Attributes:
         name: what to call it in tables ("input", "sync_3", "eval_0").
-        orbit: where it stands; of a camera that moves, where it begins.
+        orbits: where it stands: one for a camera that stays, or one per frame.
         images: RGBA with straight alpha, 8 bit.
-        path: of a camera that moves, where it stands at every frame; empty for one that stays.
         confidence: in its pictures, from 0 to 1: one number, or one per frame.
         confidence_map: small maps of the confidence in parts of a picture beside its others; None:
             all alike.
     """
 
     name: str
-    orbit: Orbit
+    orbits: tuple[Orbit, ...]
     images: UInt8[Tensor, "t h w 4"] | Pictures
-    path: tuple[Orbit, ...] = ()
     confidence: tuple[float, ...] = (1.0,)
     confidence_map: UInt8[Tensor, "t s s"] | None = None
 
     def __post_init__(self) -> None:
-        if self.path and len(self.path) != len(self.images):
+        if len(self.orbits) not in (1, len(self.images)):
             raise ValueError(
-                f"track '{self.name}' has {len(self.path)} cameras for {len(self.images)} frames"
+                f"track '{self.name}' has {len(self.orbits)} cameras for {len(self.images)} frames"
             )
         if len(self.confidence) not in (1, len(self.images)):
             raise ValueError(
@@ -145,13 +143,13 @@ class Track:
         return self.images.shape[1], self.images.shape[2]
 
     @property
-    def orbits(self) -> tuple[Orbit, ...]:
-        """Where the camera stands: once, or at every frame."""
-        return self.path or (self.orbit,)
+    def orbit(self) -> Orbit:
+        """Where the camera stands, or begins."""
+        return self.orbits[0]
 
     def orbit_at(self, frame: int) -> Orbit:
         """Where the camera stands at ``frame``."""
-        return self.path[frame] if self.path else self.orbit
+        return self.orbits[min(frame, len(self.orbits) - 1)]
 
     def confidence_at(self, frame: int) -> float:
         """Returns the confidence in the picture of ``frame``, in [0, 1]."""
@@ -170,7 +168,7 @@ class Track:
 
         Of a camera that stays, no frame need be named.
         """
-        if frame is None and self.path:
+        if frame is None and len(self.orbits) > 1:
             raise ValueError(f"the camera of track '{self.name}' moves; say at which frame")
         return cameras_of(
             [self.orbit if frame is None else self.orbit_at(frame)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +10,11 @@ import tyro
 
 from .errors import UserError
 from .export import FORMATS, ExportOptions, export, export_paths
-from .io.gaussians import SUFFIXES
-from .io.names import list_folder, name_of
 from .io.owned import claim
 from .native import set_threads
-from .open_asset import GLTF_SUFFIXES, is_run, read_asset
+from .open_asset import read_asset
 from .options import parse
-from .run_folder import writing_into
+from .run_folder import place_of_results, writing_into
 from .scene import YAxis
 
 ABOUT = (
@@ -68,27 +65,3 @@ def deliver(options: DeliverOptions) -> list[Path]:
     with writing_into(options.model_path, options.out):
         claim(*export_paths(options.out or place("export"), name, options))
         return export(asset, options.out or place("export"), name, options)
-
-
-def place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:
-    """A name, and where results of some kind go.
-
-    Into a run's folder, but beside files of Gaussians and folders of them.
-
-    Beside a file the results carry its name without the suffix, and with it where something else
-    there has the same name.
-    """
-    whole = model_path.resolve()
-    if is_run(model_path):
-        return whole.name, lambda kind: model_path / kind
-    name = name_of(whole)
-    twins = [
-        path
-        for path in list_folder(whole.parent)
-        if path != whole and path.suffix.lower() in (*SUFFIXES, *GLTF_SUFFIXES)
-    ]
-    if whole.is_file() and (
-        any(name_of(path) == name for path in twins) or (whole.parent / name).is_dir()
-    ):
-        name = f"{name}{whole.suffix}"
-    return name, lambda kind: whole.parent / f"{name}_{kind}"

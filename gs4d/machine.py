@@ -1,8 +1,12 @@
-"""Figures of this process that every operating system gives in its own way."""
+"""This process and what it runs on: peak memory, versions."""
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import version
+
+from . import __version__
 
 
 def peak_memory_mb() -> int:
@@ -45,3 +49,14 @@ def _windows_peak_bytes() -> int:
         kernel.GetCurrentProcess(), ctypes.byref(counters), counters.cb
     )
     return counters.PeakWorkingSetSize if found else 0
+
+
+def versions() -> dict[str, str]:
+    """Versions of gs4d, Python and the libraries, on which a result depends."""
+    return {
+        "gs4d": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: version(name) for name in ("torch", "numpy", "scipy", "pillow", "safetensors")},
+        **{name: version(name) for name in ("diffusers", "transformers") if name in sys.modules},
+    }

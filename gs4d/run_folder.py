@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from .errors import UserError
 from .export import FORMATS
 from .io.checkpoint import INDEX, TENSORS, remove_checkpoint
 from .io.files import read_json, write_json
-from .io.gaussians import SEQUENCE
+from .io.gaussians import SEQUENCE, SUFFIXES
 from .io.locks import one_writer
+from .io.names import list_folder, name_of
 from .io.owned import LIST, adopt, claim, files_below, made_in, remove_made, require_ours
-from .open_asset import is_run
+from .open_asset import GLTF_SUFFIXES, is_run
 
 LOCK = ".lock"
 CONFIG = "config.json"
@@ -138,3 +139,25 @@ def clear_run(folder: Path, targets: list[Path]) -> None:
         ) from error
     write_json(folder / LIST, {"files": [CONFIG]})
     claim(*targets)
+
+
+def place_of_results(model_path: Path) -> tuple[str, Callable[[str], Path]]:
+    """The name that results carry, and a function from their kind to where they go.
+
+    They go into a run's folder, but beside files of Gaussians and folders of them. Beside a file
+    they carry its name without the suffix, and with it where something else there has that name.
+    """
+    whole = model_path.resolve()
+    if is_run(model_path):
+        return whole.name, lambda kind: model_path / kind
+    name = name_of(whole)
+    twins = [
+        path
+        for path in list_folder(whole.parent)
+        if path != whole and path.suffix.lower() in (*SUFFIXES, *GLTF_SUFFIXES)
+    ]
+    if whole.is_file() and (
+        any(name_of(path) == name for path in twins) or (whole.parent / name).is_dir()
+    ):
+        name = f"{name}{whole.suffix}"
+    return name, lambda kind: whole.parent / f"{name}_{kind}"

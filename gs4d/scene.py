@@ -126,7 +126,7 @@ def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
     motion = FrameSequence(
         lambda i: stage.place(drawable(files[i], read_gaussians(files[i]))), len(files)
     )
-    return Asset(stage.place(some[0]), motion, len(files), {"input": Orbit()})
+    return Asset(stage.place(some[0]), motion, len(files), {"input": (Orbit(),)})
 
 
 def _files(path: Path) -> list[Path]:
@@ -164,7 +164,7 @@ def _read_timed(path: Path, up: Up) -> Asset:
         "they are played over "
         f"{TIMED_FRAMES} frames, --frames says otherwise"
     )
-    return Asset(stage.place(moments.set_at(0.0)), moments, TIMED_FRAMES, {"input": Orbit()})
+    return Asset(stage.place(moments.set_at(0.0)), moments, TIMED_FRAMES, {"input": (Orbit(),)})
 
 
 def read_animated(path: Path, y_axis: YAxis = "auto") -> Asset:
@@ -188,7 +188,7 @@ def read_animated(path: Path, y_axis: YAxis = "auto") -> Asset:
         stage.place(held.gaussians),
         motion,
         held.frames,
-        held.orbits if ours else {"input": Orbit()},
+        {name: (orbit,) for name, orbit in held.orbits.items()} if ours else {"input": (Orbit(),)},
     )
 
 

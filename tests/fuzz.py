@@ -183,7 +183,7 @@ def _checkpoint(folder: Path) -> Path:
 
     g, options = cloud(6, degree=1), HexPlaneOptions(resolution=4, multires=(1,))
     motion = HexPlane(options, 3)
-    tensors, record = pack_asset(Asset(g, motion, 3, {"input": Orbit()}))
+    tensors, record = pack_asset(Asset(g, motion, 3, {"input": (Orbit(),)}))
     write_checkpoint(folder, tensors, {"step": 3, **record})
     return folder / "checkpoint.json"
 
@@ -197,7 +197,7 @@ def _signed(path: Path) -> None:
 
 
 def _glb(path: Path) -> None:
-    asset = Asset(blobs(0.0), FrameSequence(lambda i: blobs(i / 2), 3), 3, {"input": Orbit()})
+    asset = Asset(blobs(0.0), FrameSequence(lambda i: blobs(i / 2), 3), 3, {"input": (Orbit(),)})
     few = torch.arange(0, 800, 40)
     asset = Asset(
         asset.gaussians.select(few),

@@ -62,7 +62,7 @@ def moving_asset(
     count: int = 200, degree: int = 0, *, frames: int = 7, paints: bool = False
 ) -> Asset:
     """The asset of this file: seen by an input camera and one more."""
-    orbits = {"input": Orbit(20.0, 10.0, aspect=1.5), "side": Orbit(90.0)}
+    orbits = {"input": (Orbit(20.0, 10.0, aspect=1.5),), "side": (Orbit(90.0),)}
     return Asset(random_gaussians(count, degree), Sway(paints=paints), frames, orbits)
 
 

@@ -97,7 +97,7 @@ class Turn(DeltaMotion):
 
 
 def test_a_rigid_turn_turns_the_mesh():
-    asset = Asset(blobs(0.0), Turn(), 2, {"input": Orbit()})
+    asset = Asset(blobs(0.0), Turn(), 2, {"input": (Orbit(),)})
     skin = Skin.of(asset, FACES)
     first, last = skin.at_times(asset, torch.tensor([0.0, 1.0]))
     wanted = torch.stack([first[:, 2], first[:, 1], -first[:, 0]], 1)
@@ -169,7 +169,7 @@ def test_haze_has_no_surface():
 def test_a_still_asset_gives_a_still_mesh(tmp_path: Path):
     write_mesh(
         tmp_path / "mesh",
-        Asset(blobs(0.0), Lift(), 1, {"input": Orbit()}),
+        Asset(blobs(0.0), Lift(), 1, {"input": (Orbit(),)}),
         ExportOptions(faces=FACES),
     )
     gltf: Any = pygltflib.GLTF2.load_binary(tmp_path / "mesh" / "mesh.glb")

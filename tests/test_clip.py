@@ -8,20 +8,22 @@ import torch
 from PIL import Image
 from toys import blobs, pixels, toy_clip, write_clip
 
+from gs4d.asset_record import pack_asset
 from gs4d.clip import Clip, Orbit, Track, cameras_of, orbit_along
 from gs4d.densify import DensifyOptions
 from gs4d.errors import UserError
 from gs4d.export import ExportOptions, write_views
 from gs4d.fit import FitOptions, Fitter, fit
 from gs4d.hull import carve
+from gs4d.io.checkpoint import write_checkpoint
 from gs4d.io.clips import View, read_clip, read_rig, read_views, rig_record
 from gs4d.io.files import write_json
 from gs4d.io.images import read_image, to_bytes
 from gs4d.io.lazy import FilePictures, PictureCache
 from gs4d.motion import HexPlaneOptions
 from gs4d.open_asset import read_asset
-from gs4d.pipeline import score_asset
 from gs4d.render import render
+from gs4d.score.asset import score_asset
 
 OPTIONS = FitOptions(
     steps=12,
@@ -61,9 +63,7 @@ def orbiting(frames: int = 6, size: int = 32) -> Clip:
             images.append(
                 torch.from_numpy(to_bytes(torch.cat([straight, drawn.alpha[..., None]], -1)[0]))
             )
-        tracks.append(
-            Track(name, orbits[0], torch.stack(images), orbits if len(orbits) > 1 else ())
-        )
+        tracks.append(Track(name, orbits, torch.stack(images)))
     return Clip("orbiting", tuple(tracks))
 
 
@@ -150,7 +150,14 @@ def test_a_camera_that_moves_is_used_where_it_stands(tmp_path: Path):
         clip.tracks[3].camera()
     hulls = [
         carve(clip, 4, cells=32),
-        carve(Clip("wrong", (*clip.tracks[:3], replace(clip.tracks[3], path=()))), 4, cells=32),
+        carve(
+            Clip(
+                "wrong",
+                (*clip.tracks[:3], replace(clip.tracks[3], orbits=clip.tracks[3].orbits[:1])),
+            ),
+            4,
+            cells=32,
+        ),
     ]
     assert len(hulls[0]) > 1.3 * len(hulls[1])  # a wrong place cuts the object away
     options = replace(OPTIONS, steps=150)
@@ -159,13 +166,14 @@ def test_a_camera_that_moves_is_used_where_it_stands(tmp_path: Path):
     assert scores["sync_2"]["psnr"] > 21
     assert abs(scores["sync_2"]["psnr"] - scores["sync_1"]["psnr"]) < 4
     read = read_asset(tmp_path)
-    assert read.paths == asset.paths == {"sync_2": clip.tracks[3].path}
+    assert read.orbits == asset.orbits == {track.name: track.orbits for track in clip.tracks}
+    assert len(read.orbits["sync_2"]) == clip.frames
     assert read.orbit_at("sync_2", 0.5).azimuth == pytest.approx(150)
     assert read.orbit_at("sync_1", 0.5) == clip.tracks[2].orbit
     write_views(
         tmp_path / "views",
         read,
-        {"sync_2": read.paths["sync_2"]},
+        {"sync_2": read.orbits["sync_2"]},
         ExportOptions(width=32, height=32),
     )
     drawn = torch.from_numpy(
@@ -176,11 +184,28 @@ def test_a_camera_that_moves_is_used_where_it_stands(tmp_path: Path):
     assert (drawn - seen).abs().mean() < 16
 
 
+def test_a_record_from_before_cameras_had_one_form_is_read(tmp_path: Path):
+    clip = orbiting()
+    asset = Fitter(clip, replace(OPTIONS, steps=3)).asset()
+    tensors, record = pack_asset(asset)
+    old = {**record, "step": 0, "orbits": {}, "paths": {}}
+    for name, orbits in record["orbits"].items():
+        old["orbits"][name] = orbits[0]
+        if len(orbits) > 1:
+            old["paths"][name] = orbits
+    write_checkpoint(tmp_path, tensors, old)
+    assert read_asset(tmp_path).orbits == asset.orbits
+    old["paths"]["sync_2"] = old["paths"]["sync_2"][1:]
+    write_checkpoint(tmp_path, tensors, old)
+    with pytest.raises(UserError, match="neither one orbit nor one per frame"):
+        read_asset(tmp_path)
+
+
 def test_where_a_camera_stands_between_frames():
     path = [Orbit(0.0, 0.0), Orbit(90.0, 20.0), Orbit(180.0, 0.0)]
     assert orbit_along(path, 0.25) == Orbit(45.0, 10.0)
     assert orbit_along(path, 1.0) == orbit_along(path, 7.0) == path[2]
-    assert orbit_along(path[:1], 0.3) == orbit_along(path[0], 0.3) == path[0]
+    assert orbit_along(path[:1], 0.3) == path[0]
 
 
 def test_a_view_that_is_not_believed_does_not_teach(tmp_path: Path):

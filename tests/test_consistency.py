@@ -78,7 +78,7 @@ def test_triples_of_views_share_a_time_and_stand_evenly():
 
 def test_cameras_stand_as_far_away_as_the_input_camera():
     clip = toy_clip()
-    far = replace(clip, tracks=(replace(clip.tracks[0], orbit=Orbit(20.0, 10.0, 2.5, 30.0)),))
+    far = replace(clip, tracks=(replace(clip.tracks[0], orbits=(Orbit(20.0, 10.0, 2.5, 30.0),)),))
     cameras = along_views(far, ConsistencyOptions(resolution=20), seed(0)).middle.cameras
     torch.testing.assert_close(cameras.centers.norm(dim=1), torch.full((2,), 2.5))
     assert cameras.K[0, 1, 1].item() == pytest.approx(10 / math.tan(math.radians(15)), rel=1e-5)

@@ -168,14 +168,14 @@ def test_a_name_server_that_does_not_answer_holds_nobody(monkeypatch: pytest.Mon
 # u e
 
 
-def test_every_row_has_its_module_its_task_and_its_line_in_the_readme():
-    readme = (ROOT / "README.md").read_text()
+def test_every_row_has_its_module_its_task_and_its_line_in_the_table_of_licences():
+    licences = (ROOT / "docs/priors.md").read_text()
     for name, family in FAMILIES.items():
         assert callable(getattr(import_module(f"gs4d.prior.{family.module}"), family.opener))
         assert family.tasks
         if family.parameters:
             assert family.how_to_get(name)
-            assert f"| {family.title} | {family.licence} |" in readme
+            assert f"| {family.title} | {family.licence} |" in licences
     assert set(able("score")) == {"mini", "zero123", "stable-zero123", "mvdream", "imagedream"}
     assert default_of("zero123") == "ashawkey/zero123-xl-diffusers"
     assert "no commercial use" in licence_of("zero123plus")

@@ -43,7 +43,10 @@ class Lift(DeltaMotion):
 
 def toy_asset(frames: int = 5, *, returns: bool = False) -> Asset:
     return Asset(
-        blobs(0.0), Lift(returns=returns), frames, {"input": Orbit(aspect=2.0), "side": Orbit(90.0)}
+        blobs(0.0),
+        Lift(returns=returns),
+        frames,
+        {"input": (Orbit(aspect=2.0),), "side": (Orbit(90.0),)},
     )
 
 
@@ -253,7 +256,7 @@ def save_run(folder: Path) -> None:
     from gs4d.motion import HexPlane, HexPlaneOptions
 
     motion = HexPlane(HexPlaneOptions(resolution=8, multires=(1,)), 2)
-    tensors, record = pack_asset(Asset(blobs(0.0), motion, 2, {"input": Orbit()}))
+    tensors, record = pack_asset(Asset(blobs(0.0), motion, 2, {"input": (Orbit(),)}))
     write_checkpoint(folder, tensors, {"step": 0, **record})
 
 

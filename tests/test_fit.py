@@ -25,10 +25,10 @@ from gs4d.io.checkpoint import INDEX, read_checkpoint, write_checkpoint
 from gs4d.motion import HexPlaneOptions, factor
 from gs4d.native import set_threads
 from gs4d.open_asset import read_asset
-from gs4d.pipeline import score_asset
 from gs4d.prior import ScoreBatch
 from gs4d.prior.sds import SdsOptions
 from gs4d.render import render
+from gs4d.score.asset import score_asset
 
 OPTIONS = FitOptions(
     steps=60,
@@ -208,7 +208,7 @@ class Greyish:
 
 
 def test_the_fine_stage_follows_a_prior(clip: Clip, tmp_path: Path):
-    rates, losses = LearningRates(sh_dc=0.1), LossWeights(distillation=300.0)
+    rates, losses = LearningRates(sh_dc=0.12), LossWeights(distillation=100.0)
     score = GuidanceOptions(views=4, resolution=(16, 24, 32))
     options = replace(
         OPTIONS, steps=60, static=0.2, fine=0.5, learning_rates=rates, losses=losses, score=score
@@ -251,7 +251,7 @@ def test_a_single_frame_stands_still(clip: Clip, tmp_path: Path):
 def test_other_pictures_or_cameras_are_not_resumed(clip: Clip, tmp_path: Path):
     fit(clip, replace(OPTIONS, steps=3), tmp_path)
     darker = replace(clip.tracks[0], images=pixels(clip.tracks[0]) // 2)
-    turned = replace(clip.tracks[1], orbit=replace(clip.tracks[1].orbit, azimuth=5.0))
+    turned = replace(clip.tracks[1], orbits=(replace(clip.tracks[1].orbit, azimuth=5.0),))
     for tracks in (
         (darker, *clip.tracks[1:]),
         (clip.tracks[0], turned, *clip.tracks[2:]),

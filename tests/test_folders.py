@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gs4d.deliver import place_of_results
 from gs4d.errors import UserError, require_folder_name
 from gs4d.intake import frames as frames_module
 from gs4d.intake.frames import FramesOptions, make_frames
@@ -24,6 +23,7 @@ from gs4d.intake.sources import Pick, open_source
 from gs4d.io.clips import frame_numbers, read_eval_rig, read_views
 from gs4d.io.files import read_json
 from gs4d.io.names import list_folder, name_of
+from gs4d.run_folder import place_of_results
 
 
 def put(folder: Path, *names: str) -> Path:

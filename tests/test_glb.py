@@ -184,7 +184,7 @@ class Waves(DeltaMotion):
 
 @pytest.mark.parametrize("frames", [5, 9, 40])
 def test_no_center_is_further_off_than_was_asked(tmp_path: Path, frames: int):
-    asset = Asset(random_gaussians(3000), Waves(), frames, {"input": Orbit()})
+    asset = Asset(random_gaussians(3000), Waves(), frames, {"input": (Orbit(),)})
     write_glb(tmp_path / "a.glb", asset)
     back, size = read_asset(tmp_path / "a.glb"), size_of(asset.at(0.0).means)
 
@@ -200,7 +200,7 @@ def test_no_center_is_further_off_than_was_asked(tmp_path: Path, frames: int):
 
 
 def test_later_modes_are_sparse_and_large_ones_are_cut_in_two(tmp_path: Path):
-    asset = Asset(random_gaussians(3000), Waves(), 9, {"input": Orbit()})
+    asset = Asset(random_gaussians(3000), Waves(), 9, {"input": (Orbit(),)})
     write_glb(tmp_path / "a.glb", asset)
     plain = Plain(tmp_path / "a.glb")
     accessors = [
@@ -243,7 +243,7 @@ def test_a_still_asset_has_no_targets(tmp_path: Path):
     one = random_gaussians(1)
     write_glb(
         tmp_path / "b.glb",
-        Asset(one, LowRank(torch.zeros(1), torch.zeros(1, 0), {}), 1, {"input": Orbit()}),
+        Asset(one, LowRank(torch.zeros(1), torch.zeros(1, 0), {}), 1, {"input": (Orbit(),)}),
     )
     assert strayed(read_asset(tmp_path / "b.glb").at(0.0), one).max() < 1e-6
 
@@ -265,7 +265,7 @@ def test_any_rate_and_loop_by_the_options(tmp_path: Path):
 
 def test_frames_that_are_not_of_the_same_gaussians_are_refused(tmp_path: Path):
     frames = [random_gaussians(5), random_gaussians(6)]
-    asset = Asset(frames[0], FrameSequence(frames.__getitem__, 2), 2, {"input": Orbit()})
+    asset = Asset(frames[0], FrameSequence(frames.__getitem__, 2), 2, {"input": (Orbit(),)})
     with pytest.raises(UserError, match="5 and 6 Gaussians"):
         write_glb(tmp_path / "a.glb", asset)
     assert list(tmp_path.iterdir()) == []
@@ -288,7 +288,7 @@ def test_the_worked_example_of_the_page(tmp_path: Path):
         "log_scales": torch.tensor([[[0.0] * 3, [0.7] * 3]]),
     }
     motion = LowRank(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([[0.0], [0.5], [1.0]]), rise)
-    write_glb(tmp_path / "a.glb", Asset(still, motion, 3, {"input": Orbit()}))
+    write_glb(tmp_path / "a.glb", Asset(still, motion, 3, {"input": (Orbit(),)}))
     plain = Plain(tmp_path / "a.glb")
     _, _, example = DOCS.read_text().partition("## Worked example")
     shown = json.loads(example.split("```json")[1].split("```")[0])

@@ -27,7 +27,7 @@ LAYERS = [
     {"open_asset", "export", "guidance", "consistency", "intake"},
     {"fit", "origins"},
     {"config", "run_folder"},
-    {"demo", "score", "report", "deliver", "doctor"},
+    {"demo", "score", "report", "deliver", "rerender", "doctor"},
     {"pipeline"},
     {"batch", "view"},
     {"commands", "presets"},
@@ -131,3 +131,21 @@ def test_starting_does_not_load_the_diffusion_libraries(start: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("command", ["render", "export"])
+def test_what_draws_and_exports_loads_no_trainer_and_no_prior(command: str) -> None:
+    trainers = ("fit", "guidance", "hull", "densify", "prior", "intake", "pipeline", "config")
+    code = f"""
+import sys
+from gs4d.cli import _command
+try:
+    _command({command!r})(["--help"])
+except SystemExit:
+    pass
+print([m for m in sys.modules if m.startswith("gs4d.") and m.split(".")[1] in {trainers!r}])
+print("gs4d.render" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["[]", "True"]

@@ -83,7 +83,7 @@ def test_a_time_that_is_no_number_is_refused_in_a_sentence() -> None:
     field = HexPlane(HexPlaneOptions(), 4)
     with pytest.raises(UserError, match="a time of the motion is no number"):
         field.deltas(g.means, torch.tensor([0.5, torch.nan]))
-    asset = Asset(g, FrameSequence(lambda _: g, 3), 3, {"input": Orbit()})
+    asset = Asset(g, FrameSequence(lambda _: g, 3), 3, {"input": (Orbit(),)})
     with pytest.raises(UserError, match="a time of the asset is no number"):
         asset.at(float("nan"))
     assert replace(asset, frames=1).at(0.5).count == 5

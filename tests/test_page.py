@@ -69,7 +69,7 @@ def small_asset() -> Asset:
         gaussians,
         HexPlane(HexPlaneOptions(resolution=4, channels=16, width=16), 3),
         3,
-        {"input": Orbit()},
+        {"input": (Orbit(),)},
     )
 
 
@@ -331,7 +331,7 @@ def test_an_input_of_files_is_served_too(tmp_path: Path) -> None:
 
 
 def test_a_still_asset_makes_a_page(tmp_path: Path) -> None:
-    still = Asset(blobs(0.0), small_asset().motion, 1, {"input": Orbit(elevation=10.0)})
+    still = Asset(blobs(0.0), small_asset().motion, 1, {"input": (Orbit(elevation=10.0),)})
     write_html(tmp_path / "still.html", still, "still")
     assert torch.isfinite(still.at(0.0).means).all()
     assert "<h1>still</h1>" in (tmp_path / "still.html").read_text()

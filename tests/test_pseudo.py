@@ -145,5 +145,5 @@ def test_trust_of_other_views_is_refused(data: Path, tmp_path: Path) -> None:
 
 def test_tracks_without_maps_weigh_as_numbers() -> None:
     images = torch.zeros(2, 8, 8, 4, dtype=torch.uint8)
-    track = Track("side", Orbit(), images, confidence=(0.25, 0.75))
+    track = Track("side", (Orbit(),), images, confidence=(0.25, 0.75))
     assert torch.equal(track.confidence_map_at(1), torch.full((8, 8), 0.75))

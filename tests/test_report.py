@@ -23,11 +23,12 @@ from gs4d.asset import Asset
 from gs4d.clip import Clip
 from gs4d.config import Config
 from gs4d.fit import FitOptions
+from gs4d.machine import versions
 from gs4d.motion import DeltaMotion
 from gs4d.options import to_record
-from gs4d.pipeline import score_asset, versions
 from gs4d.report import METRICS, motion_amount, write_report
 from gs4d.report.pictures import spread
+from gs4d.score.asset import score_asset
 
 VOID = {"meta", "link", "img", "source", "br"}
 
@@ -91,7 +92,7 @@ def make(tmp_path: Path) -> Maker:
         clip: Clip, *, steps: int = 61, name: str = "toy", **more: Any
     ) -> tuple[Page, dict[str, Any], str]:
         asset = Asset(
-            blobs(0.0), Rise(), clip.frames, {track.name: track.orbit for track in clip.tracks}
+            blobs(0.0), Rise(), clip.frames, {track.name: track.orbits for track in clip.tracks}
         )
         options = FitOptions(steps=steps)
         history = [

@@ -19,8 +19,8 @@ from gs4d.io.splat import write_splat
 from gs4d.io.spz import write_spz
 from gs4d.motion import FrameSequence, Motion
 from gs4d.open_asset import read_asset
-from gs4d.pipeline import RenderOptions, rerender
 from gs4d.render import render
+from gs4d.rerender import RenderOptions, rerender
 from gs4d.scene import fit_stage
 
 

@@ -459,7 +459,7 @@ def test_each_render_is_judged_by_its_own_frame():
 def test_a_moving_input_camera_is_where_it_was_at_the_frame():
     clip = toy_clip()
     path = tuple(Orbit(10.0 * t, 5.0) for t in range(3))
-    moving = Clip("moving", (replace(clip.tracks[0], path=path),))
+    moving = Clip("moving", (replace(clip.tracks[0], orbits=path),))
     sample = sample_views(
         moving, GuidanceOptions(views=6), 0.0, False, torch.Generator().manual_seed(0)
     )

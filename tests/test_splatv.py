@@ -110,7 +110,7 @@ def test_a_still_asset_is_exact_but_for_its_bits(tmp_path: Path):
 
 def test_only_what_no_cubic_follows_is_cut_and_the_error_is_true(tmp_path: Path):
     g = random_gaussians(400).replace(logit_opacities=torch.full((400,), 4.0))
-    asset = Asset(g, Jump(2.0), 33, {"input": Orbit()})
+    asset = Asset(g, Jump(2.0), 33, {"input": (Orbit(),)})
     error = write_splatv(tmp_path / "a.splatv", asset, tolerance=0.01)
     _, words = decode(tmp_path / "a.splatv")
     widths = words[:, 15].copy().view("<f2").reshape(-1, 2)[:, 1]
@@ -131,7 +131,7 @@ def test_it_looks_like_the_asset(tmp_path: Path):
     g = random_gaussians(600).replace(
         logit_opacities=torch.full((600,), 4.0), log_scales=torch.full((600, 3), -2.5)
     )
-    asset = Asset(g.replace(sh=g.sh.clamp(-1.5, 1.5)), Jump(1.5), 17, {"input": Orbit()})
+    asset = Asset(g.replace(sh=g.sh.clamp(-1.5, 1.5)), Jump(1.5), 17, {"input": (Orbit(),)})
     write_splatv(tmp_path / "a.splatv", asset, tolerance=0.005)
     _, words = decode(tmp_path / "a.splatv")
     camera = cameras_of([Orbit()], width=48, height=48)

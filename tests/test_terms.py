@@ -12,11 +12,12 @@ from toys import toy_clip
 
 from gs4d.config import Config
 from gs4d.fit import FitOptions, fit, terms
+from gs4d.machine import versions
 from gs4d.motion import HexPlaneOptions
 from gs4d.native import set_threads
 from gs4d.options import to_record
-from gs4d.pipeline import score_asset, versions
 from gs4d.report import write_report
+from gs4d.score.asset import score_asset
 
 OPTIONS = FitOptions(
     steps=40,

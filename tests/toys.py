@@ -70,7 +70,7 @@ def toy_clip(frames: int = 3, views: int = 6, size: int = 32) -> Clip:
         straight = drawn.rgb / drawn.alpha.clamp_min(1e-6)[..., None]
         images.append(torch.from_numpy(to_bytes(torch.cat([straight, drawn.alpha[..., None]], -1))))
     stacked = torch.stack(images, 1)
-    tracks = [Track(name, orbit, stacked[i]) for i, (name, orbit) in enumerate(orbits.items())]
+    tracks = [Track(name, (orbit,), stacked[i]) for i, (name, orbit) in enumerate(orbits.items())]
     return Clip("toy", tuple(tracks[:-1]), (tracks[-1],))
 
 

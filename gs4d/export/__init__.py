@@ -18,6 +18,7 @@ __all__ = [
     "export_paths",
     "write_input_view",
     "write_ply_sequence",
+    "write_previews",
     "write_turntable",
     "write_views",
 ]
@@ -38,6 +39,17 @@ def export(asset: Asset, folder: Path, name: str, options: ExportOptions) -> lis
     for path, write in zip(paths, writers, strict=True):
         write(path, asset, options)
     return paths
+
+
+def write_previews(folder: Path, asset: Asset, options: ExportOptions) -> None:
+    """Writes what every run leaves: a PLY per frame, and videos from the input and all around.
+
+    Raises:
+        UserError: one of them cannot be written.
+    """
+    write_ply_sequence(folder / "ply", asset, options)
+    write_input_view(folder / "input_view.mp4", asset, options)
+    write_turntable(folder / "turntable.mp4", asset, options)
 
 
 def export_paths(folder: Path, name: str, options: ExportOptions) -> list[Path]:

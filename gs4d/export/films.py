@@ -65,7 +65,7 @@ def film(
         angles = [options.azimuth] * len(times)
     orbits = [Orbit(angle, options.elevation, options.radius, options.fov) for angle in angles]
     if options.camera == "input":
-        source = asset.paths.get("input") or asset.orbits.get("input", Orbit())
+        source = asset.orbits.get("input", (Orbit(),))
         orbits = [orbit_along(source, t) for t in times]
         options = options.with_aspect(orbits[0].aspect)
     return draw_frames(asset, times, orbits, options, label=label, alpha=alpha)
@@ -109,7 +109,7 @@ def draw_frames(
 def write_views(
     folder: Path,
     asset: Asset,
-    orbits: Mapping[str, Orbit | Sequence[Orbit]],
+    orbits: Mapping[str, Sequence[Orbit]],
     options: ExportOptions,
     *,
     alpha: bool = False,

@@ -117,9 +117,9 @@ def write_glb(
         ]
     nodes = [node]
     if "input" in asset.orbits:
-        nodes.append(_camera_node(asset.orbits["input"]))
-        writer.document["cameras"] = [_camera(asset.orbits["input"])]
-    orbits = {name: asdict(orbit) for name, orbit in asset.orbits.items()}
+        nodes.append(_camera_node(asset.orbits["input"][0]))
+        writer.document["cameras"] = [_camera(asset.orbits["input"][0])]
+    orbits = {name: asdict(orbit) for name, (orbit, *_) in asset.orbits.items()}
     extras = {"gs4d": {"version": 1, "frames": len(times), "fps": fps, "orbits": orbits}}
     writer.document |= {
         "extensionsUsed": [SPLATS, "KHR_mesh_quantization"],

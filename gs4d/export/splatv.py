@@ -76,7 +76,7 @@ def write_splatv(
     tables = [_texels(base, motion, 0, 1, ~cut)]
     if pieces > 1:
         tables += [_texels(base, motion, i, pieces, cut) for i in range(pieces)]
-    _write(path, np.concatenate(tables), asset.orbits.get("input", Orbit()))
+    _write(path, np.concatenate(tables), asset.orbits.get("input", (Orbit(),))[0])
     return float(errors.quantile(0.99))
 
 

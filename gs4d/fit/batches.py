@@ -86,7 +86,7 @@ class Batches:
     def cameras_of(self, batch: Batch) -> Camera:
         """The cameras that took them."""
         cameras = [
-            self._cameras[k].select([t if len(self._cameras[k]) > 1 else 0])
+            self._cameras[k].select([min(t, len(self._cameras[k]) - 1)])
             for t, k in zip(*batch, strict=True)
         ]
         T, K = torch.cat([c.T_camera_world for c in cameras]), torch.cat([c.K for c in cameras])

@@ -92,9 +92,8 @@ class Fitter:
 
     def asset(self) -> Asset:
         """What has been fitted so far."""
-        orbits = {track.name: track.orbit for track in self.clip.tracks}
-        paths = {track.name: track.path for track in self.clip.tracks if track.path}
-        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits, paths)
+        orbits = {track.name: track.orbits for track in self.clip.tracks}
+        return Asset(self.gaussians().detach(), self.motion, self.clip.frames, orbits)
 
     def advance(self) -> dict[str, Any]:
         """Makes one step.

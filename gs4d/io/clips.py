@@ -143,7 +143,7 @@ class _Loader:
                 f"has {len(paths)} frames; "
                 "give one number per frame, or one for all"
             )
-        return Track(name, orbits[0], pictures, orbits if len(orbits) > 1 else (), view.confidence)
+        return Track(name, orbits, pictures, view.confidence)
 
     def check(self) -> None:
         """Decodes what fits in the cache, and of a clip that does not, as much as shows that every view shows something."""
@@ -461,8 +461,8 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
         }
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"camera file {path} does not place every eval view ({error}); README.md shows what it "
-            "holds"
+            f"camera file {path} does not place every eval view ({error}); docs/data.md shows what "
+            "it holds"
         ) from error
     for view in rows:
         require_folder_name(

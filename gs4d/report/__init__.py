@@ -170,7 +170,7 @@ def _row(name: str, scores: dict[str, float | None], track: Track | None = None)
 
 def _place(track: Track) -> str:
     first, last = track.orbits[0], track.orbits[-1]
-    moves = f" to {last.azimuth:g}°" if track.path else ""
+    moves = f" to {last.azimuth:g}°" if len(track.orbits) > 1 else ""
     doubt = sum(track.confidence) / len(track.confidence)
     return f"azimuth {first.azimuth:g}°{moves}, elevation {first.elevation:g}°" + (
         f", weight {doubt:.2g}" if doubt < 1 else ""

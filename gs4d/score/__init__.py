@@ -21,7 +21,8 @@ from ..metrics.i3d import load_i3d
 from ..metrics.lpips import load_lpips
 from ..options import parse
 from ..ranges import Options, Range
-from .measure import GRID, METRICS, Networks, Scorer, columns
+from .catalogue import METRICS, columns
+from .measure import GRID, Networks, Scorer
 from .pairs import ViewPair, natural, pair_views, parse_background
 from .tables import ScoreTable, Stat
 

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations, zip_longest
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,87 +19,17 @@ from torch import Tensor
 from ..metrics.clip import ClipEmbedder, cosine, spherical_distance
 from ..metrics.frechet import c4d_fvd, frechet_distance, grid_videos
 from ..metrics.i3d import I3D, i3d_frame, video_logits
-from ..metrics.image import (
-    SSIM_WINDOW,
-    edges,
-    gradient_share,
-    inside,
-    mask_iou,
-    psnr,
-    psnr_inside,
-    ssim,
-)
 from ..metrics.lpips import LPIPS, SMALLEST_SIDE
 from ..metrics.temporal import frame_pair, janus
+from ..native import torch_threads
+from .catalogue import METRICS, UndefinedScoreError, size_of
 from .pairs import FramePair, Picture, ViewPair
 from .tables import Scores, ScoreTable, summarise
 
-
-class Metric(NamedTuple):
-    """What a reader of a column has to know."""
-
-    better: str  # "higher", "lower", "near one" or "neither"
-    weights: str = ""  # the option that names its weights, and what they are
-
-
-I3D_FILE = "--i3d FILE with the I3D weights i3d_pretrained_400.pt"
-CLIP_FILE = "--clip FOLDER (or hub id, openai/clip-vit-base-patch32) with a CLIP model"
-METRICS: dict[str, Metric] = {
-    "psnr": Metric("higher"),
-    "ssim": Metric("higher"),
-    "psnr_inside": Metric("higher"),
-    "iou": Metric("higher"),
-    "edges": Metric("higher"),
-    "gradients": Metric("near one"),
-    "lpips_alex": Metric(
-        "lower",
-        "--lpips-alex FILE FILE: torchvision's alexnet and richzhang's weights/v0.1/alex.pth",
-    ),
-    "lpips_vgg": Metric(
-        "lower", "--lpips-vgg FILE FILE: torchvision's vgg16 and richzhang's weights/v0.1/vgg.pth"
-    ),
-    "clip_i": Metric("higher", CLIP_FILE),
-    "clip_t_4dgen": Metric("lower", CLIP_FILE),
-    "clip_t_cosine": Metric("higher", CLIP_FILE),
-    "flicker": Metric("lower"),
-    "silhouette": Metric("higher"),
-    "motion": Metric("neither"),
-    "janus": Metric("lower"),
-    "c4d_fvd": Metric("lower", I3D_FILE),
-    "fvd_f": Metric("lower", I3D_FILE),
-    "fvd_v": Metric("lower", I3D_FILE),
-    "fvd_diag": Metric("lower", I3D_FILE),
-    "fv4d": Metric("lower", I3D_FILE),
-}
-WITH_TRUTH = (
-    "flicker",
-    "silhouette",
-    "motion",
-    "janus",
-)  # blind metrics: shown beside the same number of the truth
 GRID = ("fvd_f", "fvd_v", "fvd_diag", "fv4d")
 LOOK_AHEAD = 4  # frames of every view that may wait to be scored while the next is read
 FROZEN = 0.5  # a result that moves less than this share of the truth earns a warning
 NAN = float("nan")
-NOTHING = {
-    "janus": "it needs views from opposite sides with alpha; name their azimuths with --azimuths",
-    "silhouette": "it needs alpha, and two frames of one view",
-    "psnr_inside": "no frame shows an object",
-    "edges": "a picture has no edges",
-    "gradients": "the truth has no edges",
-}
-
-
-def columns(metrics: Iterable[str]) -> dict[str, str]:
-    """The table's columns for some metrics, each with the direction in which it is better."""
-    found: dict[str, str] = {}
-    for name in metrics:
-        found[name] = METRICS[name].better
-        if name in WITH_TRUTH:
-            found[f"{name}_truth"] = "neither"
-        if name == "motion":
-            found["motion_ratio"] = "near one"
-    return found
 
 
 @dataclass
@@ -206,9 +135,7 @@ class Scorer:
             )
         for name in self.wanted:
             if name not in overall:
-                self.table.absent.setdefault(
-                    name, NOTHING.get(name, "it needs two frames of one view")
-                )
+                self.table.absent.setdefault(name, METRICS[name].lacking)
         for (name, view), scores in self.table.whole_views.items():
             if scores.get("motion_ratio", 1.0) < FROZEN:
                 self.table.notes.append(
@@ -234,36 +161,14 @@ class Scorer:
 
     def _pictures(self, pair: FramePair, last: FramePair | None) -> Scores:
         """What needs no network: the render against the truth, and both against the last frame of their view."""
-        pred, truth, wanted = pair.pred.rgb, pair.truth.rgb, self.wanted
         scores: Scores = {}
-        if "psnr" in wanted:
-            scores["psnr"] = psnr(pred, truth).item()
-        if "ssim" in wanted:
-            scores["ssim"] = (
-                ssim(pred, truth).item()
-                if min(pred.shape[:2]) >= SSIM_WINDOW
-                else self._undefined("ssim", f"its window of 11x11 does not fit into {_size(pred)}")
-            )
-        for name, measured in (("edges", edges), ("gradients", gradient_share)):
-            if name in wanted:
-                scores[name] = measured(pred, truth).item()
-        masks = [p.alpha for p in (pair.pred, pair.truth) if p.alpha is not None]
-        if "psnr_inside" in wanted:
-            scores["psnr_inside"] = (
-                psnr_inside(pred, truth, inside(masks[0], masks[-1])).item()
-                if masks
-                else self._undefined(
-                    "psnr_inside", f"neither {pair.pred.label} nor {pair.truth.label} has alpha"
-                )
-            )
-        if "iou" in wanted:
-            without = next((p.label for p in (pair.pred, pair.truth) if p.alpha is None), None)
-            scores["iou"] = (
-                mask_iou(masks[0], masks[1]).item()
-                if without is None
-                else self._undefined("iou", f"{without} has no alpha")
-            )
-        if last is not None and wanted & {"flicker", "silhouette", "motion"}:
+        for name, metric in METRICS.items():
+            if name in self.wanted and metric.of_picture is not None:
+                try:
+                    scores[name] = metric.of_picture(pair.pred, pair.truth)
+                except UndefinedScoreError as error:
+                    scores[name] = self._undefined(name, str(error))
+        if last is not None and self.wanted & {"flicker", "silhouette", "motion"}:
             for suffix, before, after in (
                 ("", last.pred, pair.pred),
                 ("_truth", last.truth, pair.truth),
@@ -285,7 +190,7 @@ class Scorer:
                 network(pair.pred.rgb, pair.truth.rgb).item()
                 if min(pair.pred.rgb.shape[:2]) >= least
                 else self._undefined(
-                    name, f"its network needs {least} pixels a side, not {_size(pair.pred.rgb)}"
+                    name, f"its network needs {least} pixels a side, not {size_of(pair.pred.rgb)}"
                 )
             )
         if self.networks.clip is not None:
@@ -375,17 +280,11 @@ def _workers(single: bool) -> Iterator[ThreadPoolExecutor]:
     too, has nothing large to share (no networks).
     """
     threads = torch.get_num_threads()
-    if single:
-        torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _size(rgb: Tensor) -> str:
-    return f"{rgb.shape[1]}x{rgb.shape[0]} pixels"
+    with (
+        torch_threads(1 if single else threads),
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield pool
 
 
 def _alpha(picture: Picture) -> Float[Tensor, "h w"]:

@@ -21,11 +21,11 @@ import tyro
 from torch import Tensor
 
 from gs4d.asset import Asset
-from gs4d.open_asset import read_asset
 from gs4d.clip import cameras_of
 from gs4d.export.glb import size_of, write_glb
 from gs4d.export.splatv import write_splatv
 from gs4d.io.images import read_image, write_png
+from gs4d.open_asset import read_asset
 from gs4d.render import render
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ def node(script: str, *arguments: object) -> None:
 def draw(asset: Asset, t: float) -> Tensor:
     """What gs4d shows from the input camera."""
     return (
-        render(asset.at(t), cameras_of([asset.orbits["input"]], width=256, height=256))
+        render(asset.at(t), cameras_of([asset.orbits["input"][0]], width=256, height=256))
         .rgb[0]
         .clamp(0, 1)
     )

@@ -81,7 +81,7 @@ def main() -> None:
     """Writes the page, has the browser draw it, and fails when a picture is too far from the rasterizer's."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    asset = Asset(ball(), Twist(), 8, {"input": Orbit()})
+    asset = Asset(ball(), Twist(), 8, {"input": (Orbit(),)})
     write_html(folder / "page.html", asset, "<b>Ball</b> & “twist”")
     (folder / "cases.json").write_text(json.dumps(CASES))
     command = ["node", HERE / "browser.mjs", folder / "page.html", folder, folder / "cases.json"]
