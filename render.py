@@ -1,4 +1,4 @@
-"""Renders a fitted run: python render.py --model_path output/rose"""
+"""Renders a fitted run: ``python render.py --model_path output/rose``."""
 
 import sys
 from functools import partial

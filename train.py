@@ -1,4 +1,4 @@
-"""Fits a clip: python train.py --configs arguments/i2v.py -e rose"""
+"""Fits a clip: ``python train.py --configs arguments/i2v.py -e rose``."""
 
 import sys
 from functools import partial

@@ -23,11 +23,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gs4d.asset import Asset
-from gs4d.open_asset import read_asset
 from gs4d.clip import Orbit, cameras_of, over_white
 from gs4d.export.glb import size_of, write_glb
 from gs4d.export.splatv import write_splatv
 from gs4d.io.clips import read_clip
+from gs4d.open_asset import read_asset
 from gs4d.render import render
 
 HEAD = (
@@ -52,7 +52,7 @@ class Options:
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """dB between pictures, over all of them."""
+    """DB between pictures, over all of them."""
     return float(-10 * (a - b).square().mean().log10())
 
 

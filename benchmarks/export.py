@@ -56,6 +56,7 @@ def measure(name: str, gaussians: int, frames: int, folder: Path) -> None:
 
 
 def main() -> None:
+    """Measures sizes and losses of every export format."""
     from gs4d.export import FORMATS
 
     parser = argparse.ArgumentParser(description=__doc__)

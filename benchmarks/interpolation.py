@@ -38,6 +38,7 @@ def score(track: Track, interpolator: Interpolator) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Prints how well interpolators find the middle frame."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

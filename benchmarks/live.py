@@ -41,6 +41,7 @@ def watch(url: str) -> None:
 
 
 def main() -> None:
+    """Prints what the live window costs a fit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)

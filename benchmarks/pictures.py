@@ -13,10 +13,10 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from gs4d.open_asset import read_asset
 from gs4d.clip import Clip, Orbit, cameras_of, over_white
 from gs4d.io.clips import read_clip
 from gs4d.io.images import write_png
+from gs4d.open_asset import read_asset
 from gs4d.render import render
 
 SIZE = 256

@@ -89,6 +89,7 @@ def fit_clip(clip: Path, config: Path, output_dir: Path, flags: list[str]) -> Ro
 
 
 def main() -> int:
+    """Measures quality, prints it, and returns an exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -82,12 +82,14 @@ def prepare(
 
 
 def milliseconds(function: Callable[[], object]) -> float:
+    """Times one call."""
     start = time.perf_counter()
     function()
     return 1e3 * (time.perf_counter() - start)
 
 
 def main() -> None:
+    """Prints milliseconds of the rasterizer, forward and backward."""
     parser = argparse.ArgumentParser(
         description="Times the native rasterizer; milliseconds per call, all views together."
     )

@@ -47,6 +47,7 @@ def work(task: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
 
 
 def main() -> None:
+    """Prints how many objects are made and drawn per second."""
     parser = argparse.ArgumentParser(
         description="Objects per second, made and drawn from 16 views at some times."
     )

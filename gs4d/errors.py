@@ -95,11 +95,10 @@ HANGUP = getattr(signal, "SIGHUP", None)
 
 
 def stop_signals() -> list[int]:
-    """The signals that ask a command to stop.
+    """Returns the signals that ask a command to stop.
 
-    Ctrl-C, Ctrl-\\, a system that shuts down, a terminal that is closed.
-
-    A closed terminal is left out where somebody asked to go on without one (nohup).
+    They come from Ctrl-C and Ctrl-backslash, a system that shuts down and a terminal that is
+    closed. A closed terminal is left out where somebody asked to go on without one (nohup).
     """
     numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGBREAK")]
     if HANGUP is not None and signal.getsignal(HANGUP) != signal.SIG_IGN:

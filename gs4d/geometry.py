@@ -140,7 +140,8 @@ def sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*
 
 def sh_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "k k"]:
     """Matrix (float64) that takes the coefficients of a function on directions to those of the function turned by ``rotation``
-    (or mirrored, where that is what it does)."""
+    (or mirrored, where that is what it does).
+    """
     # The turned function at d is the function at R^T d. Both are in the span of the basis, so
     # enough directions tell all.
     spread = torch.linspace(-1, 1, 64, dtype=torch.float64)

@@ -1,7 +1,4 @@
-"""Typed options from files and the command line.
-
-Dataclasses, whose every nested value is a flag.
-"""
+"""Typed options from files and the command line: dataclasses whose every value is a flag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a 4D dataset: python preprocess/dataset.py --source synth|FOLDER --out DIR"""
+"""Makes a 4D dataset: ``python preprocess/dataset.py --source synth|FOLDER --out DIR``."""
 
 import sys
 from functools import partial

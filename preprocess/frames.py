@@ -1,4 +1,4 @@
-"""Makes the input view of a clip: python preprocess/frames.py --path clip.mp4 --name rose"""
+"""Makes the input view of a clip: ``python preprocess/frames.py --path clip.mp4 --name rose``."""
 
 import sys
 from functools import partial

@@ -1,4 +1,4 @@
-"""Takes side views that others made: python preprocess/sync.py --path views --name rose"""
+"""Takes side views that others made: ``python preprocess/sync.py --path views --name rose``."""
 
 import sys
 from functools import partial

@@ -1,4 +1,4 @@
-"""Draws side views: python preprocess/views.py --prior inflate --path data/rose_pose0"""
+"""Draws side views: ``python preprocess/views.py --prior inflate --path data/rose_pose0``."""
 
 import sys
 from functools import partial

@@ -169,7 +169,6 @@ def expected_optimum(options: SdsOptions, negative: bool) -> float:
 
     The mean gradient is linear in z, so two values of it tell where it vanishes.
     """
-
     guidance = options.guidance
 
     def strong(x: float, abar: float) -> float:

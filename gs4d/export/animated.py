@@ -28,7 +28,7 @@ def export_html(path: Path, asset: Asset, options: ExportOptions) -> None:
 
 
 def export_splatv(path: Path, asset: Asset, options: ExportOptions) -> None:
-    """splaTV's format; says how well its polynomials follow the motion.
+    """SplaTV's format; says how well its polynomials follow the motion.
 
     Its viewers go forth and back, whatever the options.
     """

@@ -132,7 +132,7 @@ def write_glb(
 
 
 def linear(color: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
-    """sRGB in [0, 1] as light: what glTF wants in COLOR_0."""
+    """Colours, sRGB in [0, 1], as light: what glTF wants in COLOR_0."""
     return np.where(color > 0.04045, ((color + 0.055) / 1.055) ** 2.4, color / 12.92)
 
 

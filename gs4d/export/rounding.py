@@ -78,7 +78,8 @@ def _thinned(
     bound: float,
 ) -> Int[Tensor, "m n 3"]:
     """The last modes, ``deltas``, in steps: of every Gaussian the smallest are zero, as many as its bound allows when all
-    modes together should move it as ``wanted``."""
+    modes together should move it as ``wanted``.
+    """
     values = (deltas / step).round().int()
     own = weights[:, len(wanted) - len(deltas) :]
     some = max(1, NUMBERS // (3 * max(weights.shape)))

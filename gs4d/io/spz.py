@@ -262,7 +262,8 @@ def _zstd_streams(
     path: Path, data: bytes, count: int, lengths: list[int]
 ) -> tuple[list[bytes], bytes]:
     """The raw streams of version 4, each exactly as long as the header implies (an absent SH stream is empty), and the
-    records of the extensions."""
+    records of the extensions.
+    """
     wanted = [length for length in lengths if length]
     if count < len(wanted):
         raise UserError(f"{path} has {count} streams, not {len(wanted)}; export it again")

@@ -210,7 +210,7 @@ class _Loader:
         )
 
     def _rest_weights(self, index: int, node: Any) -> Float[np.ndarray, "m"]:
-        """Of the node, or where it has none of its mesh. (pygltflib's Node has no weights.)"""
+        """Weights of the node, or else of its mesh; pygltflib's Node has none."""
         raw = self.file.items("nodes")[index].get("weights")
         if raw is None and node.mesh is not None:
             raw = self.file.item("meshes", node.mesh, f"node {index}").weights

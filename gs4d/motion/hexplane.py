@@ -112,7 +112,8 @@ class HexPlane(DeltaMotion):
     @torch.no_grad()
     def fit_box(self, means: Float[Tensor, "n 3"], margin: float = 0.1) -> None:
         """Lays the box around ``means``, larger by ``margin`` of its size on every side. Do it before training: the
-        texels do not move along."""
+        texels do not move along.
+        """
         low, high = means.amin(0), means.amax(0)
         room = margin * (high - low) + 1e-6
         self.low.copy_(low - room)
@@ -138,7 +139,8 @@ class HexPlane(DeltaMotion):
 
     def plane_smoothness(self) -> Float[Tensor, ""]:
         """Total variation over space: mean squared first difference along the spatial axes (K-Planes eq. 4), summed
-        over planes' axes and levels."""
+        over planes' axes and levels.
+        """
         terms = [mean_squared_difference(plane, axis, 1) for plane in self.space for axis in (1, 2)]
         return torch.stack(
             terms + [mean_squared_difference(plane, 2, 1) for plane in self.time]

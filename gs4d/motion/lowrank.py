@@ -217,7 +217,8 @@ def _modes(
     paths: dict[str, Float[Tensor, "t m c"]], keys: int, tolerance: float, centers: Bounds | None
 ) -> tuple[Float[Tensor, "t k"], dict[str, int], Float[Tensor, "t k"]]:
     """Weights of the modes at all times, orthonormal at the frames, the most important mode first; how many of them each
-    field needs (0: it is left out); and what makes the modes out of the paths at all times."""
+    field needs (0: it is left out); and what makes the modes out of the paths at all times.
+    """
     times = len(next(iter(paths.values()), torch.zeros(1)))
     gram = torch.zeros(times, times, dtype=torch.float64)
     for path in paths.values():

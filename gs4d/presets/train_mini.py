@@ -1,4 +1,4 @@
-"""How mini was trained: python -m gs4d.prior.train --config train_mini
+"""How mini was trained: ``python -m gs4d.prior.train --config train_mini``.
 
 docs/mini.md says on what, for how long, and what came of it. --meshes FOLDER adds animated models
 to the procedural objects.

@@ -104,7 +104,7 @@ def unet(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tenso
 
 
 def unet_name(name: str, layers: int) -> str:
-    """diffusers' name of a tensor of ldm's UNet, which counts all its blocks in one list."""
+    """Returns the diffusers name of a tensor of ldm's UNet, which counts all its blocks in one list."""
     for old, new in UNET_ENDS.items():
         if name.startswith(old + "."):
             return new + name.removeprefix(old)
@@ -153,7 +153,10 @@ def vae(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor
 
 
 def vae_name(name: str, stages: int) -> str:
-    """diffusers' name of a tensor of ldm's autoencoder, whose decoder counts its stages from the picture."""
+    """Returns the diffusers name of a tensor of ldm's autoencoder.
+
+    Its decoder counts stages from the picture.
+    """
     name = re.sub(r"^encoder\.down\.(\d+)\.block\.", r"encoder.down_blocks.\1.resnets.", name)
     name = re.sub(
         r"^encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0.", name

@@ -1,4 +1,4 @@
-"""Other people's readers on the files of a run: python tools/oracles/check.py output/rose
+"""Other people's readers on a run's files: ``python tools/oracles/check.py output/rose``.
 
 Wants `npm ci --ignore-scripts` in this folder first, and for the pictures Chromium (in $CHROMIUM,
 or /usr/bin/chromium). The validator of Khronos must find nothing; three.js must put every point
@@ -64,8 +64,11 @@ def draw(asset: Asset, t: float) -> Tensor:
 
 
 def distances(path: Path, asset: Asset, out: Path) -> tuple[float, Tensor, Tensor]:
-    """How far three.js' points are from gs4d's reading at most; and from the run at its frames, and between them at times that
-    are no keyframes: parts of the object's size."""
+    """Largest distances of three.js' points, in parts of the object's size.
+
+    From gs4d's reading; from the run at its frames; and between them, at times that are no
+    keyframes.
+    """
     frames = asset.times()
     between = torch.cat([torch.lerp(frames[:-1], frames[1:], f) for f in (0.3, 0.5, 0.85)])
     times = torch.cat([frames, between])
