@@ -109,7 +109,8 @@ def main() -> None:
                 seconds = time.perf_counter() - start
                 back = read_asset(path)
                 ranks = {name: len(deltas) for name, deltas in back.motion.deltas.items()}  # pyright: ignore[reportAttributeAccessIssue]
-                modes = f"{ranks.get('means', 0)} ({ranks.get('quats', 0)}, {ranks.get('log_scales', 0)})"
+                turns, scales = ranks.get("quats", 0), ranks.get("log_scales", 0)
+                modes = f"{ranks.get('means', 0)} ({turns}, {scales})"
                 mega = path.stat().st_size / 1e6
                 dbs = [
                     psnr(pictures(back, t, options.size), p)

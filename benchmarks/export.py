@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def measure(name: str, gaussians: int, frames: int, folder: Path) -> None:
-    """Exports one format, and prints wall and CPU seconds, megabytes written, and the most memory held, MB."""
+    """Exports one format, and prints wall and CPU seconds, MB written and peak memory in MB."""
     import torch
 
     from gs4d.asset import Asset

@@ -102,7 +102,8 @@ def main() -> None:
         )
     gc.disable()
     torch.set_num_threads(1)
-    work = f"{args.points} points x {args.times} times, {args.times} pictures of {args.size}^2, {kernels.isa()}"
+    work = f"{args.points} points x {args.times} times, {args.times} pictures of {args.size}^2"
+    work += f", {kernels.isa()}"
     print(f"{work}; ms, best of {args.repeats}; torch on 1 thread\n")
     print(
         "| what | threads | forward | backward | sum | torch / native |\n| --- | --- | --- | --- | "

@@ -18,9 +18,17 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 CAMERA = {
-    "type": "ViewerCameraMessage", "wxyz": (1.0, 0.0, 0.0, 0.0), "position": (0.0, 0.0, 1.5), "fov": 0.8, "near": 0.01,
-    "far": 100.0, "image_height": 600, "image_width": 800, "look_at": (0.0, 0.0, 0.0), "up_direction": (0.0, 1.0, 0.0),
-}  # fmt: skip
+    "type": "ViewerCameraMessage",
+    "wxyz": (1.0, 0.0, 0.0, 0.0),
+    "position": (0.0, 0.0, 1.5),
+    "fov": 0.8,
+    "near": 0.01,
+    "far": 100.0,
+    "image_height": 600,
+    "image_width": 800,
+    "look_at": (0.0, 0.0, 0.0),
+    "up_direction": (0.0, 1.0, 0.0),
+}
 
 
 def watch(url: str) -> None:

@@ -33,7 +33,7 @@ class Options:
 
 
 def strip(clip: Clip, folder: Path) -> Float[Tensor, "h w 3"]:
-    """Four times: the input video above, the asset from sides and a height that no training picture had below."""
+    """Draws four times: the input video above; below, the asset from where no picture was."""
     asset, top, bottom = read_asset(folder), [], []
     for i, azimuth in enumerate((-60.0, -15.0, 35.0, 80.0)):
         frame = round(i * (clip.frames - 1) / 3)

@@ -26,7 +26,7 @@ from gs4d.synth import draw_views, make_object, options_for
 
 
 def work(task: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
-    """Seconds of wall time, CPU seconds of making and of drawing, and mean count, of ``objects`` from ``first`` on."""
+    """Returns wall seconds, CPU seconds of making and of drawing, and the mean count."""
     first, objects, size, frames = task
     set_threads(1)
     rig = syncdreamer_rig()

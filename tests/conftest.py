@@ -1,4 +1,4 @@
-"""Every test runs with the shapes and types of the annotations checked, and leaves the kernels as it found them."""
+"""Every test runs with the annotations checked, and leaves the kernels as it found them."""
 
 import os
 from collections.abc import Iterator

@@ -66,7 +66,10 @@ def outcomes(calls: list[list[str]]) -> list[tuple[int, str]]:
 import contextlib, io, json, sys
 import train
 for arguments in json.loads(sys.argv[1]):
-    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
+    with (
+        contextlib.redirect_stderr(io.StringIO()) as said,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         status = train.guarded(train.main, arguments)
     print(json.dumps([status, said.getvalue()]))
 """
@@ -123,7 +126,10 @@ def test_render_as_4dgen_users_type_it(place: Path, tmp_path: Path):
         "--model_path",
         f"{model}/",
     ]
-    orbit = "--elevation 40 --radius 2 --fov 35 --width 48 --height 20 --turntable_frames 4 --freeze 0.5 --frames 5".split()
+    orbit = (
+        "--elevation 40 --radius 2 --fov 35 --width 48 --height 20 "
+        "--turntable_frames 4 --freeze 0.5 --frames 5"
+    ).split()
     done = command(
         "render.py",
         *arguments,
@@ -339,7 +345,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(place: Path, kilobytes
 
 
 def test_config_files_with_values_of_the_wrong_type(tmp_path: Path):
-    """Here and not beside the other configs, because those tests run with types checked at every call."""
+    """Here, because the tests of other configs run with types checked at every call."""
     cases = {
         "fit=3": "fit is 3, wanted the options of FitOptions",
         "fit=FitOptions(steps=4.5)": "fit: steps is 4.5, wanted int",

@@ -1,4 +1,4 @@
-"""``gs4d doctor`` as a command, on an empty and on a filled cache, and the table of priors behind it."""
+"""``gs4d doctor``, on an empty and on a filled cache, and the table of priors behind it."""
 
 import math
 import os
@@ -32,7 +32,10 @@ ROOT = Path(__file__).parent.parent
 
 def doctor(cache: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", **environment}
-    code = "import sys; from gs4d.cli import main; sys.argv = ['gs4d', *sys.argv[1:]]; sys.exit(main())"
+    code = (
+        "import sys; from gs4d.cli import main; "
+        "sys.argv = ['gs4d', *sys.argv[1:]]; sys.exit(main())"
+    )
     command = [sys.executable, "-c", code, "doctor", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=settings)
 
@@ -164,7 +167,7 @@ def test_a_name_server_that_does_not_answer_holds_nobody(monkeypatch: pytest.Mon
     assert asked == [("huggingface.co", 443), ("mirror.example", 8080)]
 
 
-# ------------------------------------------------------------------------------------------------------------- the catalog
+# --- the catalog
 # u e
 
 

@@ -216,10 +216,21 @@ MINE = (
     "video/cat.mp4",
 )
 RUN = (
-    "config.json", "input_view.mp4", "turntable.mp4", "report.json", "report.html", "ply/0000.ply", "ply/0001.ply",
-    "export/toy.glb", "export/spz/0000.spz", "export/spz/sequence.json", "video/input_view.mp4", "video/train/input/0.png",
-    "eval_renders/toy/eval_0/0.png", "checkpoint-0000012-0a1b2c3d.safetensors",
-)  # fmt: skip
+    "config.json",
+    "input_view.mp4",
+    "turntable.mp4",
+    "report.json",
+    "report.html",
+    "ply/0000.ply",
+    "ply/0001.ply",
+    "export/toy.glb",
+    "export/spz/0000.spz",
+    "export/spz/sequence.json",
+    "video/input_view.mp4",
+    "video/train/input/0.png",
+    "eval_renders/toy/eval_0/0.png",
+    "checkpoint-0000012-0a1b2c3d.safetensors",
+)
 
 
 def test_a_run_of_before_there_were_lists_is_cleared_of_what_runs_made(tmp_path: Path):

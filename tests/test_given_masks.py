@@ -1,4 +1,4 @@
-"""Masks of other programs: what their numbers mean is decided over the clip and said, or asked in a sentence."""
+"""Masks of other programs: what their numbers mean is decided over the clip, or asked."""
 
 from __future__ import annotations
 
@@ -141,32 +141,68 @@ KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
         r"palette labels, object 1 of 2 \(2 left out",
     ),
     "numbers in grey": (lambda p: pictures(p, labels), r"labels, object 1 of 2 \(2 left out"),
-    "spread numbers": (lambda p: pictures(p, lambda t: labels(t) * 80), r"labels, object 80 of 2 \(160 left out"),
-    "16 bit numbers": (lambda p: pictures(p, lambda t: labels(t).astype(np.uint16)), r"labels, object 1 of 2 \(2"),
+    "spread numbers": (
+        lambda p: pictures(p, lambda t: labels(t) * 80),
+        r"labels, object 80 of 2 \(160 left out",
+    ),
+    "16 bit numbers": (
+        lambda p: pictures(p, lambda t: labels(t).astype(np.uint16)),
+        r"labels, object 1 of 2 \(2",
+    ),
     "0 and 1": (lambda p: pictures(p, lambda t: disc(t).astype(np.uint8)), "labels, object 1$"),
-    "0 and 255": (lambda p: pictures(p, lambda t: disc(t).astype(np.uint8) * 255), r"black and white \(0 and 255\)"),
+    "0 and 255": (
+        lambda p: pictures(p, lambda t: disc(t).astype(np.uint8) * 255),
+        r"black and white \(0 and 255\)",
+    ),
     "bilevel": (lambda p: pictures(p, lambda t: Image.fromarray(disc(t))), r"black and white"),
     "empty at first": (
-        lambda p: pictures(p, lambda t: (disc(t) & (t > 0)).astype(np.uint8)), "labels, object 1$"),
+        lambda p: pictures(p, lambda t: (disc(t) & (t > 0)).astype(np.uint8)),
+        "labels, object 1$",
+    ),
     "with void": (lambda p: pictures(p, void_edge), "labels, object 1$"),
     "palette of white": (
-        lambda p: pictures(p, lambda t: palette(disc(t).astype(np.uint8), [0, 0, 0, 255, 255, 255])), "black and white"),
+        lambda p: pictures(
+            p, lambda t: palette(disc(t).astype(np.uint8), [0, 0, 0, 255, 255, 255])
+        ),
+        "black and white",
+    ),
     "matte": (lambda p: pictures(p, soft), "soft mattes, by brightness"),
-    "16 bit matte": (lambda p: pictures(p, lambda t: soft(t).astype(np.uint16) * 257), "soft mattes, by brightness"),
-    "jpeg": (lambda p: pictures(p, lambda t: disc(t).astype(np.uint8) * 255, "{}.jpg"), "soft mattes, by brightness"),
+    "16 bit matte": (
+        lambda p: pictures(p, lambda t: soft(t).astype(np.uint16) * 257),
+        "soft mattes, by brightness",
+    ),
+    "jpeg": (
+        lambda p: pictures(p, lambda t: disc(t).astype(np.uint8) * 255, "{}.jpg"),
+        "soft mattes, by brightness",
+    ),
     "alpha": (lambda p: pictures(p, rgba), "their alpha"),
-    "object folders": (per_object_folders, r"black and white \(0 and 255\) \(object 001 of 2; 002 left out"),
-    "object files": (per_object_files, r"black and white \(0 and 255\) \(object 1 of 2; 2 left out"),
+    "object folders": (
+        per_object_folders,
+        r"black and white \(0 and 255\) \(object 001 of 2; 002 left out",
+    ),
+    "object files": (
+        per_object_files,
+        r"black and white \(0 and 255\) \(object 1 of 2; 2 left out",
+    ),
     "beside frames": (beside_frames, "black and white"),
     "npy bool": (lambda p: npy(p, stack(disc)), "labels, object 1$"),
     "npy t1hw": (lambda p: npy(p, stack(labels)[:, None]), r"labels, object 1 of 2 \(2"),
     "npy thw1": (lambda p: npy(p, stack(disc)[..., None]), "labels, object 1$"),
-    "npy float": (lambda p: npy(p, stack(soft).astype(np.float32) / 255), "soft mattes, by brightness"),
+    "npy float": (
+        lambda p: npy(p, stack(soft).astype(np.float32) / 255),
+        "soft mattes, by brightness",
+    ),
     "npy per frame": (npy_folder, "labels, object 1$"),
     "npz": (lambda p: npz(p, masks=stack(disc)), "labels, object 1$"),
-    "npz per frame": (lambda p: npz(p, **{f"arr_{t}": disc(t) for t in range(COUNT)}), "labels, object 1$"),
-    "video": (lambda p: video(p, lambda t: disc(t).astype(np.uint8) * 255), "soft mattes, by brightness"),
-}  # fmt: skip
+    "npz per frame": (
+        lambda p: npz(p, **{f"arr_{t}": disc(t) for t in range(COUNT)}),
+        "labels, object 1$",
+    ),
+    "video": (
+        lambda p: video(p, lambda t: disc(t).astype(np.uint8) * 255),
+        "soft mattes, by brightness",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -208,22 +244,36 @@ def test_several_labels_can_be_one_object(tmp_path: Path, shots: Shots):
 
 
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "inverted": (lambda p: pictures(p, lambda t: 255 - disc(t).astype(np.uint8) * 255), "--mask_label inverted"),
+    "inverted": (
+        lambda p: pictures(p, lambda t: 255 - disc(t).astype(np.uint8) * 255),
+        "--mask_label inverted",
+    ),
     "glass": (
         lambda p: pictures(p, lambda t: np.maximum(soft(t), (disc(t, 45) * 128).astype(np.uint8))),
         "may be a soft matte or number objects .* --mask_label matte",
     ),
     "photos": (
-        lambda p: pictures(p, lambda t: np.random.default_rng(t).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)),
+        lambda p: pictures(
+            p, lambda t: np.random.default_rng(t).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        ),
         "holds pictures of many colours, not masks",
     ),
-    "empty": (lambda p: pictures(p, lambda t: np.zeros((HEIGHT, WIDTH), np.uint8)), "no mask covers a pixel"),
+    "empty": (
+        lambda p: pictures(p, lambda t: np.zeros((HEIGHT, WIDTH), np.uint8)),
+        "no mask covers a pixel",
+    ),
     "named folders": (
-        lambda p: (pictures(p / "cat", labels), pictures(p / "dog", labels))[0].parent, "holds folders .cat, dog.; give one"),
+        lambda p: (pictures(p / "cat", labels), pictures(p / "dog", labels))[0].parent,
+        "holds folders .cat, dog.; give one",
+    ),
     "palettes differ": (
-        lambda p: pictures(p, lambda t: palette(labels(t), [0, 0, 0, 60 * t + 9, 0, 0, 0, 128, 0])), "another colour than"),
+        lambda p: pictures(p, lambda t: palette(labels(t), [0, 0, 0, 60 * t + 9, 0, 0, 0, 128, 0])),
+        "another colour than",
+    ),
     "series": (
-        lambda p: (pictures(p, labels, "a{}.png"), pictures(p, labels, "b{}.png"))[0], "several series of masks: a#, b#"),
+        lambda p: (pictures(p, labels, "a{}.png"), pictures(p, labels, "b{}.png"))[0],
+        "several series of masks: a#, b#",
+    ),
     "logits": (lambda p: npy(p, stack(disc) * 20.0 - 10), "of logits save what is > 0"),
     "objects": (lambda p: npy(p, np.stack([stack(disc)] * COUNT)), "look alike; save one object"),
     "pickled": (lambda p: npy(p, np.array([{}, []], dtype=object)), "NumPy array"),
@@ -231,9 +281,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "other shape": (lambda p: npy(p, stack(disc)[:, :30]), "is 80x30 pixels but its frame 80x60"),
     "dark video": (lambda p: video(p, lambda t: labels(t) * 8), "almost black"),
     "coloured video": (
-        lambda p: video(p, lambda t: np.array(DAVIS, np.uint8).reshape(-1, 3)[labels(t)]), "mixes the colours of labels"),
-    "broken npz": (lambda p: (p.with_suffix(".npz").write_bytes(b"PK\3\4 no"), p.with_suffix(".npz"))[1], "NumPy archive"),
-}  # fmt: skip
+        lambda p: video(p, lambda t: np.array(DAVIS, np.uint8).reshape(-1, 3)[labels(t)]),
+        "mixes the colours of labels",
+    ),
+    "broken npz": (
+        lambda p: (p.with_suffix(".npz").write_bytes(b"PK\3\4 no"), p.with_suffix(".npz"))[1],
+        "NumPy archive",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", BAD)

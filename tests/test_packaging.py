@@ -1,4 +1,4 @@
-"""What is declared in more than one place agrees, and what must never be installed is named nowhere."""
+"""What is declared in more than one place agrees; what must never be installed is not named."""
 
 from __future__ import annotations
 
@@ -351,7 +351,8 @@ for name in ("resource", "fcntl", "pwd", "grp", "termios"):
 import gs4d.cli, gs4d.presets
 for module, _ in gs4d.cli.COMMANDS.values():
     importlib.import_module(module)
-import gs4d.pipeline, gs4d.intake.frames, gs4d.intake.mesh, gs4d.intake.sync, gs4d.intake.views, gs4d.intake.assets
+import gs4d.pipeline, gs4d.intake.frames, gs4d.intake.mesh, gs4d.intake.sync
+import gs4d.intake.views, gs4d.intake.assets
 print(json.dumps("ok"))
 """
     done = python("-c", code, cwd=ROOT)

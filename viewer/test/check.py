@@ -57,7 +57,7 @@ class Twist(DeltaMotion):
 
 
 def ball(count: int = 3000) -> Gaussians:
-    """Long thin Gaussians in a ball, some faint and some opaque, whose colour depends on where they are seen from."""
+    """Long thin Gaussians in a ball, faint and opaque, whose colour depends on the view."""
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(count, 3, generator=generator)
     means = (
@@ -78,7 +78,7 @@ def ball(count: int = 3000) -> Gaussians:
 
 
 def main() -> None:
-    """Writes the page, has the browser draw it, and fails when a picture is too far from the rasterizer's."""
+    """Writes the page, has a browser draw it, and fails if it is too far from the rasterizer."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     asset = Asset(ball(), Twist(), 8, {"input": (Orbit(),)})
