@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .camera import Camera
 from .clip import Clip, Orbit, Track, cameras_of
 from .errors import UserError, require_ranges
-from .prior import ScoreBatch, ScorePrior, open_score_prior
+from .prior import ScoreBatch, ScorePrior, open_prior
 from .prior.networks import Place
+from .prior.pictures import square_fov, squared
 from .prior.sds import SdsOptions
 from .render import Render
 
@@ -93,13 +93,13 @@ class ViewSample:
     views: int
 
 
-def open_scorer(name: str, options: GuidanceOptions) -> ScorePrior:
+def open_score_prior(name: str, options: GuidanceOptions) -> ScorePrior:
     """The prior of a name, ready to be asked.
 
     Raises:
         UserError: it is not there, damaged, judges nothing, or wants a sentence that is missing.
     """
-    prior = open_score_prior(name, options.place)
+    prior = open_prior(name, "score", options.place)
     if prior.needs_prompt and not options.sds.prompt:
         raise UserError(
             f'{name} judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt "a rose in a pot"'
@@ -172,29 +172,9 @@ def nearest_track(clip: Clip, orbit: Orbit) -> Track:
     return tracks[int((directions[1:] @ directions[0]).argmax())]
 
 
-def squared(picture: Float[Tensor, "h w 4"], side: int) -> Float[Tensor, "s s 4"]:
-    """A premultiplied picture in the middle of a transparent square, at ``side`` pixels."""
-    h, w = picture.shape[:2]
-    longer = max(h, w)
-    square = picture.new_zeros(longer, longer, 4)
-    top, left = (longer - h) // 2, (longer - w) // 2
-    square[top : top + h, left : left + w] = picture
-    if longer == side:
-        return square
-    sized = interpolate(
-        square.movedim(-1, 0)[None],
-        (side, side),
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
-    )
-    return sized[0].movedim(0, -1)
-
-
 def _square_fov(track: Track) -> float:
     """Vertical field of view, degrees, of a track's picture in its square."""
-    h, w = track.size
-    return math.degrees(2 * math.atan(math.tan(math.radians(track.orbit.fov) / 2) * max(h, w) / h))
+    return square_fov(track.orbit.fov, *track.size)
 
 
 def score_gradient(

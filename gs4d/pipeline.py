@@ -32,7 +32,7 @@ from .export import (
     write_views,
 )
 from .fit import Observer, fit
-from .guidance import open_scorer
+from .guidance import open_score_prior
 from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX, read_record
 from .io.clips import CONSISTENT4D_AZIMUTHS, read_clip, read_eval_rig
@@ -44,7 +44,7 @@ from .metrics.image import SSIM_WINDOW, inside, mask_iou, psnr, psnr_inside, ssi
 from .native import set_threads
 from .options import changes, to_record
 from .origins import make_input
-from .prior import open_interpolator
+from .prior import open_prior
 from .render import Render, render
 from .report import motion_amount, write_report
 from .run_folder import CONFIG, RESULTS, VIEWS, clear_run, run_folder, writing_into
@@ -72,9 +72,11 @@ def _run(
 ) -> Path:
     """The run in its folder, which is this process's alone."""
     # 2. The prior, so that a wrong one is refused before anything is changed.
-    prior = open_scorer(config.prior, config.fit.score) if config.prior is not None else None
+    prior = open_score_prior(config.prior, config.fit.score) if config.prior is not None else None
     interpolator = (
-        open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
+        open_prior(config.fit.interpolator, "middle")
+        if config.fit.interpolator is not None
+        else None
     )
 
     # 3. Side views, where the clip has none.

@@ -281,7 +281,7 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
         "held_out_000030.png",
         "held_out_000060.png",
     }
-    views = open_prior(f"lift:{folder}").views(
+    views = open_prior(f"lift:{folder}", "views").views(
         store.sample(0).frames, Orbit(), [Orbit(90.0)], torch.Generator()
     )
     assert views.images.shape == (1, FRAMES, SHOTS, SHOTS, 4)

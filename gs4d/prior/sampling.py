@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -21,9 +21,9 @@ from ..io.weights import fill
 from . import ldm
 from .networks import Place, build
 
-Context = Literal["first", "neighbours", "none"]
-"""Which other frames a model looks at while it draws one: the clip's first, those before and after,
-or none."""
+Context = Literal["clip", "first", "neighbours", "none"]
+"""Which other frames a model looks at while it draws one: all of the clip, its first, those before
+and after, or none."""
 SCHEDULE = re.compile(
     r"betas|((log|sqrt)_)?((one_minus|recip|recipm1)_)?alphas(_cumprod(_prev)?)?|posterior_\w+"
 )
@@ -39,7 +39,6 @@ NOISES: dict[
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-SAMPLED_CONFIDENCE = 128  # of sampled views, of 255: plausible, not seen
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -76,11 +75,12 @@ class Sampling:
         )
 
 
-@runtime_checkable
-class Sampled(Protocol):
-    """A prior whose sampling can be set."""
+@dataclass(frozen=True)
+class ViewSampling(Sampling):
+    """How the views of a frame are drawn, with what one family alone has."""
 
-    sampling: Sampling
+    veils: bool = True
+    """Have lift draw what may be there as a veil; else its outlines are hard guesses."""
 
 
 def lockstep(generator: torch.Generator, count: int) -> list[torch.Generator]:
@@ -119,29 +119,10 @@ def attend_anchored(
     return torch.cat([first[:, None], rest.unflatten(0, (-1, frames - 1))], 1).flatten(0, 1)
 
 
-def over(
-    frames: UInt8[Tensor, "t h w 4"], background: float, family: str
-) -> Float[Tensor, "t 3 h w"]:
-    """Frames over a background of one grey value, in [0, 1].
-
-    Raises:
-        UserError: they are not square.
-    """
-    if frames.shape[1] != frames.shape[2]:
-        raise UserError(f"{family} wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+def over(frames: UInt8[Tensor, "t h w 4"], background: float) -> Float[Tensor, "t 3 h w"]:
+    """Returns frames over a background of one grey value, in [0, 1]."""
     values = premultiply(frames)
     return (values[..., :3] + background * (1 - values[..., 3:])).movedim(-1, 1)
-
-
-def resized(
-    pictures: Float[Tensor, "b 3 h w"], side: int, mode: str = "bilinear"
-) -> Float[Tensor, "b 3 s s"]:
-    """Square pictures in another size."""
-    if pictures.shape[-1] == side:
-        return pictures
-    return F.interpolate(
-        pictures, (side, side), mode=mode, align_corners=False, antialias=True
-    ).clamp(0, 1)
 
 
 def resized_for_score(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:

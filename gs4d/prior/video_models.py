@@ -148,36 +148,39 @@ FAMILIES = {
 }
 
 
-def open_svd(where: str, place: Place | None = None) -> VideoModel:
-    """Stable Video Diffusion in a folder or a hub model; errors as :func:`open_video_model`."""
-    return open_video_model("svd", where, place or Place())
+def open_svd(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens Stable Video Diffusion in a folder or a hub model; errors as :func:`open_video_model`."""
+    return open_video_model("svd", where, place, sampling)
 
 
-def open_wan(where: str, place: Place | None = None) -> VideoModel:
-    """Wan 2.1 or 2.2 image-to-video in a folder or a hub model.
+def open_wan(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens Wan 2.1 or 2.2 image-to-video in a folder or a hub model.
 
     Errors as :func:`open_video_model`.
     """
-    return open_video_model("wan", where, place or Place())
+    return open_video_model("wan", where, place, sampling)
 
 
-def open_ltx(where: str, place: Place | None = None) -> VideoModel:
-    """LTX-Video in a folder or a hub model; errors as :func:`open_video_model`."""
-    return open_video_model("ltx", where, place or Place())
+def open_ltx(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens LTX-Video in a folder or a hub model; errors as :func:`open_video_model`."""
+    return open_video_model("ltx", where, place, sampling)
 
 
-def open_cogvideox(where: str, place: Place | None = None) -> VideoModel:
-    """CogVideoX image-to-video in a folder or a hub model; errors as :func:`open_video_model`."""
-    return open_video_model("cogvideox", where, place or Place())
+def open_cogvideox(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens CogVideoX image-to-video in a folder or a hub model; errors as :func:`open_video_model`."""
+    return open_video_model("cogvideox", where, place, sampling)
 
 
-def open_video_model(name: str, where: str, place: Place) -> VideoModel:
-    """A model of a family; its networks are loaded when the first video is drawn.
+def open_video_model(
+    name: str, where: str, place: Place, sampling: Drawing | None = None
+) -> VideoModel:
+    """Opens a model of a family; its networks are loaded when the first video is drawn.
 
     Args:
         name: of the family.
         where: a folder in diffusers' layout or a hub id; empty: the family's own hub id.
         place: where it runs.
+        sampling: how it draws; only a ``Filming`` has a length.
 
     Raises:
         UserError: it is not there, damaged, or something else.
@@ -192,15 +195,16 @@ def open_video_model(name: str, where: str, place: Place) -> VideoModel:
         )
     place.torch_device()
     print(f"prior {name} from {where}; licence of the weights: {licence_of(name)}")
-    return VideoModel(name, index, place, where)
+    filming = Filming(**vars(sampling)) if sampling is not None else Filming()
+    return VideoModel(name, index, place, filming, where)
 
 
 class VideoModel:
     """A ``VideoPrior``."""
 
-    def __init__(self, name: str, index: Index, place: Place, where: str) -> None:
+    def __init__(self, name: str, index: Index, place: Place, filming: Filming, where: str) -> None:
         self.name, self.family, self.index, self.place = name, FAMILIES[name], index, place
-        self.filming = Filming()
+        self.filming = filming
         self.weights = [{"name": where, "licence": licence_of(name)}]
 
     @cached_property

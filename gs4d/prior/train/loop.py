@@ -281,9 +281,9 @@ class Trainer:
                 mean.lerp_(value, 1 - decay)
         self.step += 1
         return {
-            name: float(accelerator.reduce(value.detach(), "mean"))
+            name: float(accelerator.reduce(value.detach(), "mean"))  # pyright: ignore[reportArgumentType]
             for name, value in losses.items()
-        }  # pyright: ignore[reportArgumentType]
+        }
 
     def bare(self) -> nn.Module:
         """The network without what accelerate wrapped around it."""

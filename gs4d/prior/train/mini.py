@@ -24,6 +24,7 @@ from .. import ViewPrior, open_prior
 from ..mini import BASES, Mini, Networks, noises, save_folder, told, untold
 from ..mini_net import NOTHING, MiniTransformer, linear_guess
 from ..networks import Place
+from ..sampling import Sampling
 from .lift import HELD_OUT, augment
 from .solid_samples import VIEWS, SolidSampleStore, halved, view_orbits
 
@@ -81,7 +82,7 @@ class MiniTask:
                 f"--base is '{self.base}'; mini draws anew what one of these renders: "
                 f"{', '.join(BASES)}"
             )
-        self._prior: ViewPrior = open_prior(self.base)
+        self._prior: ViewPrior = open_prior(self.base, "views")
         self._kept = self.folder / f"{self.base.partition(':')[0]}{_fingerprint(self._prior)}"
         self._alphas_cumprod = noises().alphas_cumprod
 
@@ -181,7 +182,7 @@ class MiniTask:
         """
         save_folder(folder / MODEL, network, self.base.partition(":")[0])
         place = Place(device=str(network.place.device), dtype="float32")
-        mini = Mini(Networks(network, noises(), self._prior), place, str(folder))
+        mini = Mini(Networks(network, noises(), self._prior), place, Sampling(), str(folder))
         scores: dict[str, list[list[float]]] = {"drawn": [], "rendered": []}
         sheet = []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):

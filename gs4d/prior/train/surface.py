@@ -63,7 +63,7 @@ class SurfaceTask:
 
     def example(self, number: int, seed: int) -> dict[str, Tensor]:
         """A training sample with changes drawn from ``seed`` that a video could have."""
-        return sample_tensors(self.store, sample, torch.Generator().manual_seed(seed))
+        return sample_tensors(self.store, number, torch.Generator().manual_seed(seed))
 
     def loss(self, network: SurfaceNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """The loss and its parts, means over the samples of a batch.
