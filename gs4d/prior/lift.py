@@ -42,23 +42,22 @@ from .skin import skin_gaussians
 from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussians, steps_at
 from .surface_net import SurfaceNet, Surfaces, SurfaceShape
 
-FINER = (
-    2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
-)
-# pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell,
-# Gaussians swell
+# Cells per cell of the network along every axis, so that outlines follow the frame's own.
+FINER = 2
+# Pixels of a view's side at most, and at least of what is drawn for it: Gaussians swell in pixels
+# that are wider than a cell.
 SIDE = 256
-CONFIDENCE = 128  # of a view's pixels at most, of 255: plausible, not seen
-# of the logits: outlines overlap the true ones best if they take in what is a little less likely
-# than not
+CONFIDENCE = 128  # in a view's pixels at most, of 255: plausible, not seen
+# Logits added: outlines overlap the true ones best if they take in what is a little less likely
+# than not.
 BIAS = 0.35
-# slope over the logits; the network learns with SHARP, whose veils are what is to be expected and
-# look like smoke
+# Slope over the logits. The network learns with SHARP, whose soft veils are the expected picture
+# and look like smoke; a steeper slope decides.
 COMMIT = 2.5
-CORE = 100.0  # slope at the borders of what is there in any case, per unit of depth in REACH
-LEAST = 0.15  # of the inflated silhouette, that is there in any case
-THIN = 1.0  # and so many half layers: less falls between them
-SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
+CORE = 100.0  # logits per unit of depth (REACH) at the borders of the least solid
+LEAST = 0.15  # least thickness of the solid, as a share of the inflated silhouette's
+THIN = 1.0  # and in half layers: a thinner one falls between the cells' centres
+SHOWN = 1.5  # the network's cells behind the first surface that have the frame's own colour
 
 
 def open_lift(where: str, place: Place, sampling: Sampling | None = None) -> Lift:
@@ -190,7 +189,7 @@ class Lift:
 
 
 def surfaces(network: SurfaceNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Surfaces:
-    """What the network says of a clip's frames (RGBA with straight alpha, square), without the axis of clips."""
+    """Returns what the network says of frames (straight alpha, square), without the clips' axis."""
     inputs = network_inputs(frames, source, network.shape.side)
     with torch.no_grad():
         said = network(*(x[None].to(network.place.device) for x in inputs)).flat()
@@ -219,7 +218,7 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
 def decide(
     logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]
 ) -> Float[Tensor, "t d h w"]:
-    """Occupancy: above a half in all cells that are to be inside, near one where the network is sure.
+    """Returns occupancy, above a half in all cells that are to be inside.
 
     A thin part whose depth is unsure may be nowhere likelier than not, and would be lost: where the
     network thinks that the middle of what a pixel shows is, there is at least a share of the
@@ -263,7 +262,9 @@ def detailed_gaussians(
     *,
     veils: bool = True,
 ) -> tuple[Gaussians, Float[Tensor, "n"]]:
-    """The Gaussians of a solid, with the frame's own outline and colours where it shows the surface; and how sure each is.
+    """Returns the Gaussians of a solid and how sure each is, in [0, 1].
+
+    They have the frame's own outline, and its colours where it shows the surface.
 
     Args:
         solid: of the frame.
