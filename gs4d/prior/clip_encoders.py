@@ -1,4 +1,4 @@
-"""CLIP's two halves, from folders of transformers and from checkpoints of OpenAI's and LAION's code, and their inputs."""
+"""CLIP's two encoders, from folders of transformers and published checkpoints; their inputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_clip(folder: Path, kind: str) -> Any:
 
 
 def fill_clip(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> Any:
-    """Fills a CLIP model, whose names begin with that of its half in files but, depending on transformers, not in the model."""
+    """Fills a CLIP model; with some transformers its names lack the prefix that files have."""
     known = network.state_dict().keys()
     half = "text_model." if any("token_embedding" in name for name in known) else "vision_model."
     named = {}
@@ -56,7 +56,7 @@ def fill_clip(network: nn.Module, weights: Mapping[str, Tensor], source: str) ->
 def clip_vision(
     weights: Mapping[str, Tensor], source: str, *, act: str, projection: bool = False
 ) -> Any:
-    """The vision half below ``visual.`` of a checkpoint by OpenAI (``act`` quick_gelu) or LAION (gelu).
+    """Builds the vision encoder of a checkpoint by OpenAI (``act`` quick_gelu) or LAION (gelu).
 
     Raises:
         UserError: tensors are missing, left over, or of other shapes.

@@ -143,7 +143,7 @@ def sample(
 def push(
     images: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """Every pixel spread over the four around the place that ``flow`` (pixels) leads to, and added up there."""
+    """Adds every pixel to the four around the place that ``flow`` (pixels) leads to."""
     b, c, h, w = images.shape
     y, x = torch.meshgrid(
         torch.arange(h, device=flow.device), torch.arange(w, device=flow.device), indexing="ij"

@@ -1,4 +1,4 @@
-"""The frames of a clip as a model's authors crop them, and the views that it draws of them back around the clip.
+"""Frames cropped as a model's authors crop them, and the views drawn of them placed back.
 
 Authors crop a picture to its object before their model sees it. Here a virtual camera takes that
 crop: it stands where the input camera does and turns to the object, which is a homography of the
@@ -124,7 +124,7 @@ def share_of(family: str, crop_size: int) -> float | None:
 def plan_framing(
     masks: Iterable[UInt8[Tensor, "h h"]], source: Orbit, share: float
 ) -> Framing | None:
-    """The camera that sees the object of all frames in its middle, its longer side taking ``share``.
+    """Plans the camera that has the object in its middle, its longer side taking ``share``.
 
     Returns:
         The framing; None where the frames are framed like that already, or show nothing.

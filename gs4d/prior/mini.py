@@ -1,4 +1,4 @@
-"""``mini``: a small multi-view video diffusion transformer that draws anew what a plainer prior renders of a clip.
+"""``mini``: a multi-view video diffusion transformer that refines a plainer prior's renders.
 
 Views of a frame and frames of a view are denoised together; see ``mini_net``. Sampling starts from
 the plainer prior's render with some noise (SDEdit, Meng et al. 2022), or from noise alone. Long
@@ -55,14 +55,13 @@ NOISES: dict[str, Any] = {
 # values of a picture of 256 pixels as the latent models judge it: the score weighs as much as
 # theirs
 LATENTS = 4096
-# deviation between samples, of values in [-1, 1], at which confidence in the plainer prior falls to 1 /
-# e
+# Deviation between samples, of values in [-1, 1], at which confidence falls to 1 / e.
 DOUBT = 0.1
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The parts of a folder: the network, frozen, its noise schedule, and the prior whose renders it draws anew."""
+    """The frozen network, its noise schedule, and the prior whose renders it draws anew."""
 
     transformer: Any
     scheduler: Any
@@ -141,7 +140,7 @@ def open_mini(where: str, place: Place, sampling: Sampling | None = None) -> Min
 
 
 class Mini:
-    """A ``ViewPrior``, a ``ScorePrior`` that judges views and frames together, and a maker of orbit videos."""
+    """A ``ViewPrior``, a joint ``ScorePrior``, and a maker of orbit videos."""
 
     context: ClassVar[Context] = "clip"  # frames look at each other
     layout: ClassVar[str] = "rig"
@@ -189,7 +188,7 @@ class Mini:
         path: Sequence[Orbit],
         generator: torch.Generator,
     ) -> UInt8[Tensor, "t s s 4"]:
-        """The clip as a camera sees it that stands at ``path[i]`` in frame i (Diffusion4D, Liang et al. 2024)."""
+        """Returns the clip seen from ``path[i]`` in frame i (Diffusion4D, Liang et al. 2024)."""
         rendered, _ = self._rendered(frames, source, [path], generator)
         condition = self.told(frames, source, [path], rendered)
         return self._detailed(self.sample(condition, generator), condition, rendered)[0]
@@ -201,7 +200,7 @@ class Mini:
         paths: Sequence[Sequence[Orbit]],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "v t 4 s s"], UInt8[Tensor, "v t s s"]]:
-        """Returns what the plainer prior shows cameras at ``paths[view][frame]``, and confidence."""
+        """Returns the plainer prior's renders at ``paths[view][frame]``, and its confidence."""
         orbits = list(dict.fromkeys(orbit for path in paths for orbit in path))
         drawn = self.networks.base.views(frames, source, orbits, generator)
         places = torch.tensor([[orbits.index(orbit) for orbit in path] for path in paths])

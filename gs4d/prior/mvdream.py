@@ -65,7 +65,8 @@ AVOID = (  # ImageDream's negative prompt
     "colors, poor lighting, dull, "
     "and unclear."
 )
-AVOID_TEXT = (  # MVDream's, for score distillation (MVDream-threestudio, configs/mvdream-sd21.yaml, Apache-2.0)
+# MVDream's, for score distillation (MVDream-threestudio, configs/mvdream-sd21.yaml, Apache-2.0).
+AVOID_TEXT = (
     "ugly, bad anatomy, blurry, pixelated obscure, unnatural colors, poor lighting, dull, and "
     "unclear, cropped, lowres, low "
     "quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, "

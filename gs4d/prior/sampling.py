@@ -99,7 +99,7 @@ def attend_anchored(
     context: Float[Tensor, "b m c"],
     frames: int,
 ) -> Float[Tensor, "b n c"]:
-    """Attention in which all frames but the first also see the tokens of the first, at the same step of denoising.
+    """Attends so that all frames but the first also see the first one's tokens of the same step.
 
     After STAG4D (Zeng et al. 2024, section 3.2): the first frame is drawn as if it were alone, and
     anchors the others.
@@ -126,7 +126,7 @@ def over(frames: UInt8[Tensor, "t h w 4"], background: float) -> Float[Tensor, "
 
 
 def resized_for_score(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
-    """Renders in a judge's size: bilinear without antialiasing, as threestudio and DreamGaussian do; differentiable."""
+    """Returns renders in the size of a score prior: bilinear without antialiasing, as peers do."""
     pictures = renders.movedim(-1, 1)
     if pictures.shape[2:] == (side, side):
         return pictures

@@ -56,7 +56,7 @@ TEXT_HALF = re.compile(r"(?!visual\.).*")  # of CLIP, which the checkpoint carri
 
 @dataclass
 class Networks:
-    """The parts, frozen; ``poses`` (world to camera, z up), ``Ks`` (pixels) and ``azimuth`` (radians) of the views."""
+    """The frozen parts; ``poses`` (world to camera, z up), ``Ks`` (pixels), azimuths (radians)."""
 
     unet: VolumeUNet
     volume: SpatialVolume
@@ -287,7 +287,7 @@ class SyncDreamer:
         turns: Float[Tensor, "v 4"],
         points: Float[Tensor, "v d h w 3"],
     ) -> Float[Tensor, "v c h w"]:
-        """The noise in all views of a frame, with guidance away from what a UNet says that is told nothing."""
+        """Returns the noise in all views of a frame, with classifier-free guidance."""
         networks, found = self.networks, []
         for some in torch.arange(len(x)).split(VIEWS_AT_ONCE):
             seen = networks.volume.frustums(volume, time, turns[some], points[some])

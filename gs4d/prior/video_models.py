@@ -149,7 +149,7 @@ FAMILIES = {
 
 
 def open_svd(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
-    """Opens Stable Video Diffusion in a folder or a hub model; errors as :func:`open_video_model`."""
+    """Opens Stable Video Diffusion in a folder or a hub model, as :func:`open_video_model`."""
     return open_video_model("svd", where, place, sampling)
 
 
@@ -167,7 +167,7 @@ def open_ltx(where: str, place: Place, sampling: Drawing | None = None) -> Video
 
 
 def open_cogvideox(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
-    """Opens CogVideoX image-to-video in a folder or a hub model; errors as :func:`open_video_model`."""
+    """Opens CogVideoX image-to-video in a folder or a hub model, as :func:`open_video_model`."""
     return open_video_model("cogvideox", where, place, sampling)
 
 
@@ -221,7 +221,7 @@ class VideoModel:
     def frames(
         self, image: UInt8[Tensor, "h w 3"], prompt: str, count: int, generator: torch.Generator
     ) -> UInt8[Tensor, "t h w 3"]:
-        """See ``VideoPrior``: as many frames as the model draws by itself, ``count`` of them evenly, the first included.
+        """See ``VideoPrior``: of the model's own number of frames, ``count`` are taken evenly.
 
         Raises:
             UserError: the model cannot be loaded, or does not draw that many frames or that size.
@@ -290,7 +290,7 @@ class VideoModel:
 def onto_sheet(
     picture: Image.Image, aspect: float
 ) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """A picture in the middle of a sheet of another aspect, and where it lies there (left, top, right, bottom).
+    """Returns a picture on a sheet of another aspect, and its box (left, top, right, bottom).
 
     The sheet has the commonest colour of the picture's border.
 

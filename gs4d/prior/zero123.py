@@ -177,7 +177,7 @@ def load_checkpoint(path: Path) -> Networks:
 
 
 def _projection(path: Path, weights: dict[str, Tensor] | None) -> nn.Linear:
-    """The camera projection: one linear layer, under the names that its publishers gave it (proj., projection., none)."""
+    """Reads the camera projection, one linear layer under any of its published names."""
     found = {
         name.rsplit(".", 1)[-1]: value for name, value in (weights or read_weights(path)).items()
     }
@@ -318,7 +318,7 @@ class Zero123:
         return self._seen[key]
 
     def turns(self, sources: Camera, targets: Camera) -> Float[Tensor, "b 4"]:
-        """The relative cameras: difference of the polar angles, sine and cosine of that of the azimuths, and a fourth number.
+        """Returns polar difference, sine and cosine of the azimuth difference, and a fourth number.
 
         Radians. Polar angles are measured from above and azimuths counterclockwise seen from there
         (Zero123's data, rendered with Blender), which is how our azimuths run. The fourth number is

@@ -303,7 +303,7 @@ class Zero123Plus:
         t: Tensor,
         tokens: Float[Tensor, "b n k"],
     ) -> Float[Tensor, "b c h w"]:
-        """What the network says of noisy grids, which it sees beside equally noisy latents of the input picture."""
+        """Returns the noise in grids, which attend to the input picture's equally noisy latents."""
         unet, scheduler, dtype = (
             self.networks.unet,
             self.networks.scheduler,
