@@ -14,7 +14,7 @@ import torch
 from gs4d.clip import Track
 from gs4d.io.clips import read_clip
 from gs4d.metrics.image import psnr
-from gs4d.prior import Interpolator, open_interpolator
+from gs4d.prior import Interpolator, open_prior
 
 
 def score(track: Track, interpolator: Interpolator) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--interpolator", default="flow")
     options = parser.parse_args()
-    interpolator, began, rows = open_interpolator(options.interpolator), time.perf_counter(), []
+    interpolator, began, rows = open_prior(options.interpolator, "middle"), time.perf_counter(), []
     print(
         f"| clip | view | average | {options.interpolator} | gain, dB |\n|---|---|---:|---:|---:|"
     )

@@ -116,7 +116,7 @@ def drawn(prior: str, task: Task, together: bool) -> Float[Tensor, "v t e e 4"]:
         return torch.stack([small(frame) for frame in task.frames]).expand(
             len(task.rig), -1, -1, -1, -1
         )
-    painter = open_prior(prior)
+    painter = open_prior(prior, "views")
     groups = [task.frames] if together else list(task.frames.split(1))
     parts = [
         painter.views(group, task.source, task.rig, torch.Generator().manual_seed(0)).images

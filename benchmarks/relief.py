@@ -107,7 +107,7 @@ def main() -> None:
     frames = frames_of(options.models)
     print(f"{len(frames)} frames\n{'prior':40}{'relief':>8}{'grey':>8}")
     for name in options.priors:
-        prior, means = open_prior(name), []
+        prior, means = open_prior(name, "views"), []
         for painted in (False, True):
             rows = []
             for frame in frames:

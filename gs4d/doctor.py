@@ -18,8 +18,8 @@ from . import __version__
 from .errors import UserError
 from .native import cores, kernels
 from .options import parse
-from .prior import FAMILIES, open_prior
-from .prior.catalogue import TASKS
+from .prior import open_prior
+from .prior.catalogue import FAMILIES, TASKS, family_of
 from .prior.models import offline, told_to_stay_offline
 from .render import can_draw_on_cuda
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     faults = []
     for name in options.prior:
         try:
-            prior = open_prior(name)
+            prior = open_prior(name, family_of(name).tasks[0])
             print(f"{name} can be used: {_count(_parameters(prior))}")
         except UserError as error:
             faults.append(str(error))

@@ -1,6 +1,6 @@
-"""What a prior is asked while a clip is fitted.
+"""Score distillation during a fit: which views and times are scored, by which pictures.
 
-Which views, at which times, judged by which of the clip's own pictures.
+``sample_views`` draws the cameras, the fit renders them, ``score_gradient`` scores the renders.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Annotated
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from .camera import Camera
 from .clip import Clip, Orbit, Track, cameras_of
 from .errors import UserError
-from .prior import ScoreBatch, ScorePrior, open_score_prior
+from .prior import ScoreBatch, ScorePrior, open_prior
 from .prior.networks import Place
+from .prior.pictures import square_fov, squared
 from .prior.sds import SdsOptions
 from .ranges import Options, Range
 from .render import Render
@@ -63,7 +63,7 @@ class GuidanceOptions(Options):
 
 @dataclass(frozen=True)
 class ViewSample:
-    """A :class:`~gs4d.prior.ScoreBatch` whose pictures are still to be drawn, and the frame of each."""
+    """A :class:`~gs4d.prior.ScoreBatch` before it is rendered, and the frame of each picture."""
 
     frames: list[int]
     cameras: Camera
@@ -72,16 +72,17 @@ class ViewSample:
     views: int
 
 
-def open_scorer(name: str, options: GuidanceOptions) -> ScorePrior:
-    """The prior of a name, ready to be asked.
+def open_score_prior(name: str, options: GuidanceOptions) -> ScorePrior:
+    """Opens the prior of a name.
 
     Raises:
-        UserError: it is not there, damaged, judges nothing, or wants a sentence that is missing.
+        UserError: it is not there, damaged, scores nothing, or needs a prompt that is missing.
     """
-    prior = open_score_prior(name, options.place)
+    prior = open_prior(name, "score", options.place)
     if prior.needs_prompt and not options.sds.prompt:
         raise UserError(
-            f'{name} judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt "a rose in a pot"'
+            f"{name} judges by a sentence: say what the clip shows, as in "
+            '--fit.score.sds.prompt "a rose in a pot"'
         )
     return prior
 
@@ -95,7 +96,7 @@ def sample_views(
     *,
     views_per_ring: int = 0,
 ) -> ViewSample:
-    """Draws the cameras and frames of one step; ``joint`` and ``views_per_ring`` are the prior's."""
+    """Draws one step's cameras and frames; ``joint`` and ``views_per_ring`` are the prior's."""
     o, source = options, clip.tracks[0]
     views = math.ceil(o.views / views_per_ring) * views_per_ring if views_per_ring else o.views
     draws = torch.rand(views // (views_per_ring or 1), 5, generator=generator).repeat_interleave(
@@ -151,29 +152,9 @@ def nearest_track(clip: Clip, orbit: Orbit) -> Track:
     return tracks[int((directions[1:] @ directions[0]).argmax())]
 
 
-def squared(picture: Float[Tensor, "h w 4"], side: int) -> Float[Tensor, "s s 4"]:
-    """A premultiplied picture in the middle of a transparent square, at ``side`` pixels."""
-    h, w = picture.shape[:2]
-    longer = max(h, w)
-    square = picture.new_zeros(longer, longer, 4)
-    top, left = (longer - h) // 2, (longer - w) // 2
-    square[top : top + h, left : left + w] = picture
-    if longer == side:
-        return square
-    sized = interpolate(
-        square.movedim(-1, 0)[None],
-        (side, side),
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
-    )
-    return sized[0].movedim(0, -1)
-
-
 def _square_fov(track: Track) -> float:
     """Vertical field of view, degrees, of a track's picture in its square."""
-    h, w = track.size
-    return math.degrees(2 * math.atan(math.tan(math.radians(track.orbit.fov) / 2) * max(h, w) / h))
+    return square_fov(track.orbit.fov, *track.size)
 
 
 def score_gradient(
@@ -184,12 +165,12 @@ def score_gradient(
     progress: float,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """The prior's score of renders, its gradient already found.
+    """Returns the score of renders, whose gradient is already found.
 
-    Only the numbers go on, none of the prior's memory.
+    The prior's graph and its memory are freed.
 
     Args:
-        prior: who judges.
+        prior: scores.
         drawn: what the sample asks for, over white, with gradient.
         sample: the rest of the batch.
         options: how the score becomes a gradient.
@@ -199,10 +180,10 @@ def score_gradient(
     rgb, alpha = (values.detach().requires_grad_() for values in (drawn.rgb, drawn.alpha))
     batch = ScoreBatch(rgb, alpha, sample.cameras, sample.condition, sample.sources, sample.views)
     score = prior.score(batch, options, progress, generator)
-    if not score.isfinite():  # of no use, but for the fit to say so
+    if not score.isfinite():  # the fit says so
         return score.detach()
     gradients = torch.autograd.grad(
         score, (rgb, alpha), materialize_grads=True
-    )  # of coverage there is none where only colours count
+    )  # of alpha: 0 where a prior scores colours alone
     carrier = (drawn.rgb * gradients[0]).sum() + (drawn.alpha * gradients[1]).sum()
     return carrier + (score - carrier).detach()

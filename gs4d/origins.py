@@ -27,11 +27,10 @@ from .intake.sources import pictures_in
 from .io.files import atomic_path, read_json, write_json
 from .io.images import open_picture, to_rgba
 from .io.video import is_still
-from .prior import IMAGE_PRIORS, VIDEO_PRIORS, open_image_prior, open_video_prior
-from .prior.image_models import ImageModel
+from .prior import IMAGE_PRIORS, VIDEO_PRIORS, VideoPrior, open_prior
 from .prior.networks import Place
 from .prior.pipelines import Drawing
-from .prior.video_models import Filming, VideoModel
+from .prior.video_models import Filming
 from .ranges import Options, Range
 
 FRAMES = 14  # of a drawn video: all that the smaller Stable Video Diffusion draws
@@ -229,7 +228,7 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
     weights: list[dict[str, str]] = []
 
     # 1. The picture.
-    filmer = cache(lambda: open_video_prior(origin.video_prior or "", o.place))
+    filmer = cache(lambda: open_prior(origin.video_prior or "", "video", o.place, o.film))
     if origin.text is not None:
         weights += _picture(origin, source, filmer)
         gc.collect()  # the picture's model goes before the video's comes
@@ -277,7 +276,9 @@ def _given(origin: Origin) -> Path | None:
     return path
 
 
-def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[dict[str, str]]:
+def _picture(
+    origin: Origin, target: Path, filmer: Callable[[], VideoPrior]
+) -> list[dict[str, str]]:
     """Has a picture drawn of the sentence."""
     o = origin.origin
     prompt = ", ".join(part for part in (origin.text, o.setting) if part)
@@ -291,9 +292,7 @@ def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[di
     def make() -> list[dict[str, str]]:
         if not origin.still:
             filmer()  # so that a wrong one is refused before a picture is drawn for it
-        prior: Any = open_image_prior(origin.image_prior or "", o.place)
-        assert isinstance(prior, ImageModel)
-        prior.drawing = o.picture
+        prior = open_prior(origin.image_prior or "", "image", o.place, o.picture)
         image = prior.image(prompt, torch.Generator().manual_seed(o.image_seed))
         with atomic_path(target) as part:
             Image.fromarray(image.numpy()).save(part)
@@ -303,7 +302,7 @@ def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[di
 
 
 def _film(
-    origin: Origin, picture: Path, target: Path, count: int, filmer: Callable[[], Any]
+    origin: Origin, picture: Path, target: Path, count: int, filmer: Callable[[], VideoPrior]
 ) -> list[dict[str, str]]:
     """Has a video made of the object's picture, over white."""
     o = origin.origin
@@ -318,8 +317,6 @@ def _film(
 
     def make() -> list[dict[str, str]]:
         prior = filmer()
-        assert isinstance(prior, VideoModel)
-        prior.filming = o.film
         with open_picture(picture) as opened:
             shape = Image.fromarray(to_rgba(opened))
         flat = Image.new("RGBA", shape.size, "white")

@@ -13,7 +13,7 @@ from .errors import UserError
 from .export import export, export_paths, write_previews
 from .fit import Fitter, Observer, fit
 from .fit.record import changed
-from .guidance import open_scorer
+from .guidance import open_score_prior
 from .intake.pseudo import make_pseudo_views
 from .io.checkpoint import INDEX
 from .io.clips import read_clip
@@ -25,7 +25,7 @@ from .native import set_threads
 from .open_asset import read_asset
 from .options import changes, to_record
 from .origins import make_input
-from .prior import open_interpolator
+from .prior import open_prior
 from .report import motion_amount, write_report
 from .run_folder import CONFIG, RESULTS, VIEWS, clear_run, run_folder
 from .score.asset import score_asset
@@ -52,9 +52,11 @@ def _run(
 ) -> Path:
     """The run in its folder, which is this process's alone."""
     # 2. The prior, so that a wrong one is refused before anything is changed.
-    prior = open_scorer(config.prior, config.fit.score) if config.prior is not None else None
+    prior = open_score_prior(config.prior, config.fit.score) if config.prior is not None else None
     interpolator = (
-        open_interpolator(config.fit.interpolator) if config.fit.interpolator is not None else None
+        open_prior(config.fit.interpolator, "middle")
+        if config.fit.interpolator is not None
+        else None
     )
 
     # 3. Side views, where the clip has none.

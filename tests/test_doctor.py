@@ -23,9 +23,9 @@ from torch import nn
 
 from gs4d.doctor import main
 from gs4d.errors import UserError
-from gs4d.prior import FAMILIES, mvdream, syncdreamer
 from gs4d.prior import models as hub_models
-from gs4d.prior.catalogue import able, default_of, licence_of
+from gs4d.prior import mvdream, syncdreamer
+from gs4d.prior.catalogue import FAMILIES, able, default_of, licence_of
 
 ROOT = Path(__file__).parent.parent
 

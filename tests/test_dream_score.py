@@ -16,7 +16,7 @@ from toys import toy_clip, write_clip
 
 from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
-from gs4d.guidance import GuidanceOptions, open_scorer, sample_views
+from gs4d.guidance import GuidanceOptions, open_score_prior, sample_views
 from gs4d.prior import ScoreBatch, ScorePrior, mvdream
 from gs4d.prior.networks import Place
 from gs4d.prior.sds import Denoiser, SdsOptions
@@ -41,7 +41,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def opened(folders: dict[str, Path], name: str, **place: Any) -> Any:
-    prior = open_scorer(f"{name}:{folders[name]}", GuidanceOptions(sds=ROSE, place=Place(**place)))
+    prior = open_score_prior(
+        f"{name}:{folders[name]}", GuidanceOptions(sds=ROSE, place=Place(**place))
+    )
     assert isinstance(prior, ScorePrior)
     assert isinstance(prior, Denoiser)
     return prior
@@ -216,8 +218,10 @@ def test_a_judge_that_reads_wants_a_sentence(folders: dict[str, Path]):
         UserError,
         match=r"judges by a sentence: say what the clip shows, as in --fit.score.sds.prompt",
     ):
-        open_scorer(f"mvdream:{folders['mvdream']}", GuidanceOptions())
-    assert not open_scorer(f"imagedream:{folders['imagedream']}", GuidanceOptions()).needs_prompt
+        open_score_prior(f"mvdream:{folders['mvdream']}", GuidanceOptions())
+    assert not open_score_prior(
+        f"imagedream:{folders['imagedream']}", GuidanceOptions()
+    ).needs_prompt
 
 
 def test_a_whole_run_is_guided_by_rings(

@@ -11,7 +11,8 @@ from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.gaussians import Gaussians
 from gs4d.prior import Views
-from gs4d.prior.framing import SHARES, Framing, plan_framing, share_of
+from gs4d.prior.catalogue import FAMILIES
+from gs4d.prior.framing import Framing, plan_framing, share_of
 from gs4d.render import render
 
 
@@ -155,4 +156,4 @@ def test_shares_are_the_authors_or_those_asked_for():
     assert share_of("syncdreamer", 150) == 150 / 256
     assert share_of("zero123plus-1.2", 0) == 0.75
     assert share_of("lift", 0) is share_of("inflate", 200) is share_of("syncdreamer", -1) is None
-    assert all(0.5 < share < 1 for share in SHARES.values())
+    assert all(0.5 < row.share < 1 for row in FAMILIES.values() if row.share is not None)

@@ -21,7 +21,8 @@ from test_multiview_files import Bomb
 from tiny_pipelines import MAKERS, write_pipeline
 
 from gs4d.errors import UserError
-from gs4d.prior import ImagePrior, VideoPrior, open_image_prior, open_prior, open_video_prior
+from gs4d.prior import ImagePrior, VideoPrior, open_prior
+from gs4d.prior.catalogue import family_of
 from gs4d.prior.networks import Place
 from gs4d.prior.pipelines import Drawing
 from gs4d.prior.video_models import Filming, VideoModel, onto_sheet
@@ -76,12 +77,10 @@ def noise(width: int, height: int, seed: int = 3) -> torch.Tensor:
 
 def opened(models: Path, name: str, place: Place | None = None, **filming: Any) -> VideoModel:
     family, _, width, height, length, _ = FILMS[name]
-    prior = open_video_prior(f"{family}:{models / name}", place or Place())
+    how = Filming(**{"steps": 2, "width": width, "height": height, "length": length, **filming})
+    prior = open_prior(f"{family}:{models / name}", "video", place or Place(), how)
     assert isinstance(prior, VideoModel)
     assert isinstance(prior, VideoPrior)
-    prior.filming = Filming(
-        **{"steps": 2, "width": width, "height": height, "length": length, **filming}
-    )
     return prior
 
 
@@ -132,11 +131,11 @@ def test_a_video_is_what_diffusers_draws(models: Path, name: str):
     [("sdxl", "StableDiffusionXLPipeline"), ("stable_diffusion", "StableDiffusionPipeline")],
 )
 def test_a_picture_is_what_diffusers_draws(models: Path, name: str, kind: str):
-    prior: Any = open_image_prior(
-        f"{'sdxl' if name == 'sdxl' else 'text2image'}:{models / name}", Place()
+    how = Drawing(steps=2, width=64, height=32, guidance=3.0, avoid="toy")
+    prior = open_prior(
+        f"{'sdxl' if name == 'sdxl' else 'text2image'}:{models / name}", "image", Place(), how
     )
     assert isinstance(prior, ImagePrior)
-    prior.drawing = Drawing(steps=2, width=64, height=32, guidance=3.0, avoid="toy")
     drawn = prior.image("a rose", torch.Generator().manual_seed(1))
     truth = by_hand(
         models / name,
@@ -326,7 +325,7 @@ def copied(folder: Path, target: Path) -> Path:
 
 def refused(name: str, *words: str) -> None:
     with pytest.raises(UserError) as caught:
-        open_prior(name)
+        open_prior(name, family_of(name).tasks[0])
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert all(word in sentence for word in words), sentence
@@ -344,14 +343,14 @@ def test_names_are_checked_before_anything_is_opened(models: Path):
         UserError,
         match="'zero123' cannot turn a picture into a video; those that can: svd, wan, ltx, cogvideox",
     ):
-        open_video_prior("zero123:x", Place())
+        open_prior("zero123:x", "video")
     with pytest.raises(
         UserError,
         match="'svd' cannot draw a picture of a sentence; those that can: sdxl, text2image",
     ):
-        open_image_prior("svd:x", Place())
+        open_prior("svd:x", "image")
     with pytest.raises(UserError, match="did you mean 'cogvideox'"):
-        open_video_prior("cogvideo:x", Place())
+        open_prior("cogvideo:x", "video")
     refused(
         f"svd:{models / 'wan'}",
         "is of a WanImageToVideoPipeline",

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gs4d.errors import UserError
-from gs4d.prior import Interpolator, open_interpolator
+from gs4d.prior import Interpolator, open_prior
 from gs4d.prior.flow import FlowInterpolator, optical_flow, push, sample
+from gs4d.prior.networks import Place
 from gs4d.prior.rife import open_rife
 from gs4d.prior.rife_net import IFNet, layout_of
 
@@ -268,7 +269,7 @@ def test_rife_computes_what_the_published_network_does(name: str, tmp_path: Path
     weights = random_weights(version)
     (tmp_path / "train_log größer").mkdir()
     torch.save(weights, tmp_path / "train_log größer" / "flownet.pkl")
-    interpolator = open_interpolator(f"rife:{tmp_path}")
+    interpolator = open_prior(f"rife:{tmp_path}", "middle")
     assert isinstance(interpolator, Interpolator)
     assert interpolator.weights[0]["licence"] == "MIT"
     assert "interpolator rife from" in capsys.readouterr().out
@@ -277,7 +278,7 @@ def test_rife_computes_what_the_published_network_does(name: str, tmp_path: Path
     wanted = published(version, weights, a.movedim(-1, 1), b.movedim(-1, 1)).movedim(1, -1)
     torch.testing.assert_close(found, wanted, atol=2e-4, rtol=1e-3)
     assert (found - 0.5 * (a + b)).abs().mean() > 0.01  # the random network does move and mix
-    again = open_rife(str(tmp_path / "train_log größer" / "flownet.pkl")).middle(a, b)
+    again = open_rife(str(tmp_path / "train_log größer" / "flownet.pkl"), Place()).middle(a, b)
     assert torch.equal(found, again)
 
 
@@ -290,7 +291,7 @@ def test_rife_takes_any_size_and_passes_gradients_to_the_colours(name: str, tmp_
         picture[None].requires_grad_()
         for picture in (blob(20, 20, (40, 50)), blob(28, 22, (40, 50)))
     )
-    found = open_rife(str(tmp_path)).middle(a, b)
+    found = open_rife(str(tmp_path), Place()).middle(a, b)
     assert found.shape == a.shape
     by_a, by_b = torch.autograd.grad(found.square().sum(), (a, b))
     assert min(by_a.abs().max(), by_b.abs().max()) > 0
@@ -308,7 +309,7 @@ def test_a_known_motion_and_mixing_come_out_of_the_last_block(tmp_path: Path):
     weights["module.block3.lastconv.0.bias"] = bias.flatten()
     torch.save(weights, tmp_path / "flownet.pkl")
     a, b = torch.rand(2, 1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
-    found = open_rife(str(tmp_path)).middle(a, b)
+    found = open_rife(str(tmp_path), Place()).middle(a, b)
     torch.testing.assert_close(found[:, :, :-2], a[:, :, 2:], atol=1e-4, rtol=0)
 
 
@@ -361,7 +362,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path, how: str, sentenc
     if how == "cut":
         path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match=sentence) as caught:
-        open_rife(str(tmp_path / "nowhere" if how == "absent" else folder))
+        open_rife(str(tmp_path / "nowhere" if how == "absent" else folder), Place())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "exploded").exists()
 
@@ -371,7 +372,7 @@ def test_what_this_use_does_not_need_is_passed_over(tmp_path: Path):
         f"module.{name}": torch.zeros(8) for name in ("caltime.0.bias", "contextnet.x", "unet.y")
     }
     torch.save({**random_weights(narrowed("4.2")), **unused}, tmp_path / "flownet.pkl")
-    open_rife(str(tmp_path))
+    open_rife(str(tmp_path), Place())
 
 
 def test_only_interpolators_interpolate():
@@ -381,4 +382,4 @@ def test_only_interpolators_interpolate():
             "'inflate' cannot find what lies between frames; those that can: flow, rife"
         ),
     ):
-        open_interpolator("inflate")
+        open_prior("inflate", "middle")

@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from gs4d.clip import Orbit, cameras_of, over_white, premultiply
 from gs4d.errors import UserError
 from gs4d.metrics.image import mask_iou, psnr
-from gs4d.prior import LIFT_WEIGHTS, ViewPrior, default_view_prior, open_prior
+from gs4d.prior import LIFT_WEIGHTS, ViewPrior, default_view_prior, draw_clip, open_prior
 from gs4d.prior.inflate import Inflate, InflateOptions
 from gs4d.prior.lift import Lift, lift, network_inputs, read_lift
 from gs4d.prior.lift_net import LiftNet, LiftShape, prior_colors, prior_logits
+from gs4d.prior.pictures import square_views
 from gs4d.prior.solid import REACH, Solid, cell_centers, finer, solid_gaussians
 from gs4d.prior.train.solid_samples import SIDE, halved, make_solid_sample, view_orbits
 from gs4d.render import render
@@ -171,7 +172,7 @@ def write(path: Path, network: LiftNet, shape: object) -> Path:
 
 def test_weights_come_back_bit_for_bit(tmp_path: Path, tiny: LiftNet) -> None:
     path = write(tmp_path / "w.safetensors", tiny, TINY.record())
-    prior = open_prior(f"lift:{path}")
+    prior = open_prior(f"lift:{path}", "views")
     assert isinstance(prior, Lift)
     assert isinstance(prior, ViewPrior)
     for a, b in zip(tiny(*inputs(1, 2)), prior.network(*inputs(1, 2)), strict=True):
@@ -194,7 +195,7 @@ def test_other_networks_are_refused(tmp_path: Path, tiny: LiftNet, shape: object
     said = {**TINY.record(), **shape} if isinstance(shape, dict) else shape
     path = write(tmp_path / "w.safetensors", tiny, said)
     with pytest.raises(UserError, match=why):
-        open_prior(f"lift:{path}")
+        open_prior(f"lift:{path}", "views")
 
 
 def test_damaged_files_are_refused_and_code_is_not_run(tmp_path: Path, tiny: LiftNet) -> None:
@@ -211,15 +212,16 @@ def test_damaged_files_are_refused_and_code_is_not_run(tmp_path: Path, tiny: Lif
     evil.write_bytes(pickle.dumps(Bomb()))
     for path in (cut, evil, tmp_path / "absent.safetensors"):
         with pytest.raises(UserError, match=path.name):
-            open_prior(f"lift:{path}")
+            open_prior(f"lift:{path}", "views")
     assert not ran.exists()
 
 
-def test_views_refuse_what_is_not_square(tiny: LiftNet) -> None:
-    with pytest.raises(UserError, match="square pictures, not 20x10"):
-        Lift(tiny).views(
-            torch.zeros(1, 10, 20, 4, dtype=torch.uint8), Orbit(), None, torch.Generator()
-        )
+def test_frames_that_are_not_square_are_padded(tiny: LiftNet) -> None:
+    flat = torch.full((1, 10, 20, 4), 255, dtype=torch.uint8)
+    rig, draw = [Orbit(90.0)], torch.Generator()
+    views = draw_clip(Lift(tiny), flat, Orbit(fov=30.0), rig, draw)
+    square, camera = square_views(flat, Orbit(fov=30.0))
+    assert torch.equal(views.images, Lift(tiny).views(square, camera, rig, draw).images)
 
 
 def test_shipped_weights_are_small_and_are_what_is_taken() -> None:
@@ -268,7 +270,7 @@ def test_frames_of_a_clip_are_heard_by_the_shipped_weights(
 
 def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> None:
     lifted, inflated = [], []
-    shipped = open_prior("lift")
+    shipped = open_prior("lift", "views")
     for number in range(2 * 10**9, 2 * 10**9 + 6):
         sample = make_solid_sample(number)
         rig = view_orbits(sample.source)[4:13]
@@ -290,7 +292,7 @@ def test_lift_draws_the_sides_of_objects_it_never_saw_better_than_inflate() -> N
 
 def test_the_input_view_of_a_lifted_frame_is_the_frame() -> None:
     sample = make_solid_sample(2 * 10**9 + 1)
-    views = open_prior("lift").views(
+    views = open_prior("lift", "views").views(
         sample.frames, sample.source, [sample.source], torch.Generator()
     )
     for drawn, frame in zip(views.images[0], sample.frames, strict=True):
@@ -327,7 +329,7 @@ def test_views_go_around_with_the_source() -> None:
     ):
         assert torch.equal(a.occupancy, b.occupancy)
     prior = Lift(network)
-    first = prior.views(sample.frames, sample.source, None, torch.Generator())
-    second = prior.views(sample.frames, turned, None, torch.Generator())
+    first = draw_clip(prior, sample.frames, sample.source, None, torch.Generator())
+    second = draw_clip(prior, sample.frames, turned, None, torch.Generator())
     assert [orbit.azimuth for orbit in second.orbits[:2]] == [120.0, 142.5]
     assert (first.images.float() - second.images.float()).abs().mean() < 0.5

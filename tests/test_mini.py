@@ -20,7 +20,7 @@ from gs4d.errors import UserError
 from gs4d.fit import FitOptions, fit
 from gs4d.guidance import GuidanceOptions
 from gs4d.motion import HexPlaneOptions
-from gs4d.prior import ScoreBatch, ScorePrior, ViewPrior, open_prior, open_score_prior
+from gs4d.prior import ScoreBatch, ScorePrior, ViewPrior, draw_clip, open_prior
 from gs4d.prior.mini import DOUBT, Mini, save_folder, signed, told, windows_of
 from gs4d.prior.mini_net import MiniTransformer, MotionBlock, linear_guess, motion_of, pluecker
 from gs4d.prior.networks import Place
@@ -82,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mini(folder: Path) -> Mini:
-    prior = open_prior(f"mini:{folder}")
+    prior = open_prior(f"mini:{folder}", "views")
     prior.sampling = Sampling(steps=2)
     return prior
 
@@ -90,7 +90,7 @@ def mini(folder: Path) -> Mini:
 def plain(folder: Path) -> Mini:
     """One that has learnt nothing, so that all its answers are known."""
     save_folder(folder, MiniTransformer(**TINY), "inflate")
-    prior = open_prior(f"mini:{folder}")
+    prior = open_prior(f"mini:{folder}", "views")
     prior.sampling = Sampling(steps=3)
     return prior
 
@@ -225,10 +225,10 @@ def test_the_folder_is_diffusers_layout_and_opens_to_the_bit(folder: Path):
         "transformer/config.json",
         "transformer/diffusion_pytorch_model.fp16.safetensors",
     }
-    prior = open_prior(f"mini:{folder}", Place(device="cpu"))
+    prior = open_prior(f"mini:{folder}", "views", Place(device="cpu"))
     assert isinstance(prior, ViewPrior)
     assert isinstance(prior, ScorePrior)
-    assert open_score_prior(f"mini:{folder}", Place(device="cpu")).joint
+    assert open_prior(f"mini:{folder}", "score", Place(device="cpu")).joint
     assert prior.weights[0]["licence"].startswith("Apache-2.0")
     theirs = MiniTransformer.from_pretrained(folder / "transformer", variant="fp16")
     for found in (prior.networks.transformer, theirs):
@@ -239,7 +239,9 @@ def test_the_folder_is_diffusers_layout_and_opens_to_the_bit(folder: Path):
 
 
 def test_what_is_saved_is_saved_again_the_same(folder: Path, tmp_path: Path):
-    save_folder(tmp_path / "again", open_prior(f"mini:{folder}").networks.transformer, "inflate")
+    save_folder(
+        tmp_path / "again", open_prior(f"mini:{folder}", "views").networks.transformer, "inflate"
+    )
     for path in folder.rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes()
 
@@ -308,7 +310,7 @@ def test_wrong_folders_are_refused_in_a_sentence(case: str, folder: Path, tmp_pa
     copy = shutil.copytree(folder, tmp_path / "copy")
     spoil(copy)
     with pytest.raises(UserError, match=sentence) as caught:
-        open_prior(f"mini:{copy}")
+        open_prior(f"mini:{copy}", "views")
     assert "\n" not in str(caught.value)
 
 
@@ -332,7 +334,9 @@ def test_views_are_the_same_for_the_same_seed_and_trusted_where_two_samples_agre
     assert not torch.equal(first.images, other.images)
     assert (
         first.confidence.max()
-        <= open_prior("inflate").views(frames(1), Orbit(), None, seed()).confidence.max()
+        <= draw_clip(
+            open_prior("inflate", "views"), frames(1), Orbit(), None, seed()
+        ).confidence.max()
     )
     assert first.confidence.unique().numel() > 1
 
@@ -344,7 +348,9 @@ def test_trust_falls_with_the_difference_of_the_samples(
     samples[1][..., 8:] = DOUBT * 2**0.5
     monkeypatch.setattr(mini, "sample", lambda *_: samples.pop())
     confidence = mini.views(frames(1), Orbit(), RIG[:1], seed()).confidence[0, 0]
-    whole = int(open_prior("inflate").views(frames(1), Orbit(), RIG[:1], seed()).confidence.max())
+    whole = int(
+        open_prior("inflate", "views").views(frames(1), Orbit(), RIG[:1], seed()).confidence.max()
+    )
     assert confidence[:, :15].unique().tolist() == [whole]
     assert confidence[:, 17:].unique().tolist() == [round(whole / 2.718281828)]
 
@@ -363,7 +369,7 @@ def test_a_network_that_learnt_nothing_draws_around_what_was_rendered(tmp_path: 
 
 
 def test_views_keep_the_detail_of_what_was_rendered(mini: Mini, monkeypatch: pytest.MonkeyPatch):
-    base = signed(open_prior("inflate").views(frames(), Orbit(), RIG, seed()).images)
+    base = signed(open_prior("inflate", "views").views(frames(), Orbit(), RIG, seed()).images)
     for change in (0.0, 0.2):
         monkeypatch.setattr(
             mini, "sample", lambda condition, _, change=change: condition["rendered"][0] + change
@@ -381,7 +387,9 @@ def test_views_keep_the_detail_of_what_was_rendered(mini: Mini, monkeypatch: pyt
 def test_frames_that_are_the_same_are_drawn_the_same(folder: Path, tmp_path: Path):
     still = frames(1).expand(6, -1, -1, -1)
     save_folder(tmp_path / "still", network(), "inflate")
-    images = open_prior(f"mini:{tmp_path / 'still'}").views(still, Orbit(), RIG, seed()).images
+    images = (
+        open_prior(f"mini:{tmp_path / 'still'}", "views").views(still, Orbit(), RIG, seed()).images
+    )
     assert (images.int() - images[:, :1].int()).abs().max() <= 1
 
 
@@ -397,13 +405,15 @@ def test_the_input_camera_may_stand_anywhere(mini: Mini):
     )
     assert (here.float() - there.float()).abs().mean() < 1.0
     assert [
-        round(o.azimuth) for o in mini.views(frames(1), Orbit(90.0), None, seed()).orbits[:2]
+        round(o.azimuth) for o in draw_clip(mini, frames(1), Orbit(90.0), None, seed()).orbits[:2]
     ] == [90, 112]
 
 
-def test_frames_that_are_not_square_are_refused(mini: Mini):
-    with pytest.raises(UserError, match="mini wants square pictures, not 16x32"):
-        mini.views(frames()[:, :, :16], Orbit(), RIG, seed())
+def test_frames_that_are_not_square_are_padded(mini: Mini):
+    narrow = frames()[:, :, 8:24]
+    padded = torch.nn.functional.pad(narrow, (0, 0, 8, 8))
+    found, wanted = (draw_clip(mini, some, Orbit(), RIG, seed()) for some in (narrow, padded))
+    assert torch.equal(found.images, wanted.images)
 
 
 @pytest.mark.parametrize("count", range(1, 12))

@@ -42,7 +42,7 @@ def test_an_album_is_the_lesson_and_what_the_plainer_prior_makes_of_two_of_its_v
     assert torch.equal(album.pictures[1:], sample.views)
     first, second = album.inputs
     assert first == 0 < second <= VIEWS
-    drawn = open_prior("inflate").views(
+    drawn = open_prior("inflate", "views").views(
         album.pictures[second], album.orbits[second], album.orbits, torch.Generator()
     )
     assert torch.equal(album.renders[1], drawn.images)
@@ -152,7 +152,7 @@ def test_a_measured_network_opens_as_users_open_it(
     )
     assert scores["psnr"] != scores["rendered_psnr"]
     assert (tmp_path / "held_out_000007.png").stat().st_size > 1000
-    opened = open_prior(f"mini:{tmp_path / 'model'}").networks.transformer
+    opened = open_prior(f"mini:{tmp_path / 'model'}", "views").networks.transformer
     for name, value in network.state_dict().items():
         assert torch.equal(opened.state_dict()[name], value.half().float())
 
@@ -192,7 +192,7 @@ def test_a_run_leaves_a_model_that_draws(
         threads=1,
     )
     train(options, task)
-    prior = open_prior(f"mini:{tmp_path / 'model'}")
+    prior = open_prior(f"mini:{tmp_path / 'model'}", "views")
     images = prior.views(
         task.album(0).pictures[0, :2], Orbit(), [Orbit(90.0)], torch.Generator()
     ).images

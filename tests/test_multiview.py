@@ -32,7 +32,16 @@ from torch import Tensor, nn
 
 from gs4d.clip import Orbit, cameras_of, syncdreamer_rig
 from gs4d.errors import UserError
-from gs4d.prior import ViewPrior, ldm, mvdream, open_prior, syncdreamer, volumes, zero123plus
+from gs4d.prior import (
+    ViewPrior,
+    draw_clip,
+    ldm,
+    mvdream,
+    open_prior,
+    syncdreamer,
+    volumes,
+    zero123plus,
+)
 from gs4d.prior.networks import Place, build
 from gs4d.prior.sampling import Sampling, attend_anchored, fill_exactly
 
@@ -378,7 +387,7 @@ def test_depth_attention_looks_along_each_ray():
 
 def test_syncdreamer_counts_elevation_down_from_the_input():
     prior = syncdreamer.SyncDreamer(
-        syncdreamer.from_checkpoint(syncdreamer_weights(), "x"), Place(), "x"
+        syncdreamer.from_checkpoint(syncdreamer_weights(), "x"), Place(), Sampling(), "x"
     )
     turns = prior._turns(10.0)
     torch.testing.assert_close(turns[:, 0], torch.full((16,), -math.pi / 9))
@@ -485,10 +494,10 @@ def test_zero123plus_rigs(plus: Path):
         (260, 30),
         (320, -20),
     ]
-    newer = open_prior(f"zero123plus-1.2:{plus}")
-    assert {(o.elevation, o.fov) for o in newer.rig} == {(20.0, 30.0), (-10.0, 30.0)}
+    newer = open_prior(f"zero123plus-1.2:{plus}", "views")
+    assert {(o.elevation, o.fov) for o in newer.rig.orbits} == {(20.0, 30.0), (-10.0, 30.0)}
     with pytest.raises(UserError, match="its own 6 cameras"):
-        newer.views(frames(1), Orbit(), [Orbit()], torch.Generator())
+        draw_clip(newer, frames(1), Orbit(), [Orbit()], torch.Generator())
 
 
 # -------------------------------------------------------------------------------------------------
@@ -498,7 +507,7 @@ def test_zero123plus_rigs(plus: Path):
 def test_zero123plus_loads_to_the_same_bits(plus: Path):
     parts = zero123plus_networks()
     parts.tokenizer = plus / "tokenizer"
-    built = quick(zero123plus.Zero123Plus(parts, Place(), "zero123plus", "built"))
+    built = quick(zero123plus.Zero123Plus(parts, Place(), Sampling(), "zero123plus", "built"))
     built.tile = 8
     a, b = drawn(built, frames()), drawn(open_plus(plus), frames())
     assert torch.equal(a.images, b.images)
@@ -535,7 +544,7 @@ def test_mvdream_loads_to_the_same_bits_and_draws_from_words(tmp_path: Path):
     folder = write_mvdream(tmp_path / "folder", weights, pictures=False)
     found = []
     for where in (tmp_path / "sd-v2.1-base-4view.pt", folder):
-        prior = quick(open_prior(f"mvdream:{where}"))
+        prior = quick(open_prior(f"mvdream:{where}", "score"))
         prior.side = 16
         assert not isinstance(prior, ViewPrior)
         found.append(prior.sample("a rose", torch.Generator().manual_seed(0)))
@@ -547,10 +556,10 @@ def test_mvdream_loads_to_the_same_bits_and_draws_from_words(tmp_path: Path):
 def test_syncdreamer_loads_to_the_same_bits(sync_file: Path):
     built = quick(
         syncdreamer.SyncDreamer(
-            syncdreamer.from_checkpoint(syncdreamer_weights(), "x"), Place(), "x"
+            syncdreamer.from_checkpoint(syncdreamer_weights(), "x"), Place(), Sampling(), "x"
         )
     )
-    opened = quick(open_prior(f"syncdreamer:{sync_file}"))
+    opened = quick(open_prior(f"syncdreamer:{sync_file}", "views"))
     a, b = drawn(built, frames()), drawn(opened, frames())
     assert torch.equal(a.images, b.images)
     assert a.images.shape == (16, 2, 16, 16, 4)
@@ -604,7 +613,7 @@ def test_syncdreamer_smooths_over_its_neighbours(sync_file: Path, monkeypatch: p
     monkeypatch.setattr(
         syncdreamer, "NEIGHBOUR", 10.0
     )  # random networks hardly look at their volumes
-    prior, pictures = open_prior(f"syncdreamer:{sync_file}"), frames(2)
+    prior, pictures = open_prior(f"syncdreamer:{sync_file}", "views"), frames(2)
     assert prior.context == "neighbours"
     smooth = Sampling(
         steps=3

@@ -26,7 +26,7 @@ from gs4d.intake.frames import FramesOptions, make_frames
 from gs4d.io.images import read_image
 from gs4d.options import parse
 from gs4d.origins import Origin, OriginOptions, make_input
-from gs4d.prior import open_video_prior
+from gs4d.prior import open_prior
 from gs4d.prior.networks import Place
 from gs4d.prior.pipelines import Drawing
 from gs4d.prior.video_models import Filming, VideoModel
@@ -176,9 +176,7 @@ def test_a_picture_becomes_a_video_of_the_object_before_white(models: Path, tmp_
     )  # cut out by its own alpha, and not by the matting, which takes all that is bright
     assert alone.shape[0] == alone.shape[1]
 
-    prior = open_video_prior(f"cogvideox:{models / 'cogvideox'}", Place())
-    assert isinstance(prior, VideoModel)
-    prior.filming = SMALL.film
+    prior = open_prior(f"cogvideox:{models / 'cogvideox'}", "video", Place(), SMALL.film)
     flat = Image.alpha_composite(
         Image.new("RGBA", alone.shape[:2], WHITE), Image.fromarray(alone)
     ).convert("RGB")

@@ -18,8 +18,9 @@ from gs4d.clip import Clip, Orbit, Track, cameras_of
 from gs4d.fit import FitOptions, Fitter, fingerprint
 from gs4d.fit.batches import Batch
 from gs4d.intake.pseudo import PseudoOptions, make_pseudo_views
-from gs4d.intake.views import squared, steadiness
+from gs4d.intake.views import steadiness
 from gs4d.io.clips import CONFIDENCE_FILE, read_clip, read_confidence
+from gs4d.prior.pictures import square_views
 from gs4d.synth.objects import draw_views, make_object
 
 FRAMES, SIZE = 4, 48
@@ -97,7 +98,7 @@ def test_what_jumps_there_and_back_is_believed_less() -> None:
 def test_padded_frames_see_what_they_saw() -> None:
     frames = torch.randint(0, 256, (2, 20, 30, 4), dtype=torch.uint8)
     source = Orbit(10.0, 5.0, 1.7, 40.0, 1.5)
-    square, camera = squared(frames, source)
+    square, camera = square_views(frames, source)
     assert square.shape == (2, 30, 30, 4)
     assert torch.equal(square[:, 5:25], frames)
     assert not square[:, :5].any()
@@ -105,7 +106,7 @@ def test_padded_frames_see_what_they_saw() -> None:
     after = cameras_of([camera], width=30, height=30).K[0, 0, 0]
     assert float(after) == pytest.approx(float(before), rel=1e-5)
     assert math.isclose(camera.azimuth, 10.0)
-    assert squared(frames[:, :, :20], source)[1] is source
+    assert square_views(frames[:, :, :20], source)[1] is source
 
 
 def test_a_map_of_trust_weighs_pixels_in_the_fit(data: Path, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from toys import toy_clip
 from gs4d.clip import Clip, Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.fit import FitOptions, Fitter, LossWeights, fit
-from gs4d.guidance import GuidanceOptions, nearest_track, sample_views, squared
+from gs4d.guidance import GuidanceOptions, nearest_track, sample_views
 from gs4d.motion import HexPlaneOptions
 from gs4d.prior import ScoreBatch
+from gs4d.prior.pictures import squared
 from gs4d.prior.sds import (
     Condition,
     Conditions,

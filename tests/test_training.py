@@ -26,6 +26,7 @@ from gs4d.prior import open_prior
 from gs4d.prior.lift_net import LiftNet, LiftShape
 from gs4d.prior.solid import REACH, cell_centers
 from gs4d.prior.train import lift as task_module
+from gs4d.prior.train.__main__ import main
 from gs4d.prior.train.lift import LiftTask, augment, relief_error
 from gs4d.prior.train.loop import Trainer, TrainOptions, draw, train
 from gs4d.prior.train.solid_samples import (
@@ -281,7 +282,7 @@ def test_training_lowers_the_loss_and_leaves_weights_that_open(
         "held_out_000030.png",
         "held_out_000060.png",
     }
-    views = open_prior(f"lift:{folder}").views(
+    views = open_prior(f"lift:{folder}", "views").views(
         store.sample(0).frames, Orbit(), [Orbit(90.0)], torch.Generator()
     )
     assert views.images.shape == (1, FRAMES, SHOTS, SHOTS, 4)
@@ -363,3 +364,14 @@ def test_reach_is_the_radius_of_objects() -> None:
     from gs4d.synth.objects import RADIUS
 
     assert REACH == RADIUS
+
+
+def test_old_names_of_options_are_read_and_the_new_ones_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert TrainOptions(first_lessons=7).first_samples == 7  # pyright: ignore[reportCallIssue]
+    assert "first_lessons is now called first_samples" in capsys.readouterr().err
+    assert main(["--most-lessons=0"]) == 2
+    said = capsys.readouterr().err
+    assert "most_lessons is now called most_samples" in said
+    assert "most_samples is 0" in said

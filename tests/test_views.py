@@ -25,7 +25,7 @@ from gs4d.intake.views import ViewsOptions, calls, make_views
 from gs4d.io.clips import read_clip, read_rig
 from gs4d.io.files import write_json
 from gs4d.io.images import read_image
-from gs4d.prior import open_prior, zero123plus
+from gs4d.prior import draw_clip, open_prior, zero123plus
 from gs4d.prior.framing import plan_framing
 from gs4d.prior.sampling import Sampling
 
@@ -157,12 +157,13 @@ def test_frames_that_were_drawn_need_no_weights_any_more(
         2,
     )
     assert "CC BY-NC" in record["weights"][0]["licence"]
-    whole = open_prior(f"zero123plus:{folder}")
-    whole.sampling = options["sampling"]
+    whole = open_prior(f"zero123plus:{folder}", "views", sampling=options["sampling"])
     inputs = torch.stack(
         [torch.from_numpy(read_image(data / "toy_pose0" / f"{t}.png").copy()) for t in range(4)]
     )
-    wanted = whole.views(inputs, Orbit(), None, torch.Generator().manual_seed(3)).images.numpy()
+    wanted = draw_clip(
+        whole, inputs, Orbit(), None, torch.Generator().manual_seed(3)
+    ).images.numpy()
     for t in range(4):
         for v in range(6):
             found = read_image(data / "toy_views" / str(t) / f"{v}.png").astype(int)
@@ -208,9 +209,10 @@ def test_frames_are_cropped_as_the_authors_do_and_views_placed_back(
     assert framing is not None
     record = json.loads((data / "toy_views" / "3" / "views.json").read_text())
     assert record["made"]["framing"]["center"] == [round(x, 6) for x in framing.center]
-    whole = open_prior(name)
-    whole.sampling = sampling
-    drawn = whole.views(framing.crop(inputs), framing.seen, None, torch.Generator().manual_seed(0))
+    whole = open_prior(name, "views", sampling=sampling)
+    drawn = draw_clip(
+        whole, framing.crop(inputs), framing.seen, None, torch.Generator().manual_seed(0)
+    )
     wanted = framing.place(drawn)
     for t in range(4):
         for v in range(6):
@@ -243,7 +245,7 @@ BAD = {
         "--prior is missing: say what draws the views; there are: inflate, lift, mini, zero123",
     ),
     "unknown prior": (lambda data: {"prior": "inflat"}, "did you mean 'inflate'"),
-    "prior that reads": (lambda data: {"prior": "mvdream"}, "does not draw the views of a clip"),
+    "prior that reads": (lambda data: {"prior": "mvdream"}, "cannot draw the views of a clip"),
     "weights for none": (lambda data: {"prior": "inflate:x"}, "leave out ':x'"),
     "no films": (lambda data: {"prior": "sv4d2:nowhere"}, "nowhere does not exist"),
 }

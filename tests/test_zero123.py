@@ -31,7 +31,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from gs4d.clip import Orbit, cameras_of
 from gs4d.errors import UserError
 from gs4d.io.weights import read_training_checkpoint
-from gs4d.prior import ScoreBatch, ScorePrior, ViewPrior, ldm, open_prior, open_score_prior
+from gs4d.prior import ScoreBatch, ScorePrior, ViewPrior, draw_clip, ldm, open_prior
 from gs4d.prior.networks import Place, build, renewed
 from gs4d.prior.sampling import latents_of, resized_for_score
 from gs4d.prior.sds import Denoiser, SdsOptions
@@ -179,11 +179,11 @@ def assert_same(a: Zero123, b: Zero123) -> None:
 @pytest.mark.parametrize("layout", ["ashawkey", "bennyguo", "kxic"])
 def test_published_folders_load_to_the_same_bits(networks: Networks, tmp_path: Path, layout: str):
     save(tmp_path / layout, networks, layout)
-    prior = open_prior(f"zero123:{tmp_path / layout}")
+    prior = open_prior(f"zero123:{tmp_path / layout}", "views")
     assert isinstance(prior, ScorePrior)
     assert isinstance(prior, ViewPrior)
     assert isinstance(prior, Denoiser)
-    assert_same(prior, Zero123(networks, Place(), stable=False))
+    assert_same(prior, Zero123(networks, Place(), "zero123", stable=False))
 
 
 def tiny_checkpoint() -> dict[str, Tensor]:
@@ -231,7 +231,7 @@ def test_the_original_checkpoint_is_what_diffusers_makes_of_it(tmp_path: Path, a
         weights = {
             name: value for name, value in weights.items() if not name.startswith("model_ema")
         }
-    prior = open_prior(f"zero123:{with_lightning(weights, tmp_path / 'zero123-xl.ckpt')}")
+    prior = open_prior(f"zero123:{with_lightning(weights, tmp_path / 'zero123-xl.ckpt')}", "views")
     assert {name for name in sys.modules if name.startswith("pytorch_lightning")} == set()
     found = prior.networks
     if averages:  # diffusers itself wants a hundred of them before it believes in averages
@@ -388,14 +388,14 @@ def test_the_camera_is_told_as_the_model_was_trained(networks: Networks):
     target = cameras_of([Orbit(50.0, 40.0, 1.8), Orbit(-70.0, -15.0, 1.5)], width=8, height=8)
     first = torch.deg2rad(torch.tensor([-30.0, 25.0]))  # polar angles fall as elevations grow
     turn = torch.deg2rad(torch.tensor([30.0, -90.0]))
-    plain = Zero123(networks, Place(), stable=False).turns(source, target)
+    plain = Zero123(networks, Place(), "zero123", stable=False).turns(source, target)
     torch.testing.assert_close(
         plain,
         torch.stack([first, turn.sin(), turn.cos(), torch.tensor([0.3, 0.0])], 1),
         atol=2e-6,
         rtol=0,
     )
-    stable = Zero123(networks, Place(), stable=True).turns(source, target)
+    stable = Zero123(networks, Place(), "zero123", stable=True).turns(source, target)
     torch.testing.assert_close(stable[:, :3], plain[:, :3])
     torch.testing.assert_close(stable[:, 3], torch.deg2rad(torch.tensor([80.0, 80.0])))
 
@@ -412,7 +412,7 @@ def test_azimuths_run_as_in_the_data_of_zero123(networks: Networks):
     assert (
         torch.linalg.det(torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])) == 1
     )  # a rotation, no mirror
-    turns = Zero123(networks, Place(), stable=False).turns(
+    turns = Zero123(networks, Place(), "zero123", stable=False).turns(
         cameras.select([0, 0, 0]), cameras.select([1, 2, 3])
     )
     expected = torch.stack(
@@ -423,7 +423,7 @@ def test_azimuths_run_as_in_the_data_of_zero123(networks: Networks):
 
 
 def test_the_unet_is_told_the_input_and_nothing_by_zeros(networks: Networks):
-    prior = Zero123(networks, Place(), stable=False)
+    prior = Zero123(networks, Place(), "zero123", stable=False)
     pictures = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
     turns = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
     told = prior.conditions(pictures, turns)
@@ -450,7 +450,7 @@ def test_the_unet_is_told_the_input_and_nothing_by_zeros(networks: Networks):
 def test_the_score_pulls_through_the_autoencoder(networks: Networks):
     """The gradient by the pictures is that of the latents, w(t) d, carried back through the encoder."""
     prior, asked, options = (
-        Zero123(networks, Place(), stable=False),
+        Zero123(networks, Place(), "zero123", stable=False),
         score_batch(),
         SdsOptions(noise=(0.5, 0.5), guidance=2.0, latents="mean"),
     )
@@ -478,7 +478,7 @@ def test_the_score_pulls_through_the_autoencoder(networks: Networks):
 
 
 def test_the_latents_are_a_sample_of_the_posterior_as_the_authors_take_it(networks: Networks):
-    prior = Zero123(networks, Place(), stable=False)
+    prior = Zero123(networks, Place(), "zero123", stable=False)
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = prior.encode(pictures, torch.Generator().manual_seed(3))
     parameters = networks.vae.encode(2 * pictures - 1).latent_dist
@@ -530,7 +530,7 @@ def test_pictures_with_their_channels_last_keep_their_digits():
 )
 def test_ways_to_save_memory_change_little(folder: Path, place: Place, slack: float):
     (score, pull), (_, other) = (
-        verdict(open_zero123(str(folder))),
+        verdict(open_zero123(str(folder), Place())),
         verdict(open_zero123(str(folder), place)),
     )
     assert score > 0
@@ -560,18 +560,18 @@ def test_stable_is_known_by_name_or_by_wish(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     shutil.copytree(folder, tmp_path / "stable-zero123-diffusers")
-    assert not open_zero123(str(folder)).stable
+    assert not open_zero123(str(folder), Place()).stable
     assert "MIT" in capsys.readouterr().out
-    stable = open_zero123(str(tmp_path / "stable-zero123-diffusers"))
+    stable = open_zero123(str(tmp_path / "stable-zero123-diffusers"), Place())
     assert stable.stable
-    assert open_stable_zero123(str(folder)).stable
+    assert open_stable_zero123(str(folder), Place()).stable
     assert "non-commercial" in capsys.readouterr().out
     assert "non-commercial" in stable.weights[0]["licence"]
 
 
 def test_views_are_drawn_where_they_are_wanted(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gs4d.prior.zero123.STEPS", 3)
-    prior = open_zero123(str(folder))
+    prior = open_zero123(str(folder), Place())
     frames = toy_clip(frames=2).tracks[0].images[[0, 1, 0, 0, 1]]
     rig = [Orbit(30.0), Orbit(180.0, 20.0)]
     views = prior.views(frames, Orbit(), rig, torch.Generator().manual_seed(3))
@@ -588,9 +588,10 @@ def test_views_are_drawn_where_they_are_wanted(folder: Path, monkeypatch: pytest
         again.images[:, 0].int() - views.images[:, 0].int()
     ).abs().max() <= 1  # batches of another size round differently
     monkeypatch.setattr("gs4d.prior.zero123.STEPS", 1)
-    assert len(prior.views(frames[:1], Orbit(), None, torch.Generator()).orbits) == 16
-    with pytest.raises(UserError, match="square pictures, not 32x16"):
-        prior.views(frames[:, :16], Orbit(), rig, torch.Generator())
+    assert [
+        round(o.azimuth)
+        for o in draw_clip(prior, frames[:1], Orbit(90.0), None, torch.Generator()).orbits[:3]
+    ] == [90, 112, 135]
 
 
 def test_objects_are_cut_from_white():
@@ -689,7 +690,7 @@ def test_damaged_folders_are_refused_in_a_sentence(
     shutil.copytree(folder, tmp_path / "model")
     break_folder(tmp_path / "model", how, tmp_path / "exploded")
     with pytest.raises(UserError, match=sentence) as caught:
-        open_zero123(str(tmp_path / "model"))
+        open_zero123(str(tmp_path / "model"), Place())
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "exploded").exists()
 
@@ -700,7 +701,7 @@ def test_a_text_to_image_model_is_not_taken_for_zero123(networks: Networks, tmp_
     with pytest.raises(
         UserError, match="has 4 input channels; Zero123's has 8, so this is another model"
     ):
-        open_zero123(str(tmp_path / "model"))
+        open_zero123(str(tmp_path / "model"), Place())
 
 
 @pytest.mark.parametrize(
@@ -740,25 +741,25 @@ def test_damaged_checkpoints_are_refused_in_a_sentence(tmp_path: Path, how: str,
     elif how == "text":
         path.write_text("not a checkpoint")
     with pytest.raises(UserError, match=sentence):
-        open_zero123(str(path))
+        open_zero123(str(path), Place())
     assert not bomb.exists()
 
 
 def test_what_nobody_has_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="no folder or file of zero123 weights"):
-        open_prior(f"zero123:{tmp_path / 'absent'}")
+        open_prior(f"zero123:{tmp_path / 'absent'}", "views")
     with pytest.raises(UserError, match="ashawkey/zero123-xl-diffusers are not on this machine"):
-        open_prior("zero123")
+        open_prior("zero123", "views")
     with pytest.raises(UserError, match="did you mean 'zero123'"):
-        open_score_prior("zero132:here", Place())
+        open_prior("zero132:here", "score")
     with pytest.raises(
         UserError, match="'inflate' cannot judge pictures; those that can: mini, zero123"
     ):
-        open_score_prior("inflate", Place())
+        open_prior("inflate", "score")
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match="is no checkpoint of Zero123; give a .ckpt file"):
-        open_prior(f"zero123:{tmp_path / 'photo.png'}")
+        open_prior(f"zero123:{tmp_path / 'photo.png'}", "views")
 
 
 def test_tensors_of_a_checkpoint_stay_in_the_file(tmp_path: Path):

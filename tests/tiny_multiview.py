@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from gs4d.clip import Orbit
-from gs4d.prior import ViewPrior, Views, mvdream, open_prior, zero123plus
+from gs4d.prior import ViewPrior, Views, draw_clip, mvdream, open_prior, zero123plus
 from gs4d.prior.sampling import Sampling
 
 WORDS = [
@@ -84,7 +84,7 @@ def frames(count: int = 2, size: int = 24, seed: int = 3) -> Tensor:
 
 def drawn(prior: Any, pictures: Tensor, seed: int = 0, source: Orbit | None = None) -> Views:
     assert isinstance(prior, ViewPrior)
-    return prior.views(pictures, source or Orbit(), None, torch.Generator().manual_seed(seed))
+    return draw_clip(prior, pictures, source or Orbit(), None, torch.Generator().manual_seed(seed))
 
 
 def quick(prior: Any, **options: Any) -> Any:
@@ -275,13 +275,13 @@ def write_zero123plus(folder: Path, parts: zero123plus.Networks) -> Path:
 
 
 def open_plus(folder: Path, **options: Any) -> zero123plus.Zero123Plus:
-    prior = quick(open_prior(f"zero123plus:{folder}"), **options)
+    prior = quick(open_prior(f"zero123plus:{folder}", "views"), **options)
     prior.tile = 8
     return prior
 
 
 def open_dream(folder: Path, **options: Any) -> mvdream.ImageDream:
-    prior = quick(open_prior(f"imagedream:{folder}"), **options)
+    prior = quick(open_prior(f"imagedream:{folder}", "views"), **options)
     prior.side = 16
     return prior
 

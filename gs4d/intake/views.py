@@ -12,7 +12,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,10 +33,10 @@ from ..io.files import atomic_path, read_json, write_json
 from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.weights import read_weights
-from ..prior import FAMILIES, VIEW_PRIORS, ViewPrior, Views, open_prior
+from ..prior import VIEW_PRIORS, Views, check_prior, draw_clip, open_prior
 from ..prior.framing import Framing, plan_framing, share_of
-from ..prior.lift import Lift
-from ..prior.sampling import Sampled, Sampling
+from ..prior.pictures import square_views
+from ..prior.sampling import Sampling, ViewSampling
 from ..ranges import Options, Range
 from .layouts import Source
 from .sync import SyncOptions, make_sync
@@ -101,11 +101,7 @@ def make_views(options: ViewsOptions) -> Path:
             "--prior is missing: say what draws the views; there are: "
             f"{', '.join((*VIEW_PRIORS, *FILMS))}"
         )
-    if family in FAMILIES and family not in VIEW_PRIORS:
-        raise UserError(
-            f"the prior '{family}' does not draw the views of a clip; those that do: "
-            f"{', '.join(VIEW_PRIORS)}"
-        )
+    check_prior(family, "views")
 
     files = {number: pose0 / file for number, file in frame_numbers(pose0).items()}
     camera = read_input(pose0.parent / f"{name}_rig.json")
@@ -157,14 +153,14 @@ def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> F
     if share is None:
         return None
     first = _read(files[:1])
-    camera = squared(first, source)[1]
+    camera = square_views(first, source)[1]
 
     def masks() -> Iterator[UInt8[Tensor, "s s"]]:
         for file in files:
             frame = _read([file])
             if frame.shape != first.shape:
                 _read([files[0], file])  # says so
-            yield squared(frame, source)[0][0, ..., 3]
+            yield square_views(frame, source)[0][0, ..., 3]
 
     framing = plan_framing(masks(), camera, share)
     if framing is not None:
@@ -239,27 +235,23 @@ def _draw(
     folder: Path,
 ) -> None:
     """Has the prior draw frames, a few at a time."""
-    prior: Any = open_prior(options.prior)
-    assert isinstance(prior, ViewPrior)
-    if isinstance(prior, Sampled):
-        prior.sampling = options.sampling
-    if isinstance(prior, Lift):
-        prior.veils = options.veils
-    context = getattr(prior, "context", "clip")
+    sampling = ViewSampling(**vars(options.sampling), veils=options.veils)
+    prior = open_prior(options.prior, "views", sampling=sampling)
     numbers, paths = list(files), list(files.values())
     with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:
-        for wanted, seen in calls(missing, len(paths), context, options.batch):
-            frames, camera = squared(_read([paths[i] for i in seen]), source)
+        for wanted, seen in calls(missing, len(paths), prior.context, options.batch):
+            frames, camera = square_views(_read([paths[i] for i in seen]), source)
             if framing is not None:
                 frames, camera = framing.crop(frames), framing.seen
-            views = prior.views(frames, camera, None, torch.Generator().manual_seed(options.seed))
+            generator = torch.Generator().manual_seed(options.seed)
+            views = draw_clip(prior, frames, camera, None, generator)
             views = framing.place(views) if framing is not None else views
             for i in wanted:
                 record = {
                     "made": made[i],
-                    "layout": getattr(prior, "layout", "rig"),
+                    "layout": prior.layout,
                     "cameras": [asdict(orbit) for orbit in views.orbits],
-                    "weights": getattr(prior, "weights", []),
+                    "weights": prior.weights,
                 }
                 _write(folder / str(numbers[i]), views, seen.index(i), record)
                 bar.update()
@@ -299,18 +291,6 @@ def _read(paths: list[Path]) -> torch.Tensor:
             "preprocess/frames.py"
         )
     return torch.from_numpy(np.stack(images))
-
-
-def squared(
-    frames: UInt8[Tensor, "t h w 4"], source: Orbit
-) -> tuple[UInt8[Tensor, "t s s 4"], Orbit]:
-    """Frames padded to squares, and the camera that sees as much; square ones are as they were."""
-    h, w = frames.shape[1:3]
-    side = max(h, w)
-    top, left = (side - h) // 2, (side - w) // 2
-    fov = math.degrees(2 * math.atan(math.tan(math.radians(source.fov) / 2) * side / h))
-    padded = F.pad(frames, (0, 0, left, side - w - left, top, side - h - top))
-    return padded, source if h == side else replace(source, fov=fov, aspect=1.0)
 
 
 def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> None:

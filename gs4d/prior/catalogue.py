@@ -1,6 +1,6 @@
-"""The one table of the families of priors.
+"""The one table of the families of priors: what each does, who opens it, licence, size, weights.
 
-What each does, who opens it, its licence, its size, and where its weights are.
+A new family is one file beside this one and one row here.
 
 Sizes are numbers of parameters of the published networks, counted on the meta device from their
 published shapes (``tests/test_doctor.py`` counts them again); those of the models of pictures and
@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from ..errors import UserError, nearest
 
 Task = Literal["views", "score", "middle", "video", "image"]
 TASKS: dict[Task, str] = {
@@ -57,7 +59,7 @@ class Family:
     Attributes:
         title: what people call it.
         module: file beside this one.
-        opener: function in it: where the weights are -> the prior.
+        opener: function in it: (where the weights are, place, how it draws) -> the prior.
         tasks: what it does.
         licence: of its weights; of gs4d itself for what has none.
         parameters: of all its networks together; 0: it has none; None: that depends on the model
@@ -66,6 +68,8 @@ class Family:
             named.
         source: where they are when they are on no hub.
         file: where they are when they come with gs4d.
+        share: longer side of the object in the frames that its authors show it; None: it takes
+            frames as they are.
     """
 
     title: str
@@ -77,6 +81,7 @@ class Family:
     hub: tuple[str, ...] = ()
     source: str = ""
     file: Path | None = None
+    share: float | None = None
 
     def how_to_get(self, name: str) -> str:
         """The line that fetches the weights, or where they are.
@@ -101,7 +106,8 @@ FAMILIES = {
         ("views",),
         "Apache-2.0: part of gs4d",
         LIFT,
-        source="this copy of gs4d came without them; train your own: python -m gs4d.prior.train --model lift",
+        source="this copy of gs4d came without them; train your own: python -m gs4d.prior.train "
+        "--model lift",
         file=LIFT_WEIGHTS,
     ),
     "mini": Family(
@@ -129,6 +135,7 @@ FAMILIES = {
             "kxic/zero123-165000",
             "cvlab/zero123-weights",
         ),
+        share=200 / 256,  # zero123/ldm/util.py, load_and_preprocess
     ),
     "stable-zero123": Family(
         "Stable Zero123",
@@ -139,6 +146,7 @@ FAMILIES = {
         "(stable_zero123_c: its community licence)",
         ZERO123,
         ("ashawkey/stable-zero123-diffusers", "stabilityai/stable-zero123"),
+        share=200 / 256,  # trained as Zero123-XL was
     ),
     "zero123plus": Family(
         "Zero123++ v1.1",
@@ -148,6 +156,7 @@ FAMILIES = {
         "CC BY-NC 4.0: no commercial use (weights), Apache-2.0 (code)",
         ZERO123PLUS,
         ("sudo-ai/zero123plus-v1.1",),
+        share=0.75,  # gradio_app.py, preprocess: "Rescale"
     ),
     "zero123plus-1.2": Family(
         "Zero123++ v1.2",
@@ -157,6 +166,7 @@ FAMILIES = {
         "CC BY-NC 4.0: no commercial use (weights), Apache-2.0 (code)",
         ZERO123PLUS,
         ("sudo-ai/zero123plus-v1.2",),
+        share=0.75,
     ),
     "mvdream": Family(
         "MVDream",
@@ -175,6 +185,7 @@ FAMILIES = {
         f"{OPENRAIL} (weights), MIT (MVDream's code)",
         IMAGEDREAM,
         ("ashawkey/imagedream-ipmv-diffusers",),
+        share=0.8,  # DreamGaussian, process.py, which feeds it: border_ratio 0.2
     ),
     "syncdreamer": Family(
         "SyncDreamer",
@@ -183,7 +194,9 @@ FAMILIES = {
         ("views",),
         f"MIT (code and weights); its base Zero123 is MIT, Stable Diffusion under {OPENRAIL}",
         SYNCDREAMER,
-        source="syncdreamer-pretrain.ckpt by the links in https://github.com/liuyuan-pal/SyncDreamer",
+        source="syncdreamer-pretrain.ckpt by the links in "
+        "https://github.com/liuyuan-pal/SyncDreamer",
+        share=200 / 256,  # README and ldm/util.py, prepare_inputs: --crop_size 200
     ),
     "flow": Family("optical flow", "flow", "open_flow", ("middle",), OWN),
     "rife": Family(
@@ -193,8 +206,9 @@ FAMILIES = {
         ("middle",),
         "MIT",
         RIFE,
-        source="flownet.pkl of a version from 4.2 on by the links in https://github.com/hzwer/Practical-RIFE, or one of those "
-        "among the releases of https://github.com/HolyWu/vs-rife",
+        source="flownet.pkl of a version from 4.2 on by the links in "
+        "https://github.com/hzwer/Practical-RIFE, or one of those among the releases of "
+        "https://github.com/HolyWu/vs-rife",
     ),
     "svd": Family(
         "Stable Video Diffusion",
@@ -255,15 +269,30 @@ FAMILIES = {
 
 
 def licence_of(family: str) -> str:
-    """Of a family's weights."""
+    """Returns the licence of a family's weights."""
     return FAMILIES[family].licence
 
 
 def default_of(family: str) -> str:
-    """Hub id of the weights that are taken when none are named."""
+    """Returns the hub id of the weights that are taken when none are named."""
     return FAMILIES[family].hub[0]
 
 
+def family_of(name: str) -> Family:
+    """Returns the row of the family that a prior's name begins with.
+
+    Raises:
+        UserError: there is no such family; the sentence names the nearest.
+    """
+    family = name.partition(":")[0]
+    if family not in FAMILIES:
+        raise UserError(
+            f"no prior is named '{family}'{nearest(family, FAMILIES)}; there are: "
+            f"{', '.join(FAMILIES)}"
+        )
+    return FAMILIES[family]
+
+
 def able(task: Task) -> tuple[str, ...]:
-    """Names of the families that do something."""
+    """Returns the names of the families that do something."""
     return tuple(name for name, family in FAMILIES.items() if task in family.tasks)

@@ -1,4 +1,4 @@
-"""CLIP's two halves, from folders of transformers and from checkpoints of OpenAI's and LAION's code, and their inputs."""
+"""CLIP's two encoders, from folders of transformers and published checkpoints; their inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ..io.files import read_json
 from ..io.weights import read_weights
 from . import ldm
 from .networks import build, weights_file
-from .sampling import fill_exactly, resized
+from .pictures import resized
+from .sampling import fill_exactly
 
 TOKENS = 77  # length of every prompt
 BEGIN, END = 49406, 49407  # around it; what is left over is filled with 0, as OpenCLIP does
@@ -42,7 +43,7 @@ def load_clip(folder: Path, kind: str) -> Any:
 
 
 def fill_clip(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> Any:
-    """Fills a CLIP model, whose names begin with that of its half in files but, depending on transformers, not in the model."""
+    """Fills a CLIP model; with some transformers its names lack the prefix that files have."""
     known = network.state_dict().keys()
     half = "text_model." if any("token_embedding" in name for name in known) else "vision_model."
     named = {}
@@ -55,7 +56,7 @@ def fill_clip(network: nn.Module, weights: Mapping[str, Tensor], source: str) ->
 def clip_vision(
     weights: Mapping[str, Tensor], source: str, *, act: str, projection: bool = False
 ) -> Any:
-    """The vision half below ``visual.`` of a checkpoint by OpenAI (``act`` quick_gelu) or LAION (gelu).
+    """Builds the vision encoder of a checkpoint by OpenAI (``act`` quick_gelu) or LAION (gelu).
 
     Raises:
         UserError: tensors are missing, left over, or of other shapes.
@@ -159,7 +160,7 @@ def read_prompt(prompt: str, tokenizer: Path | None) -> Int[Tensor, "1 n"]:
 
 def clip_pictures(pictures: Float[Tensor, "b 3 h w"], side: int) -> Float[Tensor, "b 3 s s"]:
     """Pictures in [0, 1] as CLIP wants to see them."""
-    return normalised(resized(pictures, side, "bicubic"), MEAN, SPREAD)
+    return normalised(resized(pictures, side, "bicubic").clamp(0, 1), MEAN, SPREAD)
 
 
 def normalised(
@@ -190,7 +191,7 @@ class Preparation:
     spread: tuple[float, ...]
 
     def __call__(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
-        pictures = resized(pictures, self.side, "bicubic") if self.side else pictures
+        pictures = resized(pictures, self.side, "bicubic").clamp(0, 1) if self.side else pictures
         cut = (pictures.shape[-1] - self.crop) // 2 if 0 < self.crop < pictures.shape[-1] else 0
         pictures = pictures[..., cut : cut + self.crop, cut : cut + self.crop] if cut else pictures
         return normalised(pictures, self.mean, self.spread)

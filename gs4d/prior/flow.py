@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from .networks import Place
+
 COARSEST = 16  # pixels of the shorter side at the top of the pyramid
 FIRST_REACH, REACH = 3, 1  # pixels in which a step is sought: at the top, and below it
 WINDOW = 5  # pixels across that are compared
@@ -52,8 +54,8 @@ class FlowInterpolator:
         return ((of_a + of_b + UNSEEN * 0.5 * (x + y)) / (total + UNSEEN)).movedim(1, -1)
 
 
-def open_flow(where: str) -> FlowInterpolator:
-    """The interpolator; it reads no files, so ``where`` is not looked at."""
+def open_flow(where: str, place: Place, sampling: None = None) -> FlowInterpolator:
+    """Opens the interpolator; it reads no files and runs where its frames are."""
     return FlowInterpolator()
 
 
@@ -141,7 +143,7 @@ def sample(
 def push(
     images: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """Every pixel spread over the four around the place that ``flow`` (pixels) leads to, and added up there."""
+    """Adds every pixel to the four around the place that ``flow`` (pixels) leads to."""
     b, c, h, w = images.shape
     y, x = torch.meshgrid(
         torch.arange(h, device=flow.device), torch.arange(w, device=flow.device), indexing="ij"

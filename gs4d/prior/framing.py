@@ -1,4 +1,4 @@
-"""The frames of a clip as a model's authors crop them, and the views that it draws of them back around the clip.
+"""Frames cropped as a model's authors crop them, and the views drawn of them placed back.
 
 Authors crop a picture to its object before their model sees it. Here a virtual camera takes that
 crop: it stands where the input camera does and turns to the object, which is a homography of the
@@ -22,24 +22,12 @@ from ..camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
 from ..clip import Orbit, cameras_of, premultiply, straighten
 from ..errors import UserError
 from . import Views
+from .catalogue import family_of
 
-# Longer side of the object in the frame, by family.
-SHARES = {
-    "syncdreamer": 200 / 256,  # README and ldm/util.py, prepare_inputs: --crop_size 200
-    "zero123": 200 / 256,  # zero123/ldm/util.py, load_and_preprocess
-    "stable-zero123": 200 / 256,  # trained as Zero123-XL was
-    "zero123plus": 0.75,  # gradio_app.py, preprocess: "Rescale"
-    "zero123plus-1.2": 0.75,
-    "imagedream": 0.8,  # DreamGaussian, process.py, which feeds it: border_ratio 0.2
-}
-COVERED = (
-    25  # alpha, of 255, above which a pixel is the object's: fainter ones are a matting's noise
-)
+COVERED = 25  # alpha, of 255, above which a pixel is the object's: fainter is a matting's noise
 CROP_UNIT = 256  # crop sizes are given as for SyncDreamer, in pixels of a frame of 256
 SLACK = 1 / 128  # of size and place, in frames, that is not worth a crop
-MOST_GROWTH = (
-    3.0  # of a view's frame, so that it still holds the object when it looks at the origin
-)
+MOST_GROWTH = 3.0  # times a view's frame may grow to hold the object when it looks at the origin
 
 
 @dataclass(frozen=True)
@@ -121,21 +109,22 @@ class Framing:
 
 
 def share_of(family: str, crop_size: int) -> float | None:
-    """Share of the frame that the object is to take; None: the family takes frames as they are.
+    """Returns the share of the frame that the object is to take; None: frames stay as they are.
 
     Args:
         family: of priors.
         crop_size: what is asked for, of 256 pixels; 0: what the authors do; -1: nothing.
     """
-    if crop_size < 0 or family not in SHARES:
+    share = family_of(family).share
+    if share is None or crop_size < 0:
         return None
-    return crop_size / CROP_UNIT if crop_size else SHARES[family]
+    return crop_size / CROP_UNIT if crop_size else share
 
 
 def plan_framing(
     masks: Iterable[UInt8[Tensor, "h h"]], source: Orbit, share: float
 ) -> Framing | None:
-    """The camera that sees the object of all frames in its middle, its longer side taking ``share``.
+    """Plans the camera that has the object in its middle, its longer side taking ``share``.
 
     Returns:
         The framing; None where the frames are framed like that already, or show nothing.

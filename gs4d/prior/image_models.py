@@ -31,38 +31,39 @@ READING = (
 HALVES = {"FluxPipeline": torch.bfloat16}  # precision on a GPU, where it is not float16
 
 
-def open_sdxl(where: str, place: Place | None = None) -> ImageModel:
-    """Stable Diffusion XL in a folder or a hub model.
+def open_sdxl(where: str, place: Place, sampling: Drawing | None = None) -> ImageModel:
+    """Opens Stable Diffusion XL in a folder or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return _open("sdxl", where or default_of("sdxl"), SDXL, place or Place())
+    return _open("sdxl", where or default_of("sdxl"), SDXL, place, sampling)
 
 
-def open_text2image(where: str, place: Place | None = None) -> ImageModel:
-    """Stable Diffusion 1 to 3, SDXL, FLUX.1 or PixArt in a folder or a hub model.
+def open_text2image(where: str, place: Place, sampling: Drawing | None = None) -> ImageModel:
+    """Opens Stable Diffusion 1 to 3, SDXL, FLUX.1 or PixArt in a folder or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return _open("text2image", where, READING, place or Place())
+    return _open("text2image", where, READING, place, sampling)
 
 
-def _open(name: str, where: str, pipelines: tuple[str, ...], place: Place) -> ImageModel:
+def _open(
+    name: str, where: str, pipelines: tuple[str, ...], place: Place, drawing: Drawing | None
+) -> ImageModel:
     folder = find_model(where, family=name, licence=licence_of(name), patterns=PATTERNS)
     index = read_index(folder, {kind: kind for kind in pipelines}, name)
     place.torch_device()
     print(f"prior {name} from {where}; licence of the weights: {licence_of(name)}")
-    return ImageModel(name, index, place, where)
+    return ImageModel(name, index, place, drawing or Drawing(), where)
 
 
 class ImageModel:
     """An ``ImagePrior``; its networks are loaded when the first picture is drawn."""
 
-    def __init__(self, name: str, index: Index, place: Place, where: str) -> None:
-        self.name, self.index, self.place = name, index, place
-        self.drawing = Drawing()
+    def __init__(self, name: str, index: Index, place: Place, drawing: Drawing, where: str) -> None:
+        self.name, self.index, self.place, self.drawing = name, index, place, drawing
         self.weights = [{"name": where, "licence": licence_of(name)}]
 
     @cached_property

@@ -9,7 +9,7 @@ sphere, a strip a round bar, thin parts stay thin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -20,18 +20,21 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
+from ..clip import Orbit, cameras_of, premultiply, straighten
 from ..errors import UserError
-from ..io.images import resize_rgba, to_bytes
+from ..io.images import resize_rgba
 from ..ranges import Options, Range
 from ..render import render
 from . import Views
-from .sampling import Context
+from .networks import Place
+from .pictures import straight_colors
+from .rigs import FREE_RIG, Rig
+from .sampling import Context, Sampling
 from .shell import Shell, shell_gaussians
 
 LOGIT_OPACITY = 4.0
 SIDE = 256  # pixels that are blown up; larger frames are reduced to as many
-CONFIDENCE = 64  # of its views, of 255
+CONFIDENCE = 64  # in its views, of 255: a guess
 BLUR = 0.1  # of the longer side: the far side keeps colours that change more slowly than this
 
 
@@ -85,7 +88,7 @@ def inflate(images: UInt8[Tensor, "b h w 4"], options: InflateOptions) -> Shell:
     thick = (
         torch.stack([torch.from_numpy(half_thickness(one.numpy())) for one in mask]) * options.depth
     )
-    near = (pictures[..., :3] / pictures[..., 3:].clamp_min(1e-6)).clamp(0, 1)
+    near = straight_colors(pictures)
     far = (
         torch.stack([torch.from_numpy(far_colors(one.numpy())) for one in pictures])
         if options.far_side == "smooth"
@@ -96,8 +99,8 @@ def inflate(images: UInt8[Tensor, "b h w 4"], options: InflateOptions) -> Shell:
     return Shell(mask, depth, colors, torch.full((len(mask), 3, *mask.shape[1:]), LOGIT_OPACITY))
 
 
-def open_inflate(where: str) -> Inflate:
-    """The prior without weights.
+def open_inflate(where: str, place: Place, sampling: Sampling | None = None) -> Inflate:
+    """Opens the prior without weights, which no place and no sampling changes.
 
     Raises:
         UserError: weights are named.
@@ -113,33 +116,26 @@ class Inflate:
 
     options: InflateOptions
     context: ClassVar[Context] = "none"  # every frame is drawn by itself
+    layout: ClassVar[str] = "rig"
+    rig: ClassVar[Rig] = FREE_RIG
+    weights: ClassVar[list[dict[str, str]]] = []
 
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default."""
-        if frames.shape[1] != frames.shape[2]:
-            raise UserError(
-                f"inflate wants square pictures, not {frames.shape[2]}x{frames.shape[1]}"
-            )
+        """See ``ViewPrior``."""
         side = min(frames.shape[1], SIDE)
         small = torch.stack(
             [torch.from_numpy(resize_rgba(frame.numpy(), side, side).copy()) for frame in frames]
         )
-        orbits = rig or [
-            replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
-        ]
-        cameras = cameras_of(orbits, width=side, height=side)
-        drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
+        cameras = cameras_of(rig, width=side, height=side)
+        drawn = torch.empty(len(rig), len(frames), side, side, 4, dtype=torch.uint8)
         shells = inflate(small, self.options)
         for t in range(len(frames)):
             seen = render(shell_gaussians(shells, source, t), cameras, background=(0.0, 0.0, 0.0))
-            straight = seen.rgb / seen.alpha.clamp_min(1e-6)[..., None]
-            drawn[:, t] = torch.from_numpy(
-                to_bytes(torch.cat([straight, seen.alpha[..., None]], -1))
-            )
-        return Views(orbits, drawn, torch.full(drawn.shape[:-1], CONFIDENCE, dtype=torch.uint8))
+            drawn[:, t] = straighten(torch.cat([seen.rgb, seen.alpha[..., None]], -1))
+        return Views(rig, drawn, torch.full(drawn.shape[:-1], CONFIDENCE, dtype=torch.uint8))

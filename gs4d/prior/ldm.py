@@ -1,4 +1,4 @@
-"""Checkpoints of CompVis' latent diffusion (its ``ldm`` package), under the names of diffusers and transformers.
+"""Checkpoints of CompVis' latent diffusion (``ldm``) under the names of diffusers.
 
 Every size is read off the tensors; what they cannot tell is Stable Diffusion's: 8 heads,
 normalisation in 32 groups.
@@ -153,10 +153,7 @@ def vae(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor
 
 
 def vae_name(name: str, stages: int) -> str:
-    """Returns the diffusers name of a tensor of ldm's autoencoder.
-
-    Its decoder counts stages from the picture.
-    """
+    """Returns diffusers' name of a tensor of ldm's autoencoder, whose decoder counts backwards."""
     name = re.sub(r"^encoder\.down\.(\d+)\.block\.", r"encoder.down_blocks.\1.resnets.", name)
     name = re.sub(
         r"^encoder\.down\.(\d+)\.downsample\.", r"encoder.down_blocks.\1.downsamplers.0.", name
@@ -181,7 +178,7 @@ def vae_name(name: str, stages: int) -> str:
 
 
 def clip_vision(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights of a CLIPVisionModelWithProjection, from the ``visual`` half of OpenAI's CLIP."""
+    """Returns config and weights of a CLIPVisionModelWithProjection from OpenAI's ``visual``."""
     renamed = {
         CLIP[name]: value.T if name == "proj" else value
         for name, value in weights.items()

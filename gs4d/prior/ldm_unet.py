@@ -1,4 +1,4 @@
-"""The UNet of CompVis' latent diffusion under its own names, with what MVDream, ImageDream and SyncDreamer put into it.
+"""The UNet of CompVis' latent diffusion, with the parts of MVDream, ImageDream and SyncDreamer.
 
 diffusers' classes have no place for attention over several views, tokens of a picture, or volumes;
 these files keep ldm's names for everything anyway. Every size is read off the tensors; only the
@@ -152,7 +152,7 @@ class Resize(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention to other tokens; those of a picture, behind the others, have keys and values of their own."""
+    """Attention to other tokens; a picture's come last and have keys and values of their own."""
 
     def __init__(self, channels: int, context: int, heads: int, picture_tokens: int = 0) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class PerceiverAttention(nn.Module):
 
 
 class Resampler(nn.Module):
-    """Makes a few tokens of all features of a picture (the perceiver of Flamingo and IP-Adapter)."""
+    """Makes a few tokens of a picture's features (the perceiver of Flamingo and IP-Adapter)."""
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,49 +23,56 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
+from ..clip import Orbit, cameras_of, premultiply, straighten
 from ..errors import UserError
 from ..gaussians import Gaussians
 from ..geometry import SH_C0
-from ..io.images import resize_rgba, to_bytes
+from ..io.images import resize_rgba
 from ..io.weights import fill, read_weights
 from ..render import render
-from . import LIFT_WEIGHTS, Views
+from . import Views
+from .catalogue import LIFT_WEIGHTS
 from .inflate import half_thickness
 from .lift_net import FINE, LiftNet, LiftShape, camera_numbers
+from .networks import Place
+from .pictures import straight_colors
+from .rigs import FREE_RIG, Rig
+from .sampling import Context, Sampling, ViewSampling
 from .skin import skin_gaussians
 from .solid import LEVELS, REACH, SURFACE, Solid, finer, soft_skin, solid_gaussians, steps_at
 from .surface_net import SurfaceNet, Surfaces, SurfaceShape
 
-FINER = (
-    2  # cells per cell of the network, along every axis, so that outlines follow the frame's own
-)
-# pixels of the views at most, and at least of what is drawn for them: in pixels wider than a cell,
-# Gaussians swell
+# Cells per cell of the network along every axis, so that outlines follow the frame's own.
+FINER = 2
+# Pixels of a view's side at most, and at least of what is drawn for it: Gaussians swell in pixels
+# that are wider than a cell.
 SIDE = 256
-CONFIDENCE = 128  # of a view's pixels at most, of 255: plausible, not seen
-# of the logits: outlines overlap the true ones best if they take in what is a little less likely
-# than not
+CONFIDENCE = 128  # in a view's pixels at most, of 255: plausible, not seen
+# Logits added: outlines overlap the true ones best if they take in what is a little less likely
+# than not.
 BIAS = 0.35
-# slope over the logits; the network learns with SHARP, whose veils are what is to be expected and
-# look like smoke
+# Slope over the logits. The network learns with SHARP, whose soft veils are the expected picture
+# and look like smoke; a steeper slope decides.
 COMMIT = 2.5
-CORE = 100.0  # slope at the borders of what is there in any case, per unit of depth in REACH
-LEAST = 0.15  # of the inflated silhouette, that is there in any case
-THIN = 1.0  # and so many half layers: less falls between them
-SHOWN = 1.5  # cells behind the first surface that have the colour of the picture
+CORE = 100.0  # logits per unit of depth (REACH) at the borders of the least solid
+LEAST = 0.15  # least thickness of the solid, as a share of the inflated silhouette's
+THIN = 1.0  # and in half layers: a thinner one falls between the cells' centres
+SHOWN = 1.5  # the network's cells behind the first surface that have the frame's own colour
 
 
-def open_lift(where: str) -> Lift:
-    """The prior that comes with gs4d, or one that was trained by ``python -m gs4d.prior.train --model lift``.
+def open_lift(where: str, place: Place, sampling: Sampling | None = None) -> Lift:
+    """Opens the prior that comes with gs4d, or another that ``gs4d.prior.train`` trained.
 
     Args:
         where: a file of weights; empty for those that come with gs4d.
+        place: not looked at: it runs on the CPU.
+        sampling: only its ``veils``, if it has any, matter.
 
     Raises:
         UserError: the file is absent, damaged, or of another network.
     """
-    return Lift(read_lift(Path(where) if where else LIFT_WEIGHTS))
+    veils = sampling.veils if isinstance(sampling, ViewSampling) else True
+    return Lift(read_lift(Path(where) if where else LIFT_WEIGHTS), veils=veils)
 
 
 @cache
@@ -113,7 +119,9 @@ def _shape(path: Path) -> LiftShape | SurfaceShape:
 class Lift:
     """A ``ViewPrior``: every frame's solid, drawn."""
 
-    context: ClassVar[str] = "clip"  # frames look at each other
+    context: ClassVar[Context] = "clip"  # frames look at each other
+    layout: ClassVar[str] = "rig"
+    rig: ClassVar[Rig] = FREE_RIG
     weights: ClassVar[list[dict[str, str]]] = [{"name": "gs4d lift", "licence": "Apache-2.0"}]
 
     def __init__(self, network: LiftNet | SurfaceNet, *, veils: bool = True) -> None:
@@ -155,43 +163,32 @@ class Lift:
 
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default."""
-        if frames.shape[1] != frames.shape[2]:
-            raise UserError(f"lift wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+        """See ``ViewPrior``."""
         side = min(frames.shape[1], SIDE)
-        orbits = rig or [
-            replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
-        ]
         shrink = math.ceil(SIDE / side)
-        cameras = cameras_of(orbits, width=shrink * side, height=shrink * side)
-        drawn = torch.empty(len(orbits), len(frames), side, side, 4, dtype=torch.uint8)
-        confidence = torch.empty(len(orbits), len(frames), side, side, dtype=torch.uint8)
+        cameras = cameras_of(rig, width=shrink * side, height=shrink * side)
+        drawn = torch.empty(len(rig), len(frames), side, side, 4, dtype=torch.uint8)
+        confidence = torch.empty(len(rig), len(frames), side, side, dtype=torch.uint8)
         for t, (gaussians, sureness) in enumerate(self.gaussians(frames, source)):
             seen = render(gaussians, cameras, background=(0.0, 0.0, 0.0))
             sure = render(
                 gaussians.replace(sh=((sureness[:, None, None] - 0.5) / SH_C0).expand(-1, 1, 3)),
                 cameras,
             )
-            layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1).movedim(
-                -1, 1
-            )
-            rgb, alpha, sure_share = (
-                F.avg_pool2d(layers, shrink).movedim(1, -1).split([3, 1, 1], -1)
-            )
-            drawn[:, t] = torch.from_numpy(
-                to_bytes(torch.cat([rgb / alpha.clamp_min(1e-6), alpha], -1))
-            )
-            confidence[:, t] = (CONFIDENCE * sure_share[..., 0].clamp(0, 1)).round().to(torch.uint8)
-        return Views(orbits, drawn, confidence)
+            layers = torch.cat([seen.rgb, seen.alpha[..., None], sure.rgb[..., :1]], -1)
+            layers = F.avg_pool2d(layers.movedim(-1, 1), shrink).movedim(1, -1)
+            drawn[:, t] = straighten(layers[..., :4])
+            confidence[:, t] = (CONFIDENCE * layers[..., 4].clamp(0, 1)).round().to(torch.uint8)
+        return Views(rig, drawn, confidence)
 
 
 def surfaces(network: SurfaceNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> Surfaces:
-    """What the network says of a clip's frames (RGBA with straight alpha, square), without the axis of clips."""
+    """Returns what the network says of frames (straight alpha, square), without the clips' axis."""
     inputs = network_inputs(frames, source, network.shape.side)
     with torch.no_grad():
         said = network(*(x[None].to(network.place.device) for x in inputs)).flat()
@@ -220,7 +217,7 @@ def lift(network: LiftNet, frames: UInt8[Tensor, "t h w 4"], source: Orbit) -> l
 def decide(
     logits: Float[Tensor, "t d h w"], thickness: Float[Tensor, "t h w"]
 ) -> Float[Tensor, "t d h w"]:
-    """Occupancy: above a half in all cells that are to be inside, near one where the network is sure.
+    """Returns occupancy, above a half in all cells that are to be inside.
 
     A thin part whose depth is unsure may be nowhere likelier than not, and would be lost: where the
     network thinks that the middle of what a pixel shows is, there is at least a share of the
@@ -264,7 +261,9 @@ def detailed_gaussians(
     *,
     veils: bool = True,
 ) -> tuple[Gaussians, Float[Tensor, "n"]]:
-    """The Gaussians of a solid, with the frame's own outline and colours where it shows the surface; and how sure each is.
+    """Returns the Gaussians of a solid and how sure each is, in [0, 1].
+
+    They have the frame's own outline, and its colours where it shows the surface.
 
     Args:
         solid: of the frame.
@@ -281,7 +280,7 @@ def detailed_gaussians(
     order = torch.arange(layers, dtype=torch.float32)[:, None, None]
     first = torch.where(occupancy > SURFACE, order, torch.inf).amin(0)
     shown = (order <= first + SHOWN * times)[None]
-    own = (picture[..., :3] / picture[..., 3:].clamp_min(1e-6)).clamp(0, 1).movedim(-1, 0)[:, None]
+    own = straight_colors(picture).movedim(-1, 0)[:, None]
     fine = Solid(occupancy, torch.where(shown, own, fine.colors))
     opacities = soft_skin(occupancy, LEVELS if veils else (SURFACE,))
     return solid_gaussians(fine, source, opacities), steps_at(

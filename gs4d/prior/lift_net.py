@@ -1,4 +1,4 @@
-"""The network of ``lift``: what lies behind every pixel of a clip's frames, as corrections to the inflated silhouette.
+"""The network of ``lift``: what lies behind each pixel, as corrections to inflated silhouettes.
 
 A U-net over the frames (Ronneberger et al. 2015) whose coarsest level attends across all frames of
 the clip, as L4GM does (Ren et al. 2024, section 3.2), and knows no order: one moment shows what

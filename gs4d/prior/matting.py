@@ -27,7 +27,7 @@ HALF, ONE = np.full(3, 0.5, np.float32), np.ones(3, np.float32)
 
 
 def load_matting(path: Path, point: tuple[float, float] | None = None) -> Matting:
-    """A matting model from an .onnx file (as rembg keeps them) or from the folder of a SAM 2 checkpoint (transformers' layout).
+    """Opens a matting model: an .onnx file as of rembg, or the folder of a SAM 2 checkpoint.
 
     Args:
         path: the file or folder.
@@ -140,7 +140,8 @@ class Sam2Matting:
             from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
         except ImportError as error:
             raise UserError(
-                f'reading {folder} needs transformers 5; install it with: pip install "gs4d[matting]"'
+                f"reading {folder} needs transformers 5; install it with: "
+                'pip install "gs4d[matting]"'
             ) from error
         try:
             self.model: Any = Sam2VideoModel.from_pretrained(

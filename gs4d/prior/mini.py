@@ -1,4 +1,4 @@
-"""``mini``: a small multi-view video diffusion transformer that draws anew what a plainer prior renders of a clip.
+"""``mini``: a multi-view video diffusion transformer that refines a plainer prior's renders.
 
 Views of a frame and frames of a view are denoised together; see ``mini_net``. Sampling starts from
 the plainer prior's render with some noise (SDEdit, Meng et al. 2022), or from noise alone. Long
@@ -16,10 +16,9 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten, syncdreamer_rig
+from ..clip import Orbit, cameras_of, orbits_of, premultiply, straighten
 from ..errors import UserError
 from ..io.files import read_json, write_json
 from ..io.owned import atomic_folder
@@ -27,7 +26,9 @@ from . import ScoreBatch, ViewPrior, Views, open_prior
 from .catalogue import licence_of
 from .models import find_model
 from .networks import Place, load_part
-from .sampling import Sampling, schedule
+from .pictures import resized
+from .rigs import FREE_RIG, Rig
+from .sampling import Context, Sampling, schedule
 from .sds import Condition, Conditions, SdsOptions, distill
 
 BASES = ("lift", "inflate")  # the priors that it can draw anew: free cameras, no weights of others
@@ -54,14 +55,13 @@ NOISES: dict[str, Any] = {
 # values of a picture of 256 pixels as the latent models judge it: the score weighs as much as
 # theirs
 LATENTS = 4096
-# deviation between samples, of values in [-1, 1], at which confidence in the plainer prior falls to 1 /
-# e
+# Deviation between samples, of values in [-1, 1], at which confidence falls to 1 / e.
 DOUBT = 0.1
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The parts of a folder: the network, frozen, its noise schedule, and the prior whose renders it draws anew."""
+    """The frozen network, its noise schedule, and the prior whose renders it draws anew."""
 
     transformer: Any
     scheduler: Any
@@ -117,12 +117,14 @@ def load_folder(folder: Path) -> Networks:
             "mini does"
         )
     return Networks(
-        transformer, schedule(type(noises()), config, str(folder)), open_prior(index["base"])
+        transformer,
+        schedule(type(noises()), config, str(folder)),
+        open_prior(index["base"], "views"),
     )
 
 
-def open_mini(where: str, place: Place | None = None) -> Mini:
-    """A mini in a folder.
+def open_mini(where: str, place: Place, sampling: Sampling | None = None) -> Mini:
+    """Opens a mini in a folder.
 
     Raises:
         UserError: it is not there, damaged, or something else.
@@ -134,19 +136,22 @@ def open_mini(where: str, place: Place | None = None) -> Mini:
         raise UserError(
             "mini needs the packages of the extra [diffusion]; run: pip install 'gs4d[diffusion]'"
         ) from error
-    return Mini(networks, place or Place(), where)
+    return Mini(networks, place, sampling or Sampling(), where)
 
 
 class Mini:
-    """A ``ViewPrior``, a ``ScorePrior`` that judges views and frames together, and a maker of orbit videos."""
+    """A ``ViewPrior``, a joint ``ScorePrior``, and a maker of orbit videos."""
 
+    context: ClassVar[Context] = "clip"  # frames look at each other
+    layout: ClassVar[str] = "rig"
+    rig: ClassVar[Rig] = FREE_RIG
     joint: ClassVar[bool] = True
     views_per_ring: ClassVar[int] = 0
     needs_prompt: ClassVar[bool] = False
 
-    def __init__(self, networks: Networks, place: Place, where: str) -> None:
+    def __init__(self, networks: Networks, place: Place, sampling: Sampling, where: str) -> None:
         """Puts the network in its place."""
-        self.networks, self.place, self.sampling = networks, place, Sampling()
+        self.networks, self.place, self.sampling = networks, place, sampling
         self.weights = [{"name": f"mini:{where}", "licence": licence_of("mini")}]
         self.side = int(networks.transformer.side)
         self.alphas_cumprod = networks.scheduler.alphas_cumprod
@@ -155,29 +160,22 @@ class Mini:
     @torch.no_grad()
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default.
-
-        Trust falls where two samples differ.
-        """
-        orbits = rig or [
-            replace(o, azimuth=(o.azimuth + source.azimuth) % 360) for o in syncdreamer_rig()
-        ]
-        rendered, confidence = self._rendered(
-            frames, source, [[orbit] * len(frames) for orbit in orbits], generator
-        )
-        condition = self.told(frames, source, [[orbit] * len(frames) for orbit in orbits], rendered)
+        """See ``ViewPrior``; confidence falls where two samples differ."""
+        paths = [[orbit] * len(frames) for orbit in rig]
+        rendered, confidence = self._rendered(frames, source, paths, generator)
+        condition = self.told(frames, source, paths, rendered)
         first, second = (self.sample(condition, generator) for _ in range(2))
         doubt = (first - second).square().mean(2, keepdim=True).div(2).sqrt()
-        sure = _sized(
+        sure = resized(
             torch.exp(-doubt / DOUBT).cpu().flatten(0, 1), confidence.shape[-1]
         ).unflatten(0, confidence.shape[:2])[:, :, 0]
         return Views(
-            orbits,
+            rig,
             self._detailed(first, condition, rendered),
             (confidence * sure).round().to(torch.uint8),
         )
@@ -190,7 +188,7 @@ class Mini:
         path: Sequence[Orbit],
         generator: torch.Generator,
     ) -> UInt8[Tensor, "t s s 4"]:
-        """The clip as a camera sees it that stands at ``path[i]`` in frame i (Diffusion4D, Liang et al. 2024)."""
+        """Returns the clip seen from ``path[i]`` in frame i (Diffusion4D, Liang et al. 2024)."""
         rendered, _ = self._rendered(frames, source, [path], generator)
         condition = self.told(frames, source, [path], rendered)
         return self._detailed(self.sample(condition, generator), condition, rendered)[0]
@@ -202,13 +200,7 @@ class Mini:
         paths: Sequence[Sequence[Orbit]],
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, "v t 4 s s"], UInt8[Tensor, "v t s s"]]:
-        """What the plainer prior shows cameras that stand at ``paths[view][frame]``, in its own size, and its confidence.
-
-        Raises:
-            UserError: the frames are not square.
-        """
-        if frames.shape[1] != frames.shape[2]:
-            raise UserError(f"mini wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+        """Returns the plainer prior's renders at ``paths[view][frame]``, and its confidence."""
         orbits = list(dict.fromkeys(orbit for path in paths for orbit in path))
         drawn = self.networks.base.views(frames, source, orbits, generator)
         places = torch.tensor([[orbits.index(orbit) for orbit in path] for path in paths])
@@ -223,8 +215,8 @@ class Mini:
         rendered: Float[Tensor, "v t 4 s s"],
     ) -> dict[str, Tensor]:
         """What the network is told of views whose cameras stand at ``paths[view][frame]``."""
-        small = _sized(rendered.flatten(0, 1), self.side).unflatten(0, rendered.shape[:2])
-        condition = told(_sized(signed(frames), self.side), small, source, paths)
+        small = resized(rendered.flatten(0, 1), self.side).unflatten(0, rendered.shape[:2])
+        condition = told(resized(signed(frames), self.side), small, source, paths)
         return {
             name: value[None].to(self.place.torch_device()) for name, value in condition.items()
         }
@@ -240,7 +232,7 @@ class Mini:
         They keep detail that the network lacks.
         """
         change = (drawn - condition["rendered"][0]).flatten(0, 1).to(rendered.device)
-        larger = _sized(change, rendered.shape[-1]).unflatten(0, rendered.shape[:2])
+        larger = resized(change, rendered.shape[-1]).unflatten(0, rendered.shape[:2])
         return _to_rgba(rendered + larger)
 
     def sample(
@@ -328,8 +320,8 @@ class Mini:
             torch.cat([batch.images - 1 + batch.alpha[..., None], batch.alpha[..., None]], -1) * 2
             - 1
         )
-        latents = _sized(pictures.movedim(-1, 1), self.side).unflatten(0, (views, -1)).to(device)
-        small = _sized(batch.condition.movedim(-1, 1), self.side) * 2 - 1
+        latents = resized(pictures.movedim(-1, 1), self.side).unflatten(0, (views, -1)).to(device)
+        small = resized(batch.condition.movedim(-1, 1), self.side) * 2 - 1
         frames = _to_rgba(small).unflatten(0, (views, -1))
         paths, sources = (
             _rows(orbits_of(cameras), views) for cameras in (batch.cameras, batch.sources)
@@ -391,14 +383,6 @@ def windows_of(frames: int, size: int) -> list[list[int]]:
 def signed(images: UInt8[Tensor, "*b h w 4"]) -> Float[Tensor, "*b 4 h w"]:
     """Pictures as the network sees them: premultiplied, in [-1, 1]."""
     return premultiply(images).movedim(-1, -3) * 2 - 1
-
-
-def _sized(pictures: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b c s s"]:
-    if pictures.shape[-1] == side:
-        return pictures
-    return F.interpolate(
-        pictures, (side, side), mode="bilinear", align_corners=False, antialias=True
-    )
 
 
 def _to_rgba(pictures: Float[Tensor, "*b 4 h w"]) -> UInt8[Tensor, "*b h w 4"]:

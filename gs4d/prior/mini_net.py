@@ -27,7 +27,7 @@ LEVELS = 6.0  # of noise, log(s / a), to both sides of even: beyond they look al
 
 
 def pluecker(cameras: Camera) -> Float[Tensor, "b 6 h w"]:
-    """Direction of every pixel's ray, and the camera's place times it (cross product), which is the same all along the ray."""
+    """Returns each pixel's ray direction, and the camera's place times it (cross product)."""
     T, K = cameras.T_camera_world, cameras.K
     y, x = torch.meshgrid(
         torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij"
@@ -219,7 +219,7 @@ def linear_guess(
     abar: Float[Tensor, "b"],
     rendered: Float[Tensor, "b v t 4 h w"],
 ) -> tuple[Float[Tensor, "b v t 4 h w"], Float[Tensor, "b 1 1 1 1 1"]]:
-    """Mean and standard deviation of clean pictures, were they Normal(rendered, SPREAD^2) before the noise."""
+    """Returns mean and deviation of clean pictures whose prior is Normal(rendered, SPREAD^2)."""
     abar = abar.view(-1, 1, 1, 1, 1, 1)
     a, total = abar.sqrt(), abar * SPREAD**2 + 1 - abar
     return rendered + a * SPREAD**2 / total * (noisy - a * rendered), SPREAD * (
@@ -228,7 +228,7 @@ def linear_guess(
 
 
 def motion_of(source: Float[Tensor, "b t 4 h w"]) -> Float[Tensor, "b"]:
-    """How much a clip moves: mean change of its pictures from frame to frame, over the share of them that the object covers."""
+    """Returns the mean change of pictures from frame to frame, over the share that is covered."""
     if source.shape[1] == 1:
         return source.new_zeros(len(source))
     change = source.diff(dim=1).abs().mean((1, 2, 3, 4))

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -31,16 +31,16 @@ from ..clip import Orbit, cameras_of
 from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import read_training_checkpoint, read_weights
-from . import ScoreBatch, Views
+from . import ScoreBatch, Views, sampled_views
 from .catalogue import default_of, licence_of
 from .clip_encoders import clip_pictures, clip_text, clip_vision, load_clip, read_prompt
 from .ldm_unet import UNet, shape_of
 from .models import find_model
 from .networks import Place, load_part, weights_file
-from .rigs import QUARTERS, around_source
+from .pictures import resized
+from .rigs import QUARTERS, Rig
 from .sampling import (
     NOISES,
-    SAMPLED_CONFIDENCE,
     Context,
     Sampling,
     ddim,
@@ -49,7 +49,6 @@ from .sampling import (
     lockstep,
     over,
     posterior,
-    resized,
     resized_for_score,
     split,
     to_opaque,
@@ -66,7 +65,8 @@ AVOID = (  # ImageDream's negative prompt
     "colors, poor lighting, dull, "
     "and unclear."
 )
-AVOID_TEXT = (  # MVDream's, for score distillation (MVDream-threestudio, configs/mvdream-sd21.yaml, Apache-2.0)
+# MVDream's, for score distillation (MVDream-threestudio, configs/mvdream-sd21.yaml, Apache-2.0).
+AVOID_TEXT = (
     "ugly, bad anatomy, blurry, pixelated obscure, unnatural colors, poor lighting, dull, and "
     "unclear, cropped, lowres, low "
     "quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, "
@@ -91,24 +91,24 @@ class Networks:
     scheduler: Any
 
 
-def open_mvdream(where: str, place: Place | None = None) -> MVDream:
-    """MVDream in a folder, a .pt file or a hub model.
+def open_mvdream(where: str, place: Place, sampling: Sampling | None = None) -> MVDream:
+    """Opens MVDream in a folder, a .pt file or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
     where = where or default_of("mvdream")
-    return MVDream(_networks(where, "mvdream"), place or Place(), where)
+    return MVDream(_networks(where, "mvdream"), place, sampling or Sampling(), where)
 
 
-def open_imagedream(where: str, place: Place | None = None) -> ImageDream:
-    """ImageDream in a folder, a .pt file or a hub model.
+def open_imagedream(where: str, place: Place, sampling: Sampling | None = None) -> ImageDream:
+    """Opens ImageDream in a folder, a .pt file or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
     where = where or default_of("imagedream")
-    return ImageDream(_networks(where, "imagedream"), place or Place(), where)
+    return ImageDream(_networks(where, "imagedream"), place, sampling or Sampling(), where)
 
 
 def _networks(where: str, family: str) -> Networks:
@@ -240,13 +240,12 @@ def _looking(orbits: Sequence[Orbit]) -> Camera:
 class MVDream:
     """Four views of what a sentence says; a ``ScorePrior``."""
 
-    rig = QUARTERS
     joint, views_per_ring, needs_prompt = True, len(QUARTERS), True
     family, avoid = "mvdream", AVOID_TEXT
 
-    def __init__(self, networks: Networks, place: Place, where: str) -> None:
+    def __init__(self, networks: Networks, place: Place, sampling: Sampling, where: str) -> None:
         """Puts the networks in their place."""
-        self.networks, self.place, self.sampling = networks, place, Sampling()
+        self.networks, self.place, self.sampling = networks, place, sampling
         self.weights = [{"name": where, "licence": licence_of(self.family)}]
         self.alphas_cumprod: Float[Tensor, "steps"] = networks.scheduler.alphas_cumprod.float()
         if place.vae_slicing:
@@ -264,7 +263,7 @@ class MVDream:
         """Four views of a sentence at azimuth 0, 90, 180 and 270, elevation 0; opaque."""
         text = self._text("", prompt + SUFFIX)
         return to_opaque(
-            self._denoise(text, camera_numbers(_looking(self.rig)), GUIDANCE_TEXT, [generator])[0]
+            self._denoise(text, camera_numbers(_looking(QUARTERS)), GUIDANCE_TEXT, [generator])[0]
         )
 
     def score(
@@ -307,7 +306,7 @@ class MVDream:
                 {"text": text, "cameras": cameras} for text in texts.unbind(1)
             )
             seen = batch.condition[..., :3] + 1 - batch.condition[..., 3:]
-            shown = grid(resized(seen.movedim(-1, 1), self.side))[:, :, 0]
+            shown = grid(resized(seen.movedim(-1, 1), self.side).clamp(0, 1))[:, :, 0]
             self._show(shown, wanted, [avoided, empty])
         return distill(
             self, latents, Conditions(wanted, empty, avoided), options, progress, generator
@@ -397,7 +396,7 @@ class MVDream:
                 avoided, wanted = noise.unflatten(0, (2, frames, views))
                 noise = avoided + (self.sampling.guidance or guidance) * (wanted - avoided)
                 x = scheduler.step(noise, t, x).prev_sample
-        x = x[:, : len(self.rig)].to(dtype) / vae.config.scaling_factor
+        x = x[:, : len(QUARTERS)].to(dtype) / vae.config.scaling_factor
         return torch.stack([vae.decode(frame).sample for frame in x])
 
 
@@ -405,6 +404,7 @@ class ImageDream(MVDream):
     """A ``ViewPrior``: four views around every frame; a ``ScorePrior``."""
 
     layout = family = "imagedream"
+    rig: ClassVar[Rig] = Rig(QUARTERS, level=True)
     needs_prompt, avoid = False, AVOID
 
     @property
@@ -415,15 +415,14 @@ class ImageDream(MVDream):
     @torch.no_grad()
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; opaque. The cameras stand as high as the input's."""
-        own = tuple(replace(orbit, elevation=source.elevation) for orbit in self.rig)
-        orbits = around_source(own, source, rig, "imagedream")
-        pictures = resized(over(frames, 1.0, "imagedream"), self.side)
+        own = self.rig.around(replace(source, azimuth=0.0))
+        pictures = resized(over(frames, 1.0), self.side).clamp(0, 1)
         generators = lockstep(generator, len(frames))
         networks, vae = self.networks, self.networks.vae
         latents = (
@@ -436,9 +435,7 @@ class ImageDream(MVDream):
         cameras = torch.cat([camera_numbers(_looking(own)), torch.zeros(1, 16)])
         drawn = self._denoise(text, cameras, GUIDANCE_PICTURE, generators, (tokens, latents))
         images = to_opaque(drawn.movedim(1, 0))
-        return Views(
-            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
-        )
+        return sampled_views(rig, images)
 
     def _tokens(self, pictures: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "2 b n c"]:
         """Tokens of no picture, and of pictures."""

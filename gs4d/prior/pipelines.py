@@ -51,7 +51,8 @@ NETWORKS = {
         "UMT5EncoderModel",
     },
 }
-READERS = {  # of prompts and of pictures: name in an index -> class that is taken; those of pictures do without torchvision
+# Of prompts and of pictures: name in an index -> class that is taken, without torchvision.
+READERS = {
     "CLIPTokenizer": "CLIPTokenizer",
     "CLIPTokenizerFast": "CLIPTokenizer",
     "T5Tokenizer": "T5Tokenizer",
@@ -61,7 +62,8 @@ READERS = {  # of prompts and of pictures: name in an index -> class that is tak
     "CLIPImageProcessorPil": "CLIPImageProcessorPil",
 }
 LEFT_OUT = {"safety_checker"}  # it answers with a black picture, which is no object
-PATTERNS = (  # of the files that are wanted of a hub model: neither half-precision twins nor single-file checkpoints
+# Files that are wanted of a hub model: no half-precision twins, no single-file checkpoints.
+PATTERNS = (
     "*.json",
     "*/diffusion_pytorch_model.safetensors",
     "*/diffusion_pytorch_model-0*.safetensors",

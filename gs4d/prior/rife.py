@@ -60,8 +60,8 @@ class Rife:
         return moved.movedim(1, -1).to(a.device)
 
 
-def open_rife(where: str, place: Place | None = None) -> Rife:
-    """RIFE of a file, of the folder that has one, or of a hub model that has one.
+def open_rife(where: str, place: Place, sampling: None = None) -> Rife:
+    """Opens RIFE of a file, of the folder that has one, or of a hub model that has one.
 
     Raises:
         UserError: it is not there, damaged, of another version, or something else.
@@ -70,7 +70,7 @@ def open_rife(where: str, place: Place | None = None) -> Rife:
     path = find_model(where, family="rife", licence=licence_of("rife"), patterns=patterns)
     network = load_rife(_file_in(path) if path.is_dir() else path)
     print(f"interpolator rife from {where}; licence of the weights: {licence_of('rife')}")
-    return Rife(network, place or Place(), where)
+    return Rife(network, place, where)
 
 
 def _file_in(folder: Path) -> Path:

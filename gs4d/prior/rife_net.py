@@ -198,7 +198,7 @@ class IFNet(nn.Module):
     def forward(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b 4 h w"], Float[Tensor, "b 1 h w"]]:
-        """Where the middle's pixels are in ``a`` and in ``b`` (x y x y, pixels), and the share of ``a``.
+        """Returns the middle's places in ``a`` and ``b`` (x y x y, pixels), and the share of ``a``.
 
         Args:
             a: the frame before, in [0, 1]; its sides are a multiple of ``layout.multiple``.

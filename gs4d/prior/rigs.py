@@ -9,10 +9,9 @@ degrees, v1.2 has 30); SyncDreamer ``meta_info/camera-16.pkl``; ImageDream as 4D
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..clip import Orbit, syncdreamer_rig
-from ..errors import UserError
 
 ZERO123_AZIMUTHS = (30.0, 90.0, 150.0, 210.0, 270.0, 330.0)
 ZERO123PLUS_1_1 = tuple(Orbit(a, (30.0, -20.0)[i % 2]) for i, a in enumerate(ZERO123_AZIMUTHS))
@@ -26,21 +25,30 @@ QUARTERS = tuple(Orbit(a, 0.0, 2.0, 40.0) for a in (0.0, 90.0, 180.0, 270.0))
 SYNCDREAMER = tuple(syncdreamer_rig())
 
 
-def around_source(
-    rig: tuple[Orbit, ...], source: Orbit, wanted: list[Orbit] | None, family: str
-) -> list[Orbit]:
-    """A model's own rig around the clip of an input camera.
+@dataclass(frozen=True)
+class Rig:
+    """The cameras that a prior draws where none are asked for.
 
-    Args:
-        rig: of the model, relative to an input at azimuth 0; elevations are above the horizon.
-        source: the input camera.
-        wanted: the cameras that were asked for, None for the model's own.
-        family: what to call the model in the sentence.
-
-    Raises:
-        UserError: other cameras are wanted.
+    Attributes:
+        orbits: relative to an input camera at azimuth 0; elevations are above the horizon.
+        free: whether the prior can draw any other cameras as well.
+        level: whether they stand as high as the input camera.
     """
-    own = [replace(orbit, azimuth=(orbit.azimuth + source.azimuth) % 360) for orbit in rig]
-    if wanted is not None and wanted != own:
-        raise UserError(f"{family} draws its own {len(own)} cameras and no others; ask for no rig")
-    return own
+
+    orbits: tuple[Orbit, ...]
+    free: bool = False
+    level: bool = False
+
+    def around(self, source: Orbit) -> list[Orbit]:
+        """Returns the cameras around a clip that the camera ``source`` took."""
+        return [
+            replace(
+                orbit,
+                azimuth=(orbit.azimuth + source.azimuth) % 360,
+                elevation=source.elevation if self.level else orbit.elevation,
+            )
+            for orbit in self.orbits
+        ]
+
+
+FREE_RIG = Rig(SYNCDREAMER, free=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -22,9 +22,9 @@ from ..ranges import Options, Range
 from . import ldm
 from .networks import Place, build
 
-Context = Literal["first", "neighbours", "none"]
-"""Which other frames a model looks at while it draws one: the clip's first, those before and after,
-or none."""
+Context = Literal["clip", "first", "neighbours", "none"]
+"""Which other frames a model looks at while it draws one: all of the clip, its first, those before
+and after, or none."""
 SCHEDULE = re.compile(
     r"betas|((log|sqrt)_)?((one_minus|recip|recipm1)_)?alphas(_cumprod(_prev)?)?|posterior_\w+"
 )
@@ -40,7 +40,6 @@ NOISES: dict[
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-SAMPLED_CONFIDENCE = 128  # of sampled views, of 255: plausible, not seen
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -67,11 +66,12 @@ class Sampling(Options):
     SyncDreamer's --crop_size); 0: what the model's authors take, -1: the frames as they are."""
 
 
-@runtime_checkable
-class Sampled(Protocol):
-    """A prior whose sampling can be set."""
+@dataclass(frozen=True)
+class ViewSampling(Sampling):
+    """How the views of a frame are drawn, with what one family alone has."""
 
-    sampling: Sampling
+    veils: bool = True
+    """Have lift draw what may be there as a veil; else its outlines are hard guesses."""
 
 
 def lockstep(generator: torch.Generator, count: int) -> list[torch.Generator]:
@@ -90,7 +90,7 @@ def attend_anchored(
     context: Float[Tensor, "b m c"],
     frames: int,
 ) -> Float[Tensor, "b n c"]:
-    """Attention in which all frames but the first also see the tokens of the first, at the same step of denoising.
+    """Attends so that all frames but the first also see the first one's tokens of the same step.
 
     After STAG4D (Zeng et al. 2024, section 3.2): the first frame is drawn as if it were alone, and
     anchors the others.
@@ -110,33 +110,14 @@ def attend_anchored(
     return torch.cat([first[:, None], rest.unflatten(0, (-1, frames - 1))], 1).flatten(0, 1)
 
 
-def over(
-    frames: UInt8[Tensor, "t h w 4"], background: float, family: str
-) -> Float[Tensor, "t 3 h w"]:
-    """Frames over a background of one grey value, in [0, 1].
-
-    Raises:
-        UserError: they are not square.
-    """
-    if frames.shape[1] != frames.shape[2]:
-        raise UserError(f"{family} wants square pictures, not {frames.shape[2]}x{frames.shape[1]}")
+def over(frames: UInt8[Tensor, "t h w 4"], background: float) -> Float[Tensor, "t 3 h w"]:
+    """Returns frames over a background of one grey value, in [0, 1]."""
     values = premultiply(frames)
     return (values[..., :3] + background * (1 - values[..., 3:])).movedim(-1, 1)
 
 
-def resized(
-    pictures: Float[Tensor, "b 3 h w"], side: int, mode: str = "bilinear"
-) -> Float[Tensor, "b 3 s s"]:
-    """Square pictures in another size."""
-    if pictures.shape[-1] == side:
-        return pictures
-    return F.interpolate(
-        pictures, (side, side), mode=mode, align_corners=False, antialias=True
-    ).clamp(0, 1)
-
-
 def resized_for_score(renders: Float[Tensor, "b h w 3"], side: int) -> Float[Tensor, "b 3 s s"]:
-    """Renders in a judge's size: bilinear without antialiasing, as threestudio and DreamGaussian do; differentiable."""
+    """Returns renders in the size of a score prior: bilinear without antialiasing, as peers do."""
     pictures = renders.movedim(-1, 1)
     if pictures.shape[2:] == (side, side):
         return pictures

@@ -1,4 +1,4 @@
-"""Score distillation: a frozen diffusion model tells a picture in which direction it becomes more like what the model knows.
+"""Score distillation: the gradient by which a frozen diffusion model improves a picture.
 
 With a clean latent z, a_t = sqrt(abar_t), s_t = sqrt(1 - abar_t), z_t = a_t z + s_t eps, and e(z_t;
 y) the model's guess of eps under a condition y, every variant finds a direction d, and w(t) d is
@@ -55,7 +55,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the model is told: what is ``wanted``, nothing (``empty``), and what is unwanted where it can be told that."""
+    """Conditions: what is ``wanted``, nothing (``empty``), and what is unwanted, if any."""
 
     wanted: Condition
     empty: Condition

@@ -1,4 +1,4 @@
-"""A solid over a picture: for every pixel of the object a near and a far surface, as Gaussians that lie in those surfaces."""
+"""A solid over a picture: a near and a far surface per pixel, as Gaussians that lie in them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def shell_gaussians(shell: Shell, orbit: Orbit, item: int) -> Gaussians:
 def _slopes(
     height: Float[Tensor, "h w"], mask: Bool[Tensor, "h w"]
 ) -> tuple[Float[Tensor, "2 h w"], Float[Tensor, "h w"]]:
-    """Change of ``height`` per pixel along x and y, and the largest step up to a neighbour (endless at the rim).
+    """Returns slopes of ``height`` along x and y, and the largest step up (infinite at the rim).
 
     Of the differences to both neighbours along an axis the smaller counts, 0 when they disagree in
     sign: a surface does not lean over a step.

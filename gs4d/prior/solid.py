@@ -124,7 +124,7 @@ def solid_gaussians(
     opacities: Float[Tensor, "d h w"] | None = None,
     spread: float = SPREAD,
 ) -> Gaussians:
-    """A Gaussian for every cell that has an opacity, by default those of ``soft_skin``, in world space."""
+    """Returns a Gaussian in world space for each cell with an opacity; default: ``soft_skin``."""
     layers, side, _ = solid.occupancy.shape
     opacities = soft_skin(solid.occupancy) if opacities is None else opacities
     where = opacities > 0

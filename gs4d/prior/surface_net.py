@@ -211,7 +211,7 @@ def cell_depth(
 def anchored(
     layers: Float[Tensor, "n d s s"], depth: Float[Tensor, "n s s"], count: int
 ) -> Float[Tensor, "n z s s"]:
-    """Layers behind the visible surface as ``count`` even layers of depth from -REACH to REACH around the origin.
+    """Resamples layers behind the visible surface to ``count`` even ones from -REACH to REACH.
 
     Args:
         layers: logits, as in :class:`Surfaces`.

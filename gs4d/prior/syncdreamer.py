@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -22,16 +22,16 @@ from tqdm import tqdm
 from ..clip import Orbit
 from ..errors import UserError
 from ..io.weights import read_training_checkpoint
-from . import Views
+from . import Views, sampled_views
 from .catalogue import licence_of
 from .clip_encoders import MEAN, SPREAD, clip_vision, normalised
 from .ldm_unet import shape_of, sinusoid
 from .models import find_model
 from .networks import Place
-from .rigs import SYNCDREAMER, around_source
+from .pictures import resized
+from .rigs import SYNCDREAMER, Rig
 from .sampling import (
     NOISES,
-    SAMPLED_CONFIDENCE,
     Context,
     Sampling,
     ddim,
@@ -39,7 +39,6 @@ from .sampling import (
     lockstep,
     over,
     posterior,
-    resized,
     split,
     to_opaque,
     vae_of,
@@ -57,7 +56,7 @@ TEXT_HALF = re.compile(r"(?!visual\.).*")  # of CLIP, which the checkpoint carri
 
 @dataclass
 class Networks:
-    """The parts, frozen; ``poses`` (world to camera, z up), ``Ks`` (pixels) and ``azimuth`` (radians) of the views."""
+    """The frozen parts; ``poses`` (world to camera, z up), ``Ks`` (pixels), azimuths (radians)."""
 
     unet: VolumeUNet
     volume: SpatialVolume
@@ -71,8 +70,8 @@ class Networks:
     azimuth: Float[Tensor, "v"]
 
 
-def open_syncdreamer(where: str, place: Place | None = None) -> SyncDreamer:
-    """SyncDreamer in a .ckpt file, or the one such file in a folder or a hub model.
+def open_syncdreamer(where: str, place: Place, sampling: Sampling | None = None) -> SyncDreamer:
+    """Opens SyncDreamer in a .ckpt file, or the one such file in a folder or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
@@ -94,7 +93,7 @@ def open_syncdreamer(where: str, place: Place | None = None) -> SyncDreamer:
         )
     networks = from_checkpoint(read_training_checkpoint(files[0]), str(files[0]))
     print(f"prior syncdreamer from {where}; licence of the weights: {licence_of('syncdreamer')}")
-    return SyncDreamer(networks, place or Place(), where)
+    return SyncDreamer(networks, place, sampling or Sampling(), where)
 
 
 def from_checkpoint(weights: Mapping[str, Tensor], source: str) -> Networks:
@@ -174,11 +173,12 @@ def smoothed(volumes: list[Tensor], neighbour: float) -> list[Tensor]:
 class SyncDreamer:
     """A ``ViewPrior``: sixteen views around every frame."""
 
-    layout, rig = "syncdreamer", SYNCDREAMER
+    layout: ClassVar[str] = "syncdreamer"
+    rig: ClassVar[Rig] = Rig(SYNCDREAMER)
 
-    def __init__(self, networks: Networks, place: Place, where: str) -> None:
+    def __init__(self, networks: Networks, place: Place, sampling: Sampling, where: str) -> None:
         """Puts the networks in their place."""
-        self.networks, self.place, self.sampling = networks, place, Sampling()
+        self.networks, self.place, self.sampling = networks, place, sampling
         self.weights = [{"name": where, "licence": licence_of("syncdreamer")}]
         self.side = round(
             2 * float(networks.Ks[0, 0, 2])
@@ -196,17 +196,16 @@ class SyncDreamer:
     @torch.no_grad()
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; opaque, over white.
 
         The frames are consecutive; the input may stand above the horizon.
         """
-        orbits = around_source(self.rig, source, rig, self.layout)
-        pictures = resized(over(frames, 1.0, self.layout), self.side)
+        pictures = resized(over(frames, 1.0), self.side).clamp(0, 1)
         generators = lockstep(generator, len(frames))
         networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
         vae, encoder, scheduler = networks.vae, networks.image_encoder, networks.scheduler
@@ -229,7 +228,7 @@ class SyncDreamer:
         points = frustum_points(networks.poses, networks.Ks, cells, self.side).to(device)
 
         # 2. All views of all frames, step by step.
-        size = (len(orbits), *latents.shape[1:])
+        size = (len(rig), *latents.shape[1:])
         x = torch.stack([torch.randn(size, generator=g) for g in generators]).to(device)
         scheduler.set_timesteps(self.sampling.steps or STEPS)
         with (
@@ -243,9 +242,11 @@ class SyncDreamer:
             ) as bar,
         ):
             for t in scheduler.timesteps:
+                first = networks.time_embed[0]
+                assert isinstance(first, nn.Linear)
                 time = networks.time_embed(
-                    sinusoid(t[None].to(device), networks.time_embed[0].in_features).to(dtype)
-                )  # type: ignore[arg-type]
+                    sinusoid(t[None].to(device), first.in_features).to(dtype)
+                )
                 volumes = [networks.volume.space(one.to(dtype), time, turns, coords) for one in x]
                 volumes = smoothed(volumes, NEIGHBOUR if self.sampling.temporal else 0.0)
                 noise = []
@@ -264,9 +265,7 @@ class SyncDreamer:
             for one in views.split(1)
         ]
         images = to_opaque(torch.cat(drawn).unflatten(0, (len(frames), -1)).movedim(1, 0))
-        return Views(
-            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
-        )
+        return sampled_views(rig, images)
 
     def _turns(self, elevation: float) -> Float[Tensor, "v 4"]:
         """How every view's camera stands to the input's, in Zero123's numbers.
@@ -288,7 +287,7 @@ class SyncDreamer:
         turns: Float[Tensor, "v 4"],
         points: Float[Tensor, "v d h w 3"],
     ) -> Float[Tensor, "v c h w"]:
-        """The noise in all views of a frame, with guidance away from what a UNet says that is told nothing."""
+        """Returns the noise in all views of a frame, with classifier-free guidance."""
         networks, found = self.networks, []
         for some in torch.arange(len(x)).split(VIEWS_AT_ONCE):
             seen = networks.volume.frustums(volume, time, turns[some], points[some])

@@ -145,36 +145,39 @@ FAMILIES = {
 }
 
 
-def open_svd(where: str, place: Place | None = None) -> VideoModel:
-    """Stable Video Diffusion in a folder or a hub model; errors as :func:`open_video_model`."""
-    return open_video_model("svd", where, place or Place())
+def open_svd(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens Stable Video Diffusion in a folder or a hub model, as :func:`open_video_model`."""
+    return open_video_model("svd", where, place, sampling)
 
 
-def open_wan(where: str, place: Place | None = None) -> VideoModel:
-    """Wan 2.1 or 2.2 image-to-video in a folder or a hub model.
+def open_wan(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens Wan 2.1 or 2.2 image-to-video in a folder or a hub model.
 
     Errors as :func:`open_video_model`.
     """
-    return open_video_model("wan", where, place or Place())
+    return open_video_model("wan", where, place, sampling)
 
 
-def open_ltx(where: str, place: Place | None = None) -> VideoModel:
-    """LTX-Video in a folder or a hub model; errors as :func:`open_video_model`."""
-    return open_video_model("ltx", where, place or Place())
+def open_ltx(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens LTX-Video in a folder or a hub model; errors as :func:`open_video_model`."""
+    return open_video_model("ltx", where, place, sampling)
 
 
-def open_cogvideox(where: str, place: Place | None = None) -> VideoModel:
-    """CogVideoX image-to-video in a folder or a hub model; errors as :func:`open_video_model`."""
-    return open_video_model("cogvideox", where, place or Place())
+def open_cogvideox(where: str, place: Place, sampling: Drawing | None = None) -> VideoModel:
+    """Opens CogVideoX image-to-video in a folder or a hub model, as :func:`open_video_model`."""
+    return open_video_model("cogvideox", where, place, sampling)
 
 
-def open_video_model(name: str, where: str, place: Place) -> VideoModel:
-    """A model of a family; its networks are loaded when the first video is drawn.
+def open_video_model(
+    name: str, where: str, place: Place, sampling: Drawing | None = None
+) -> VideoModel:
+    """Opens a model of a family; its networks are loaded when the first video is drawn.
 
     Args:
         name: of the family.
         where: a folder in diffusers' layout or a hub id; empty: the family's own hub id.
         place: where it runs.
+        sampling: how it draws; only a ``Filming`` has a length.
 
     Raises:
         UserError: it is not there, damaged, or something else.
@@ -189,15 +192,16 @@ def open_video_model(name: str, where: str, place: Place) -> VideoModel:
         )
     place.torch_device()
     print(f"prior {name} from {where}; licence of the weights: {licence_of(name)}")
-    return VideoModel(name, index, place, where)
+    filming = Filming(**vars(sampling)) if sampling is not None else Filming()
+    return VideoModel(name, index, place, filming, where)
 
 
 class VideoModel:
     """A ``VideoPrior``."""
 
-    def __init__(self, name: str, index: Index, place: Place, where: str) -> None:
+    def __init__(self, name: str, index: Index, place: Place, filming: Filming, where: str) -> None:
         self.name, self.family, self.index, self.place = name, FAMILIES[name], index, place
-        self.filming = Filming()
+        self.filming = filming
         self.weights = [{"name": where, "licence": licence_of(name)}]
 
     @cached_property
@@ -214,7 +218,7 @@ class VideoModel:
     def frames(
         self, image: UInt8[Tensor, "h w 3"], prompt: str, count: int, generator: torch.Generator
     ) -> UInt8[Tensor, "t h w 3"]:
-        """See ``VideoPrior``: as many frames as the model draws by itself, ``count`` of them evenly, the first included.
+        """See ``VideoPrior``: of the model's own number of frames, ``count`` are taken evenly.
 
         Raises:
             UserError: the model cannot be loaded, or does not draw that many frames or that size.
@@ -283,7 +287,7 @@ class VideoModel:
 def onto_sheet(
     picture: Image.Image, aspect: float
 ) -> tuple[Image.Image, tuple[int, int, int, int]]:
-    """A picture in the middle of a sheet of another aspect, and where it lies there (left, top, right, bottom).
+    """Returns a picture on a sheet of another aspect, and its box (left, top, right, bottom).
 
     The sheet has the commonest colour of the picture's border.
 

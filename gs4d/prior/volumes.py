@@ -244,7 +244,7 @@ def seen_from(
 def frustum_points(
     poses: Float[Tensor, "v 3 4"], Ks: Float[Tensor, "v 3 3"], cells: int, side: int
 ) -> Float[Tensor, "v d h w 3"]:
-    """Points along the rays of all latents of a view, in units of the spatial volume's half extent."""
+    """Returns points along the rays of a view's latents, in units of the volume's half extent."""
     depth = torch.linspace(DISTANCE - HALF_DEPTH, DISTANCE + HALF_DEPTH, DEPTHS)
     y, x = torch.meshgrid(torch.arange(cells), torch.arange(cells), indexing="ij")
     rays = torch.stack([x, y, torch.ones_like(x)], -1).float().reshape(-1, 3)

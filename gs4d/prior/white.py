@@ -15,7 +15,9 @@ SOLID = 0.25  # distance from white at which a pixel on the rim is fully the obj
 
 
 def cut_from_white(images: UInt8[Tensor, "b h w 3"]) -> UInt8[Tensor, "b h w 4"]:
-    """RGBA with straight alpha: white that can be reached from the border is the background, white inside the object stays.
+    """Returns RGBA with straight alpha: white that the border reaches is background.
+
+    White inside the object stays.
 
     Pixels on the rim, which are a mixture of both, get a share of alpha and their colour without
     the white in it.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -22,15 +22,17 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..camera import Camera
-from ..clip import Orbit, cameras_of, premultiply, syncdreamer_rig
+from ..clip import Orbit, cameras_of, premultiply
 from ..errors import UserError
 from ..io.files import read_json
 from ..io.weights import fill, read_training_checkpoint, read_weights
-from . import ScoreBatch, Views, ldm
+from . import ScoreBatch, Views, ldm, sampled_views
 from .catalogue import default_of, licence_of
 from .models import find_model
 from .networks import Place, build, load_part, weights_file
-from .sampling import NOISES, SAMPLED_CONFIDENCE, Context, ddim, latents_of, resized_for_score
+from .pictures import resized
+from .rigs import FREE_RIG, Rig
+from .sampling import NOISES, Context, Sampling, ddim, latents_of, resized_for_score
 from .sds import Condition, Conditions, SdsOptions, distill, guided
 from .white import cut_from_white
 
@@ -62,8 +64,8 @@ class Networks:
     scheduler: Any
 
 
-def open_zero123(where: str, place: Place | None = None) -> Zero123:
-    """Zero123 in a folder, a .ckpt file or a hub model.
+def open_zero123(where: str, place: Place, sampling: Sampling | None = None) -> Zero123:
+    """Opens Zero123 in a folder, a .ckpt file or a hub model.
 
     One with "stable" in its name is taken for Stable Zero123.
 
@@ -71,12 +73,12 @@ def open_zero123(where: str, place: Place | None = None) -> Zero123:
         UserError: it is not there, damaged, or something else.
     """
     where = where or default_of("zero123")
-    return _open(where, "stable" in Path(where).name.lower(), place or Place())
+    return _open(where, "stable" in Path(where).name.lower(), place)
 
 
-def open_stable_zero123(where: str, place: Place | None = None) -> Zero123:
-    """Stable Zero123, whatever its folder is called; otherwise as :func:`open_zero123`."""
-    return _open(where or default_of("stable-zero123"), True, place or Place())
+def open_stable_zero123(where: str, place: Place, sampling: Sampling | None = None) -> Zero123:
+    """Opens Stable Zero123, whatever its folder is called; otherwise as :func:`open_zero123`."""
+    return _open(where or default_of("stable-zero123"), True, place)
 
 
 def _open(where: str, stable: bool, place: Place) -> Zero123:
@@ -90,9 +92,7 @@ def _open(where: str, stable: bool, place: Place) -> Zero123:
     else:
         networks = load_checkpoint(checkpoints[0])
     print(f"prior {family} from {where}; licence of the weights: {licence}")
-    prior = Zero123(networks, place, stable=stable)
-    prior.weights.append({"name": f"{family}:{where}", "licence": licence})
-    return prior
+    return Zero123(networks, place, f"{family}:{where}", stable=stable)
 
 
 def load_folder(folder: Path) -> Networks:
@@ -177,7 +177,7 @@ def load_checkpoint(path: Path) -> Networks:
 
 
 def _projection(path: Path, weights: dict[str, Tensor] | None) -> nn.Linear:
-    """The camera projection: one linear layer, under the names that its publishers gave it (proj., projection., none)."""
+    """Reads the camera projection, one linear layer under any of its published names."""
     found = {
         name.rsplit(".", 1)[-1]: value for name, value in (weights or read_weights(path)).items()
     }
@@ -218,19 +218,23 @@ class Zero123:
     """A ``ViewPrior`` and a ``ScorePrior``."""
 
     joint, views_per_ring, needs_prompt = False, 0, False
-    context: Context = "none"  # every frame is drawn by itself
+    context: ClassVar[Context] = "none"  # every frame is drawn by itself
+    layout: ClassVar[str] = "rig"
+    rig: ClassVar[Rig] = FREE_RIG
 
-    def __init__(self, networks: Networks, place: Place, *, stable: bool) -> None:
+    def __init__(self, networks: Networks, place: Place, name: str, *, stable: bool) -> None:
         """Puts the networks in their place.
 
         Args:
             networks: the parts.
             place: where they run.
+            name: of the prior, for the report.
             stable: whether the fourth number of a relative camera is the input's polar angle, as
                 for Stable Zero123, instead of the difference in distance.
         """
         self.networks, self.place, self.stable = networks, place, stable
-        self.weights: list[dict[str, str]] = []
+        family = "stable-zero123" if stable else "zero123"
+        self.weights = [{"name": name, "licence": licence_of(family)}]
         place.settle(networks.unet, waits=True)
         place.settle(networks.image_encoder, waits=True)
         place.settle(networks.vae)
@@ -295,7 +299,8 @@ class Zero123:
         if key not in self._seen:
             from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-            sized = self._sized(picture[None])
+            shown = picture[None].to(self.place.torch_device()).movedim(-1, 1).float()
+            sized = resized(shown, self.side)
             encoder = self.networks.image_encoder
             side = encoder.config.image_size
             small = F.interpolate(
@@ -312,16 +317,8 @@ class Zero123:
             self._seen[key] = embedding, self.encode(sized)
         return self._seen[key]
 
-    def _sized(self, pictures: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 s s"]:
-        x = pictures.to(self.place.torch_device()).movedim(-1, 1).float()
-        if x.shape[2:] == (self.side, self.side):
-            return x
-        return F.interpolate(
-            x, (self.side, self.side), mode="bilinear", align_corners=False, antialias=True
-        )
-
     def turns(self, sources: Camera, targets: Camera) -> Float[Tensor, "b 4"]:
-        """The relative cameras: difference of the polar angles, sine and cosine of that of the azimuths, and a fourth number.
+        """Returns polar difference, sine and cosine of the azimuth difference, and a fourth number.
 
         Radians. Polar angles are measured from above and azimuths counterclockwise seen from there
         (Zero123's data, rendered with Blender), which is how our azimuths run. The fourth number is
@@ -338,28 +335,23 @@ class Zero123:
     @torch.no_grad()
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
-        """See ``ViewPrior``; the rig is free, and SyncDreamer's 16 views by default.
+        """See ``ViewPrior``.
 
         A view has the same noise in all frames: what the model leaves to chance then changes less
         from frame to frame.
         """
-        if frames.shape[1] != frames.shape[2]:
-            raise UserError(
-                f"zero123 wants square pictures, not {frames.shape[2]}x{frames.shape[1]}"
-            )
-        orbits = rig or syncdreamer_rig()
         values = premultiply(frames)
         pictures = values[..., :3] + 1 - values[..., 3:]
-        drawn = torch.empty(len(orbits), len(frames), self.side, self.side, 3, dtype=torch.uint8)
+        drawn = torch.empty(len(rig), len(frames), self.side, self.side, 3, dtype=torch.uint8)
         with tqdm(
-            total=len(orbits) * len(frames), desc="zero123", unit="view", dynamic_ncols=True
+            total=len(rig) * len(frames), desc="zero123", unit="view", dynamic_ncols=True
         ) as bar:
-            for v, orbit in enumerate(orbits):
+            for v, orbit in enumerate(rig):
                 seed = int(torch.randint(2**62, (1,), generator=generator))
                 cameras = cameras_of([source, orbit], width=self.side, height=self.side)
                 turn = self.turns(cameras.select([0]), cameras.select([1]))
@@ -370,9 +362,7 @@ class Zero123:
                     )
                     bar.update(len(some))
         images = cut_from_white(drawn.flatten(0, 1)).view(*drawn.shape[:-1], 4)
-        return Views(
-            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
-        )
+        return sampled_views(rig, images)
 
     @torch.no_grad()
     def sample(

@@ -25,15 +25,14 @@ from tqdm import tqdm
 from ..clip import Orbit
 from ..errors import UserError
 from ..io.files import read_json
-from . import Views
+from . import Views, sampled_views
 from .catalogue import default_of, licence_of
 from .clip_encoders import Preparation, load_clip, read_preparation, read_prompt
 from .ldm_unet import heads_attend
 from .models import find_model
 from .networks import Place, load_part
-from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, around_source
+from .rigs import ZERO123PLUS_1_1, ZERO123PLUS_1_2, Rig
 from .sampling import (
-    SAMPLED_CONFIDENCE,
     Context,
     Sampling,
     attend_anchored,
@@ -115,25 +114,25 @@ class ReferenceAttention:
         return attend_anchored(attend, hidden_states, seen, self.reference.frames)
 
 
-def open_zero123plus(where: str, place: Place | None = None) -> Zero123Plus:
-    """Zero123++ v1.1 in a folder or a hub model.
+def open_zero123plus(where: str, place: Place, sampling: Sampling | None = None) -> Zero123Plus:
+    """Opens Zero123++ v1.1 in a folder or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return _open(where, "zero123plus", place or Place())
+    return _open(where, "zero123plus", place, sampling or Sampling())
 
 
-def open_zero123plus_1_2(where: str, place: Place | None = None) -> Zero123Plus:
-    """Zero123++ v1.2 in a folder or a hub model.
+def open_zero123plus_1_2(where: str, place: Place, sampling: Sampling | None = None) -> Zero123Plus:
+    """Opens Zero123++ v1.2 in a folder or a hub model.
 
     Raises:
         UserError: it is not there, damaged, or something else.
     """
-    return _open(where, "zero123plus-1.2", place or Place())
+    return _open(where, "zero123plus-1.2", place, sampling or Sampling())
 
 
-def _open(where: str, family: str, place: Place) -> Zero123Plus:
+def _open(where: str, family: str, place: Place, sampling: Sampling) -> Zero123Plus:
     where = where or default_of(family)
     other = next(f for f in RIGS if f != family)
     if default_of(other).rpartition("-")[2] in Path(where).name:
@@ -146,7 +145,7 @@ def _open(where: str, family: str, place: Place) -> Zero123Plus:
         find_model(where, family=family, licence=licence_of(family), patterns=patterns)
     )
     print(f"prior {family} from {where}; licence of the weights: {licence_of(family)}")
-    return Zero123Plus(networks, place, family, where)
+    return Zero123Plus(networks, place, sampling, family, where)
 
 
 def load_folder(folder: Path) -> Networks:
@@ -207,10 +206,12 @@ def load_folder(folder: Path) -> Networks:
 class Zero123Plus:
     """A ``ViewPrior``: six views around every frame."""
 
-    def __init__(self, networks: Networks, place: Place, family: str, where: str) -> None:
+    def __init__(
+        self, networks: Networks, place: Place, sampling: Sampling, family: str, where: str
+    ) -> None:
         """Puts the networks in their place."""
-        self.networks, self.place, self.sampling = networks, place, Sampling()
-        self.layout, self.rig = family, RIGS[family]
+        self.networks, self.place, self.sampling = networks, place, sampling
+        self.layout, self.rig = family, Rig(RIGS[family])
         self.weights = [{"name": where, "licence": licence_of(family)}]
         self.tile = TILE
         for network in (networks.unet, networks.text_encoder, networks.vision_encoder):
@@ -235,17 +236,16 @@ class Zero123Plus:
     @torch.no_grad()
     def views(
         self,
-        frames: UInt8[Tensor, "t h w 4"],
+        frames: UInt8[Tensor, "t s s 4"],
         source: Orbit,
-        rig: list[Orbit] | None,
+        rig: list[Orbit],
         generator: torch.Generator,
     ) -> Views:
         """See ``ViewPrior``; opaque, over grey.
 
         All frames are sampled together, and all but the first see the first.
         """
-        orbits = around_source(self.rig, source, rig, self.layout)
-        pictures = over(frames, GREY, self.layout)
+        pictures = over(frames, GREY)
         generators = lockstep(generator, len(frames))
         networks, device, dtype = self.networks, self.place.torch_device(), self.place.torch_dtype()
         vae, scheduler = networks.vae, networks.scheduler
@@ -294,9 +294,7 @@ class Zero123Plus:
         # 3. Cut into views.
         tiles = grids.unflatten(3, (COLUMNS, -1)).unflatten(2, (ROWS, -1))  # t c rows h columns w
         images = to_opaque(tiles.permute(2, 4, 0, 1, 3, 5).flatten(0, 1))
-        return Views(
-            orbits, images, torch.full(images.shape[:-1], SAMPLED_CONFIDENCE, dtype=torch.uint8)
-        )
+        return sampled_views(rig, images)
 
     def _predict(
         self,
@@ -305,7 +303,7 @@ class Zero123Plus:
         t: Tensor,
         tokens: Float[Tensor, "b n k"],
     ) -> Float[Tensor, "b c h w"]:
-        """What the network says of noisy grids, which it sees beside equally noisy latents of the input picture."""
+        """Returns the noise in grids, which attend to the input picture's equally noisy latents."""
         unet, scheduler, dtype = (
             self.networks.unet,
             self.networks.scheduler,

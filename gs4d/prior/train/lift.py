@@ -114,9 +114,11 @@ class LiftTask:
         return load_file(path)
 
     def loss(self, network: LiftNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Cross entropies of occupancy behind the object's pixels and of outlines from around; how little these overlap; errors
-        of the relief of what is seen; squared errors of colours near surfaces and of views from
-        around over white.
+        """Returns the loss and its parts, means over the samples of a batch.
+
+        Cross entropies of occupancy behind the object's pixels and of outlines from around; how
+        little these overlap; errors of the relief of what is seen; squared errors of colours near
+        surfaces and of views from around over white.
 
         A view is what is to be expected where the likeliest cell on the way is as likely as the
         whole way so far: what a ray meets is the solid that it enters at some depth, or nothing
@@ -184,7 +186,7 @@ class LiftTask:
         }
 
     def measure(self, network: LiftNet, folder: Path, step: int) -> dict[str, float]:
-        """Views of samples that are never learnt from, as the network draws them, against the truth."""
+        """Scores views of held-out samples, as the network draws them, against the truth."""
         rows, sheet = [], []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
             sample = self.store.sample(number)
@@ -216,7 +218,7 @@ class LiftTask:
 def relief_error(
     logits: Float[Tensor, "b t d h w"], occupancy: UInt8[Tensor, "b t d h w"], samples: int
 ) -> Float[Tensor, "samples"]:
-    """How wrong the differences in depth of what is seen are between cells some way apart, in units of REACH.
+    """Returns errors of depth differences between visible cells some way apart, in units of REACH.
 
     Where in depth an object is as a whole, a picture hardly tells. As long as that is open, cross
     entropies of cells reward little what shading and inner outlines do tell: how its parts lie to

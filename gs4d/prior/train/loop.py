@@ -1,4 +1,4 @@
-"""The loop that trains the networks that come with gs4d, on one CPU or GPU or, through accelerate, on many.
+"""The training loop of the networks that come with gs4d, on one device or, by accelerate, many.
 
 What a step sees depends on the seed and the step alone: the processes share it out, and a resumed
 run goes on to the bit.
@@ -63,7 +63,7 @@ RENAMED = {  # old name of an option, which is still read for one release -> new
 
 
 def read_old_names(kind: type[T]) -> type[T]:
-    """Has a class of options take its ``RENAMED`` arguments too, saying what they are called now."""
+    """Has a class of options take its ``RENAMED`` arguments too, and say their new names."""
     construct = kind.__init__
 
     @wraps(construct)
@@ -99,7 +99,7 @@ class TrainTask(Protocol):
         ...
 
     def example(self, number: int, seed: int) -> dict[str, Tensor]:
-        """Returns what a network learns from a sample in one step; ``seed`` fixes all its randomness."""
+        """Returns what a network learns from a sample in one step, drawn from ``seed``."""
         ...
 
     def loss(self, network: Any, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -254,16 +254,16 @@ class Trainer:
                 mean.lerp_(value, 1 - decay)
         self.step += 1
         return {
-            name: float(accelerator.reduce(value.detach(), "mean"))
+            name: float(accelerator.reduce(value.detach(), "mean"))  # pyright: ignore[reportArgumentType]
             for name, value in losses.items()
-        }  # pyright: ignore[reportArgumentType]
+        }
 
     def bare(self) -> nn.Module:
         """The network without what accelerate wrapped around it."""
         return self.accelerator.unwrap_model(self.network)
 
     def save(self, folder: Path) -> None:
-        """Writes the whole state, and the average alone as ``weights.safetensors`` in half precision; one process does it."""
+        """Writes the whole state and, in half precision, the average as ``weights.safetensors``."""
         if not self.accelerator.is_main_process:
             return
         tensors = {f"network.{k}": v for k, v in self.bare().state_dict().items()}
@@ -419,7 +419,7 @@ def _own_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _samples_ahead(options: TrainOptions, task: TrainTask, main: bool) -> Iterator[None]:
-    """Has other processes make the samples that are not kept yet, in the order in which they are wanted."""
+    """Has other processes make the samples that are not kept yet, in the order of their use."""
     if not main or not options.workers:
         yield
         return

@@ -1,4 +1,4 @@
-"""What ``mini`` learns: from a sample's frames, and what a plainer prior renders of them, to the true views."""
+"""Training of ``mini``: from frames and a plainer prior's renders of them to the true views."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from .. import ViewPrior, open_prior
 from ..mini import BASES, Mini, Networks, noises, save_folder, told, untold
 from ..mini_net import NOTHING, MiniTransformer, linear_guess
 from ..networks import Place
+from ..sampling import Sampling
 from .lift import HELD_OUT, augment
 from .solid_samples import VIEWS, SolidSampleStore, halved, view_orbits
 
@@ -81,7 +82,7 @@ class MiniTask:
                 f"--base is '{self.base}'; mini draws anew what one of these renders: "
                 f"{', '.join(BASES)}"
             )
-        self._prior: ViewPrior = open_prior(self.base)
+        self._prior: ViewPrior = open_prior(self.base, "views")
         self._kept = self.folder / f"{self.base.partition(':')[0]}{_fingerprint(self._prior)}"
         self._alphas_cumprod = noises().alphas_cumprod
 
@@ -104,7 +105,7 @@ class MiniTask:
         return _unpack(zstandard.decompress(path.read_bytes()))
 
     def example(self, number: int, seed: int) -> dict[str, Tensor]:
-        """Clean views of a sample, noise for them, and what the network is told, all drawn from ``seed``."""
+        """Returns a sample's clean views, noise and conditions, all drawn from ``seed``."""
         album, draw = self.album(number), torch.Generator().manual_seed(seed)
         frames = album.pictures.shape[1]
 
@@ -164,7 +165,7 @@ class MiniTask:
         return {**condition, "clean": clean, "noise": noise, "abar": self._alphas_cumprod[t]}
 
     def loss(self, network: Any, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Error of the clean views, in standard deviations of what the noise leaves open (Karras et al. 2022, table 1)."""
+        """Returns the error in deviations that the noise leaves (Karras et al. 2022, table 1)."""
         names = ("rendered", "source", "rays", "motion")
         clean, abar = batch["clean"], batch["abar"]
         spread = abar.view(-1, 1, 1, 1, 1, 1)
@@ -175,13 +176,13 @@ class MiniTask:
         return {"loss": (error / rest).square().mean(), "picture": error.square().mean()}
 
     def measure(self, network: Any, folder: Path, step: int) -> dict[str, float]:
-        """Views of samples that are never learnt from, and the plainer prior's renders of them, against the truth.
+        """Scores views of held-out samples and the plainer prior's renders against the truth.
 
         Leaves the network as ``model`` in ``folder``, and pictures: drawn, rendered, true.
         """
         save_folder(folder / MODEL, network, self.base.partition(":")[0])
         place = Place(device=str(network.place.device), dtype="float32")
-        mini = Mini(Networks(network, noises(), self._prior), place, str(folder))
+        mini = Mini(Networks(network, noises(), self._prior), place, Sampling(), str(folder))
         scores: dict[str, list[list[float]]] = {"drawn": [], "rendered": []}
         sheet = []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
@@ -224,7 +225,7 @@ class MiniTask:
 
 
 def make_album(store: SolidSampleStore, number: int, prior: ViewPrior) -> Album:
-    """The album of a sample; its second input is one of the views, so that the true input becomes one to be drawn."""
+    """Makes the album of a sample; its second input is one of the views."""
     sample = store.sample(number)
     orbits = [sample.source, *view_orbits(sample.source)]
     pictures = torch.cat([halved(premultiply(sample.frames))[None], sample.views])

@@ -1,4 +1,4 @@
-"""Training samples of lift: two frames of a random scene, the true surface that they show, and what lies behind it.
+"""Training samples of lift: two frames of a random scene, its true surface, what lies behind.
 
 The number of a sample fixes it, so that samples can be made by any process at any time, kept in a
 folder, and made again.

@@ -92,7 +92,9 @@ class Models:
 
 
 def read_models(folder: Path, split: str = "train") -> Models:
-    """The models of a folder: those of ``split`` by its ``models.json`` (rows with file, clip, body and split), or all.
+    """Reads the models of a folder: those of ``split`` by its ``models.json``, or all.
+
+    Rows of that file have file, clip, body and split.
 
     Raises:
         UserError: there are none.
@@ -164,7 +166,7 @@ def _about_y(angle: float) -> Float[np.ndarray, "4 4"]:
 
 
 def _fit(poses: Sequence[Float[np.ndarray, "v 3"]], radius: float) -> Float[np.ndarray, "4 4"]:
-    """The shift and scale that bring the middle of the box around all poses to the origin, and all of them into a sphere."""
+    """Returns the transform that centres all poses' box and fits them into a sphere."""
     middle = (np.min([p.min(0) for p in poses], 0) + np.max([p.max(0) for p in poses], 0)) / 2
     reach = max(float(np.linalg.norm(p - middle, axis=1).max()) for p in poses)
     matrix = np.eye(4) * (radius / max(reach, 1e-9))
@@ -193,7 +195,7 @@ def _paint_of(mesh: AnimatedMesh) -> Paint:
 
 
 def procedural_subject(rng: Generator) -> Subject:
-    """A procedural object whose surface cells are quads, a little larger than the cells so that no gaps are left."""
+    """Returns a procedural object whose cells are quads, a little larger so that no gap is left."""
     family = "biped" if rng.random() < FIGURE_SHARE else None
     options = ObjectOptions(
         spacing=0.014,
@@ -374,7 +376,7 @@ class Scene:
         )
 
     def distances(self, rays: Float[np.ndarray, "r 6"]) -> Float[np.ndarray, "r"]:
-        """Distance along each ray (origin, direction) to the first triangle, infinite where there is none."""
+        """Returns the distance along each ray (origin, direction) to a triangle, or infinity."""
         return self.caster.cast_rays(self._tensor(rays), nthreads=1)["t_hit"].numpy()
 
     def cast(self, rays: Float[np.ndarray, "r 6"]) -> Hits:
@@ -428,7 +430,7 @@ class Scene:
         return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-20)
 
     def shaded(self, hits: Hits, rng: Generator, *, detailed: bool) -> Colors:
-        """SRGB under the light; ``detailed`` with occlusion, shadows and gloss, as far as the light has them."""
+        """Returns sRGB under the light; ``detailed`` with its occlusion, shadows and gloss."""
         light, normals = self.light, hits.normals
         starts = hits.places + OFFSET * normals
         up = 0.5 + 0.5 * normals[:, 1:2]

@@ -127,7 +127,7 @@ def _object(rng: Generator) -> Callable[[float], Gaussians]:
 
 
 def _mesh(rng: Generator, meshes: tuple[Path, ...]) -> Callable[[float], Gaussians]:
-    """A model in one of its clips, stretched, turned about its upright axis, in other colours and other light."""
+    """Returns a model in one of its clips, stretched, turned, in other colours and light."""
     path = meshes[rng.integers(len(meshes))]
     clips = _loaded(path).clips
     mesh = _loaded(path, str(clips[rng.integers(len(clips))]) if clips else None)
@@ -149,7 +149,7 @@ def _mesh(rng: Generator, meshes: tuple[Path, ...]) -> Callable[[float], Gaussia
 
 
 def _shift(rng: Generator, source: Orbit, most: float) -> Float[Tensor, "3"]:
-    """A way to move an object, to the side and up as its picture shows, not in depth, which no picture could."""
+    """Returns a shift of an object across the picture, none in depth."""
     right, down, _ = cameras_of([source], width=1, height=1).T_camera_world[0, :3, :3]
     turn, length = rng.uniform(-math.pi, math.pi), most * rng.random()
     return length * (math.cos(turn) * right + math.sin(turn) * down)

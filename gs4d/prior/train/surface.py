@@ -65,7 +65,7 @@ class SurfaceTask:
 
     def example(self, number: int, seed: int) -> dict[str, Tensor]:
         """A training sample with changes drawn from ``seed`` that a video could have."""
-        return sample_tensors(self.store, sample, torch.Generator().manual_seed(seed))
+        return sample_tensors(self.store, number, torch.Generator().manual_seed(seed))
 
     def loss(self, network: SurfaceNet, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """The loss and its parts, means over the samples of a batch.
@@ -91,7 +91,7 @@ class SurfaceTask:
         }
 
     def measure(self, network: SurfaceNet, folder: Path, step: int) -> dict[str, float]:
-        """Correlation of relief and overlap of rays on held-out samples, and the same of frames painted grey."""
+        """Measures relief and ray overlap on held-out samples, and on their frames painted grey."""
         found: dict[str, list[Tensor]] = {}
         sheet = []
         for number in range(HELD_OUT, HELD_OUT + HELD_OUT_COUNT):
@@ -231,7 +231,7 @@ def losses(said: Surfaces, rows: dict[str, Tensor]) -> dict[str, Float[Tensor, "
 def on_picture(
     points: Float[Tensor, "n ... 3"], lens: Float[Tensor, "n 2"]
 ) -> Float[Tensor, "n ... 3"]:
-    """Places in camera axes about the origin as x, y in [-1, 1] of the picture, and depth in units of REACH."""
+    """Returns places in camera axes as x, y in [-1, 1] of the picture, depth in units of REACH."""
     shape = (len(lens), *[1] * (points.dim() - 2))
     focal, distance = lens[:, 0].view(shape), lens[:, 1].view(shape)
     x, y, z = points.unbind(-1)
