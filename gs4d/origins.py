@@ -24,8 +24,9 @@ from .errors import UserError, require_ranges
 from .intake.cutout import CLEAR
 from .intake.frames import FramesOptions, make_frames
 from .intake.sources import pictures_in
-from .io.files import atomic_path, read_json, write_json
+from .io.files import atomic_path
 from .io.images import open_picture, to_rgba
+from .io.steps import CheckedStep
 from .io.video import is_still
 from .prior import FILMERS, ILLUSTRATORS, open_image_prior, open_video_prior
 from .prior.image_models import ImageModel
@@ -125,69 +126,8 @@ class Origin:
         return kind
 
 
-@dataclass(frozen=True)
-class Step:
-    """One result on disk and the record beside it.
-
-    Attributes:
-        result: a file or a folder.
-        record: what it was made from.
-        made: the input, by its content, and the settings.
-    """
-
-    result: Path
-    record: Path
-    made: dict[str, Any]
-
-    def found(self) -> dict[str, Any] | None:
-        """The record of the result that is there.
-
-        None if there is none, or only one whose making was cut.
-
-        Raises:
-            UserError: there is a result, but it is not what this recipe made.
-        """
-        if not self.result.exists():
-            return None
-        record = read_json(self.record, "record") if self.record.exists() else None
-        if not isinstance(record, dict) or "digest" not in record:
-            raise UserError(
-                f"{self.result} is there and was not made by this recipe; {APART}, or choose "
-                "another name with -e"
-            )
-        if record["digest"] is None:
-            return None
-        if record["digest"] != digest(self.result):
-            raise UserError(
-                f"{self.result} was changed after it was made; {APART}, or delete it to have it "
-                "made again"
-            )
-        return record
-
-    def do(self, make: Callable[[], list[dict[str, str]]]) -> list[dict[str, str]]:
-        """Has the result made unless it is there and was made so.
-
-        Returns the weights that took part.
-        """
-        if (record := self.found()) is not None and record.get("made") == self.made:
-            print(f"{self.result}: kept, since it was made from the same with the same settings.")
-            return record.get("weights", [])
-        before = self.record.read_bytes() if self.record.exists() else None
-        write_json(
-            self.record, {"made": self.made, "digest": None}
-        )  # from now on, what appears is known to be ours
-        try:
-            weights = make()
-        except BaseException:  # the result is what it was before
-            if before is None:
-                self.record.unlink()
-            else:
-                self.record.write_bytes(before)
-            raise
-        write_json(
-            self.record, {"made": self.made, "digest": digest(self.result), "weights": weights}
-        )
-        return weights
+def _step(result: Path, record: Path, made: dict[str, Any]) -> CheckedStep:
+    return CheckedStep(result, record, made, digest, APART)
 
 
 def digest(path: Path) -> str:
@@ -227,7 +167,7 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
         )
     o, home = origin.origin, data_dir / f"{clip}_origin"
     source = _given(origin) or home / "image.png"
-    Step(
+    _step(
         data_dir / f"{clip}_pose0", home / "frames.json", {}
     ).found()  # so that what is in the way is said at once
     weights: list[dict[str, str]] = []
@@ -303,7 +243,7 @@ def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[di
             Image.fromarray(image.numpy()).save(part)
         return prior.weights
 
-    return Step(target, target.with_suffix(".json"), made).do(make)
+    return _step(target, target.with_suffix(".json"), made).do(make)
 
 
 def _film(
@@ -338,7 +278,7 @@ def _film(
                 Image.fromarray(frame).save(part / f"{t}.png")
         return prior.weights
 
-    return Step(target, target.with_suffix(".json"), {**made, "film": asdict(o.film)}).do(make)
+    return _step(target, target.with_suffix(".json"), {**made, "film": asdict(o.film)}).do(make)
 
 
 def _frames(source: Path, record: Path, options: FramesOptions) -> None:
@@ -354,4 +294,4 @@ def _frames(source: Path, record: Path, options: FramesOptions) -> None:
         make_frames(replace(options, path=source), still=source.is_file() and is_still(source))
         return []
 
-    Step(folder, record, {"input": digest(source), **settings}).do(make)
+    _step(folder, record, {"input": digest(source), **settings}).do(make)

@@ -16,8 +16,9 @@ from PIL import Image
 
 from gs4d.clip import Clip, Orbit, Track, cameras_of
 from gs4d.fit import FitOptions, Fitter, fingerprint
+from gs4d.intake.confidence import steadiness
 from gs4d.intake.pseudo import PseudoOptions, make_pseudo_views
-from gs4d.intake.views import squared, steadiness
+from gs4d.intake.views import squared
 from gs4d.io.clips import TRUST, read_clip, read_trust
 from gs4d.synth.objects import draw_views, make_object
 

@@ -31,9 +31,9 @@ from tqdm import tqdm
 from ..clip import Orbit
 from ..errors import UserError, require_ranges
 from ..io.files import atomic_path, read_json, write_json
-from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_sheet
+from ..io.steps import Step
 from ..mesh import AnimatedMesh, load_animated_mesh
 from ..native import set_threads
 from ..synth import draw_views, make_object, options_for
@@ -47,7 +47,6 @@ from .dataset import (
     Layout,
     append_line,
     from_sheet,
-    parse_line,
     read_manifest,
     repair_manifest,
     save_sheet,
@@ -55,7 +54,6 @@ from .dataset import (
 
 THUMB = 96
 PREVIEW_ROWS = 12  # of the accepted and of the rejected
-PREVIEW_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -359,16 +357,18 @@ def make_asset(
         "reason": entry.problem,
     }
     folder = options.out / "assets" / entry.name
+    step = Step(
+        folder, "asset.json", {"id": entry.name}, frozenset({"accepted"}), "this asset", None
+    )
     if folder.is_dir():  # made by a run that was killed before it could add the line
-        with foreign(folder / "asset.json", "asset record", f"delete {folder}"):
-            made = parse_line((folder / "asset.json").read_bytes()[:MAX_LINE])
+        made = step.kept()
         if (
             made is None
-            or made["id"] != entry.name
+            or not isinstance(made["accepted"], bool)
             or (made["accepted"] and not isinstance(made.get("digest"), str))
         ):
             raise UserError(
-                f"{folder / 'asset.json'} is no record of this asset; delete {folder} to have it "
+                f"{folder / step.record} is no record of this asset; delete {folder} to have it "
                 "made again"
             )
         return made
@@ -387,12 +387,13 @@ def make_asset(
         _save_strip(options.out / "rejected" / f"{entry.name}.png", sequences)
         return record
     record |= {"accepted": True, "digest": hashlib.sha256(pictures.tobytes()).hexdigest()[:32]}
-    with atomic_path(folder) as part:
-        part.mkdir()
+
+    def fill(part: Path) -> dict[str, Any]:
         for name, sequence in sequences.items():
             save_sheet(part / f"{name}.png", sequence)
-        (part / "asset.json").write_text(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
-    return record
+        return record
+
+    return step.keep(fill)
 
 
 def _strip(sequences: dict[str, ndarray]) -> list[ndarray]:

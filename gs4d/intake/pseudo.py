@@ -1,20 +1,19 @@
-"""Side views that a prior makes up for a clip that has none."""
+"""Side views that a prior draws for a clip that has none."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import require_ranges
-from ..io.clips import TRUST
 from ..prior import best_painter
-from ..prior.sampling import Sampling
-from .views import ViewsOptions, make_views
+from .sync import SyncOptions
+from .views import DrawOptions, draw_views
 
 
 @dataclass(frozen=True)
-class PseudoOptions:
+class PseudoOptions(DrawOptions):
     """Side views for a clip that comes without any."""
 
     prior: str = "auto"
@@ -22,16 +21,6 @@ class PseudoOptions:
     with weights of its own, such as zero123plus:FOLDER; `gs4d views --help` lists them."""
     pixels: bool = True
     """Believe each pixel as far as the prior is sure of it, instead of all alike."""
-    steady: bool = True
-    """Believe less what differs from the frames before and after."""
-    veils: bool = True
-    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines
-    are hard guesses."""
-    batch: int = 4
-    """Frames that are drawn together, by priors for which that makes a difference."""
-    seed: int = 0
-    """Of all randomness."""
-    sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         require_ranges("pseudo", self, batch=(1, 1000), seed=(0, 2**62))
@@ -58,19 +47,6 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
         f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may "
         "look like."
     )
-    folder = make_views(
-        ViewsOptions(
-            path=data_dir / f"{name}_pose0",
-            prior=prior,
-            batch=options.batch,
-            seed=options.seed,
-            sampling=options.sampling,
-            steady=options.steady,
-            veils=options.veils,
-            overwrite=True,
-            out_dir=out,
-        )
-    )
-    if not options.pixels:
-        (folder / TRUST).unlink()
+    sync = SyncOptions((out / f"{name}_views",), name, data_dir, out, overwrite=True)
+    draw_views(sync, prior, options, maps=options.pixels)
     return out

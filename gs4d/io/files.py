@@ -160,12 +160,11 @@ def _flush_one(path: Path) -> None:
             raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Writes JSON with sorted keys, atomically."""
+    text = json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n"
     with atomic_path(path) as part:
-        part.write_text(
-            json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        part.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path, what: str, max_bytes: int = 16 << 20) -> Any:

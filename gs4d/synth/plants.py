@@ -248,10 +248,7 @@ def _mushroom(plan: Plan, root: int) -> None:
         dome = rng.uniform(0.5, 1.3)
         profile = np.array(
             [(stalk / wide, 0), (0.9, -0.12), (1.0, 0), (0.8, 0.45), (0.4, 0.72), (0, 0.8)]
-        ) * [
-            wide,
-            wide * dome,
-        ]
+        ) * [wide, wide * dome]
         cap = plan.bone(
             foot + [0, tall, 0], (X, plan.sway(0.15)), grow=plan.sway(0.08), parent=bones[-1]
         )
