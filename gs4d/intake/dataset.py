@@ -145,7 +145,7 @@ class Dataset(Sequence[Example]):
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Opens a dataset that preprocess/dataset.py wrote, or is still writing.
+    """Opens a dataset that `gs4d dataset` wrote, or is still writing.
 
     The assets that are accepted so far.
 
@@ -166,8 +166,7 @@ def read_layout(folder: Path) -> Layout:
     path = folder / "dataset.json"
     if not os.path.isfile(path):
         raise UserError(
-            f"{folder} holds no dataset.json; make a dataset there: python preprocess/dataset.py "
-            f"--out {folder}"
+            f"{folder} holds no dataset.json; make a dataset there: gs4d dataset --out {folder}"
         )
     record = read_json(path, "dataset description", MAX_LINE)
     try:

@@ -152,7 +152,7 @@ def _ordered(folder: Path, files: list[Path], warnings: list[str]) -> Series:
         raise UserError(
             f"{folder} holds pictures with several numbers that change ({names}, ...), as views or "
             "takes of one thing have "
-            f"them; {OWN_FOLDER} (side views go through preprocess/sync.py)"
+            f"them; {OWN_FOLDER} (side views go through `gs4d sync`)"
         )
     return Series(tuple(sorted(files, key=lambda path: rows[path])), (), tuple(warnings))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..clip import Orbit
 from ..gaussians import Gaussians
 from ..geometry import SH_C0, quat_multiply, quats_to_rotations, rotations_to_quats, sh_rotation
+from .foreign import foreign
 from .gltf import GltfFile
 
 SPLATS = "KHR_gaussian_splatting"
@@ -75,13 +76,18 @@ def read_glb(path: Path) -> GlbSplats:
         UserError: the file is absent, damaged, compressed or without splats, or moves them in a way
             that is not supported.
     """
+    with foreign(path, "glTF"):
+        return _read(path)
+
+
+def _read(path: Path) -> GlbSplats:
     file = GltfFile(path, extensions=frozenset({SPLATS}))
     found: list[GlbSplats] = []
     for index, world in _meshes(file):
         node = file.item("nodes", index, "scene")
         mesh = file.item("meshes", node.mesh, f"node {index}")
         for number, primitive in enumerate(
-            file.list_of(mesh.primitives, f"primitives of mesh {node.mesh}")
+            file.objects(mesh.primitives, f"primitives of mesh {node.mesh}")
         ):
             if isinstance(_mapping(primitive.extensions).get(SPLATS), dict):
                 where = f"primitive {number} of mesh {node.mesh}"
@@ -90,7 +96,7 @@ def read_glb(path: Path) -> GlbSplats:
                 )
     if not found:
         raise file.error(
-            f"holds no splats ({SPLATS}); gs4d's preprocess/mesh.py reads models made of triangles"
+            f"holds no splats ({SPLATS}); `gs4d mesh` reads models made of triangles"
         )
     if len(found) == 1:
         return found[0]
@@ -290,7 +296,7 @@ def _weights(
     """
     for number in range(len(file.items("animations"))):
         animation = file.item("animations", number, "file")
-        for channel in file.list_of(animation.channels, f"channels of animation {number}"):
+        for channel in file.objects(animation.channels, f"channels of animation {number}"):
             if (
                 channel.target is None
                 or channel.target.path != "weights"
@@ -298,7 +304,7 @@ def _weights(
             ):
                 continue
             where = f"animation {number}"
-            samplers = file.list_of(animation.samplers, f"samplers of {where}")
+            samplers = file.objects(animation.samplers, f"samplers of {where}")
             sampler = samplers[
                 file.integer(channel.sampler, f"sampler of {where}", 0, len(samplers) - 1)
             ]
@@ -319,9 +325,7 @@ def _weights(
                 )
             times = (seconds - seconds[0]) / (seconds[-1] - seconds[0]).clamp_min(1e-30)
             return times.float(), torch.from_numpy(values.reshape(-1, count).copy())
-    rest = (
-        file.item("nodes", index, "scene").__dict__.get("weights") or mesh.weights or [0.0] * count
-    )
+    rest = file.item("nodes", index, "scene").weights or mesh.weights or [0.0] * count
     return torch.zeros(1), torch.tensor([file.numbers(rest, "weights", count)])
 
 

@@ -1,11 +1,7 @@
-"""glTF 2.0 files (.glb and .gltf), read with bounds.
+"""Reads glTF 2.0 files (.glb and .gltf) with bounds: every number is checked before it is used.
 
-Every number comes from a stranger and is checked before it is used.
-
-pygltflib's classes say what an object may hold, but check neither types, ranges nor references;
-that is done here, where they are followed. Objects are made one by one as they are asked for, since
-pygltflib's own reading of a whole file takes seconds where many clips are in it. Nothing outside
-the file's folder is opened, and nothing is allocated for a size that the file does not back.
+Nothing outside the file's folder is opened, and nothing is allocated for a size that the file does
+not back.
 """
 
 from __future__ import annotations
@@ -17,7 +13,6 @@ import math
 import os
 import re
 import struct
-import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,20 +20,6 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from pygltflib import (
-    Accessor,
-    Animation,
-    Buffer,
-    BufferView,
-    Image,
-    Material,
-    Mesh,
-    Node,
-    Sampler,
-    Scene,
-    Skin,
-    Texture,
-)
 
 from ..errors import UserError
 from .foreign import require_memory
@@ -48,33 +29,44 @@ MAX_FILE_BYTES = 2 << 30
 MAX_JSON_BYTES = 256 << 20
 MAX_COUNT = 1 << 31  # of the elements of an array
 MAX_DECODED_PIXELS = 256_000_000
-# What a file may require: what is read, and what changes nothing that is drawn (matt surfaces in a
-# light of our own).
-KNOWN_EXTENSIONS = frozenset({
-    "KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "EXT_texture_avif", "KHR_lights_punctual",
-    "KHR_node_visibility", "KHR_animation_pointer", "EXT_mesh_gpu_instancing", "KHR_xmp_json_ld", "KHR_node_selectability",
-    "KHR_node_hoverability", "KHR_materials_unlit", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_emissive_strength",
-    "KHR_materials_variants", "KHR_materials_clearcoat", "KHR_materials_ior", "KHR_materials_sheen", "KHR_materials_specular",
-    "KHR_materials_iridescence", "KHR_materials_anisotropy", "KHR_materials_dispersion",
-})  # fmt: skip
+# Extensions that a file may require: those that are read, and those that change nothing that is
+# drawn (matt surfaces in a light of our own).
+KNOWN_EXTENSIONS = frozenset(
+    """
+    KHR_mesh_quantization KHR_texture_transform EXT_texture_webp EXT_texture_avif
+    KHR_lights_punctual KHR_node_visibility KHR_animation_pointer EXT_mesh_gpu_instancing
+    KHR_xmp_json_ld KHR_node_selectability KHR_node_hoverability KHR_materials_unlit
+    KHR_materials_pbrSpecularGlossiness KHR_materials_emissive_strength KHR_materials_variants
+    KHR_materials_clearcoat KHR_materials_ior KHR_materials_sheen KHR_materials_specular
+    KHR_materials_iridescence KHR_materials_anisotropy KHR_materials_dispersion
+    """.split()
+)
 COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-KINDS: dict[str, Any] = {
-    "accessors": Accessor, "animations": Animation, "buffers": Buffer, "bufferViews": BufferView, "images": Image,
-    "materials": Material, "meshes": Mesh, "nodes": Node, "samplers": Sampler, "scenes": Scene, "skins": Skin,
-    "textures": Texture,
-}  # fmt: skip
 SHAPES: dict[str, tuple[int, ...]] = {
-    "SCALAR": (), "VEC2": (2,), "VEC3": (3,), "VEC4": (4,), "MAT2": (2, 2), "MAT3": (3, 3), "MAT4": (4, 4),
-}  # fmt: skip
+    "SCALAR": (),
+    "VEC2": (2,),
+    "VEC3": (3,),
+    "VEC4": (4,),
+    "MAT2": (2, 2),
+    "MAT3": (3, 3),
+    "MAT4": (4, 4),
+}
+
+
+class Entry(dict[str, Any]):
+    """An object of the document whose fields are attributes; absent ones are None."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
 
 
 class GltfFile:
     """An open glTF file: the methods follow references into it and check what they find.
 
-    ``document`` is its JSON as it came. What :meth:`item` returns has unchecked fields: pass them
-    to :meth:`integer`, :meth:`numbers`, :meth:`list_of` or to the method that follows them. A
-    primitive's attributes are a plain dict. The argument ``where`` of the methods names the place
+    ``document`` is its JSON as it came, its objects as :class:`Entry`. Their fields are unchecked:
+    pass them to :meth:`integer`, :meth:`numbers`, :meth:`list_of` or to the method that follows
+    them. Use it in a block of :func:`gs4d.io.foreign.foreign`. The argument ``where`` of the methods names the place
     of a reference in error sentences, for example ``"mesh 0"``.
     """
 
@@ -95,7 +87,6 @@ class GltfFile:
         self._file_bytes = len(data)  # with those of the side files that were opened
         text, self._chunk = _split_container(data, path)
         self.document = _parse(text, path)
-        self._items: dict[tuple[str, int], Any] = {}
         self._buffers: dict[int, bytes] = {}
         self._arrays: dict[tuple[int, bool], np.ndarray] = {}
         self._decoded_bytes = self._decoded_pixels = 0
@@ -136,32 +127,20 @@ class GltfFile:
     # --- checked values ---------------------------------------------------------------------------
 
     def items(self, kind: str) -> list[Any]:
-        """The list ``kind`` of the document ("nodes", "meshes", ...) as it came, empty where it is absent."""
+        """The list ``kind`` of the document ("nodes", "meshes", ...), empty where it is absent."""
         return self.list_of(self.document.get(kind), kind)
 
-    def item(self, kind: str, index: Any, where: str) -> Any:
-        """The object of pygltflib's that ``index`` refers to in the list ``kind``.
+    def item(self, kind: str, index: Any, where: str) -> Entry:
+        """The object that ``index`` refers to in the list ``kind``.
 
         Raises:
-            UserError: there is none, or it is not such an object.
+            UserError: there is none, or it is no object.
         """
         items = self.items(kind)
-        key = kind, self.integer(index, f"{where}: index into {kind}", 0, len(items) - 1)
-        if key not in self._items:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter(
-                        "ignore"
-                    )  # about absent fields, which the getters below refuse where they matter
-                    fields = items[key[1]]
-                    if not isinstance(fields, dict):
-                        raise TypeError(type(fields))
-                    self._items[key] = KINDS[kind].from_dict(dict(fields), infer_missing=True)
-            except Exception as error:  # pygltflib lets whatever its parts raise through
-                raise self.error(
-                    f"is damaged: {kind} {index} is not what glTF says; export it again"
-                ) from error
-        return self._items[key]
+        entry = items[self.integer(index, f"{where}: index into {kind}", 0, len(items) - 1)]
+        if isinstance(entry, Entry):
+            return entry
+        raise self.error(f"is damaged: {kind} {index} is not what glTF says; export it again")
 
     def list_of(self, value: Any, where: str) -> list[Any]:
         """``value`` as a list; None is an empty one."""
@@ -170,9 +149,9 @@ class GltfFile:
         raise self.error(f"is damaged: {where} is no list; export it again")
 
     def objects(self, value: Any, where: str) -> list[Any]:
-        """``value`` as a list of pygltflib's objects, for example the primitives of a mesh."""
+        """``value`` as a list of objects, for example the primitives of a mesh."""
         entries = self.list_of(value, where)
-        if not all(hasattr(entry, "__dataclass_fields__") for entry in entries):
+        if not all(isinstance(entry, Entry) for entry in entries):
             raise self.error(
                 f"is damaged: {where} holds something else than objects; export it again"
             )
@@ -305,26 +284,23 @@ class GltfFile:
         self, sparse: Any, count: int, dtype: np.dtype[Any], shape: tuple[int, ...], where: str
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a sparse accessor changes, and their values."""
-        if None in (sparse.indices, sparse.values):
+        indices, values = (
+            sparse.get(key) if isinstance(sparse, Entry) else None for key in ("indices", "values")
+        )
+        if not isinstance(indices, Entry) or not isinstance(values, Entry):
             raise self.error(
                 f"is damaged: {where} is sparse without indices or values; export it again"
             )
         changed = self.integer(sparse.count, f"sparse count of {where}", 1, count)
-        kind = self._component(sparse.indices.componentType, where)
+        kind = self._component(indices.componentType, where)
         rows = self._strided(
-            sparse.indices.bufferView,
-            sparse.indices.byteOffset,
-            changed,
-            kind,
-            (),
-            f"indices of {where}",
+            indices.bufferView, indices.byteOffset, changed, kind, (), f"indices of {where}"
         )
         if kind.kind != "u" or int(rows.max()) >= count:
             raise self.error(
                 f"is damaged: the sparse indices of {where} leave its {count} elements; export it "
                 "again"
             )
-        values = sparse.values
         return rows, self._strided(
             values.bufferView, values.byteOffset, changed, dtype, shape, f"sparse values of {where}"
         )
@@ -518,7 +494,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
             "outside"
         )
     try:
-        document = json.loads(text.decode("utf-8-sig").rstrip("\0 "))
+        document = json.loads(text.decode("utf-8-sig").rstrip("\0 "), object_hook=Entry)
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged: its JSON cannot be parsed ({str(error)[:80]}); export it again"

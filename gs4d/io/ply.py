@@ -113,7 +113,7 @@ def read_ply(path: Path) -> Gaussians:
                 warn(
                     f"{path}: trbf_center, motion_0, ... say when and how its splats move; they "
                     "are read here at all "
-                    "moments at once, and played by render.py, gs4d export and gs4d view"
+                    "moments at once, and played by gs4d render, gs4d export and gs4d view"
                 )
     if not gaussians.count:
         raise UserError(f"{path} holds no Gaussians; export it again")

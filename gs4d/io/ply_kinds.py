@@ -84,7 +84,7 @@ def require_no_mesh(path: Path, header: Header) -> None:
     if faces and not names & {"opacity", "scale_0", "scalar_opacity", "packed_position"}:
         raise UserError(
             f"{path} is a mesh of {faces} faces, not splats or points; save it as .glb for "
-            "preprocess/mesh.py, "
+            "`gs4d mesh`, "
             "or sample points on it"
         )
     if any(e.name.startswith("delta_vertex_") for e in header.elements):

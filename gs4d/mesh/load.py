@@ -210,8 +210,8 @@ class _Loader:
         )
 
     def _rest_weights(self, index: int, node: Any) -> Float[np.ndarray, "m"]:
-        """Of the node, or where it has none of its mesh. (pygltflib's Node has no weights.)"""
-        raw = self.file.items("nodes")[index].get("weights")
+        """Returns the weights of the node's morph targets, or where it has none those of its mesh."""
+        raw = node.weights
         if raw is None and node.mesh is not None:
             raw = self.file.item("meshes", node.mesh, f"node {index}").weights
         values = self.file.list_of(raw, f"weights of node {index}")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pygltflib import TextureInfo
 
 from ..errors import UserError
 from ..io.gltf import GltfFile
@@ -48,8 +47,7 @@ class Materials:
         ):  # replaces the other model, which is there for old readers
             glossy = self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness")
             factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
-            if isinstance(named, dict):
-                base = TextureInfo.from_dict(named)  # pyright: ignore[reportAttributeAccessIssue] (a decorator adds it)
+            base = named if isinstance(named, dict) else None
         elif surface is not None:
             factor, base = surface.baseColorFactor or factor, surface.baseColorTexture
         if glass := [name for name in GLASS if name in extensions]:
