@@ -1,4 +1,4 @@
-"""Where a clip comes from: a sentence becomes a picture, the picture a video, and a video the clip's input view.
+"""Makes a clip's input view of a sentence, a picture or a video.
 
 Every step leaves a record of what it was made from and with which settings, in ``{clip}_origin``. A
 step whose record says the same as would be done now is kept; anything else is made again, and with
@@ -41,7 +41,7 @@ APART = "to fit what is there, leave out --video, --image and --text"
 
 @dataclass(frozen=True)
 class OriginOptions:
-    """How pictures and videos are drawn."""
+    """Options of drawn pictures and videos."""
 
     prompt: str = ""
     """What happens in the video, for models that read (wan, ltx, cogvideox); empty: --text, if it
@@ -67,7 +67,7 @@ class OriginOptions:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a clip is made from where its input view is not there yet.
+    """The video, picture or sentence that a clip without an input view is made from.
 
     A video, a picture or a sentence.
     """
@@ -92,7 +92,7 @@ class Origin:
     origin: OriginOptions = field(default_factory=OriginOptions)
 
     def check_origin(self) -> str | None:
-        """Which of video, image and text is given.
+        """Returns which of video, image and text is given.
 
         Raises:
             UserError: more than one, or a model is missing that it needs.
@@ -108,7 +108,8 @@ class Origin:
             raise UserError("--still makes a clip of one picture; give it with --image or --text")
         if kind == "text" and not (self.text or "").strip():
             raise UserError(
-                '--text is empty; say what there is to see, such as --text "a horse walking, toy, 3d asset"'
+                "--text is empty; say what there is to see, such as "
+                '--text "a horse walking, toy, 3d asset"'
             )
         if kind == "text" and self.image_prior is None:
             raise UserError(
@@ -222,7 +223,7 @@ def _given(origin: Origin) -> Path | None:
 
 
 def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[dict[str, str]]:
-    """Has a picture drawn of the sentence."""
+    """Draws a picture of the sentence."""
     o = origin.origin
     prompt = ", ".join(part for part in (origin.text, o.setting) if part)
     made = {
@@ -249,7 +250,7 @@ def _picture(origin: Origin, target: Path, filmer: Callable[[], Any]) -> list[di
 def _film(
     origin: Origin, picture: Path, target: Path, count: int, filmer: Callable[[], Any]
 ) -> list[dict[str, str]]:
-    """Has a video made of the object's picture, over white."""
+    """Draws a video of the object's picture, over white."""
     o = origin.origin
     prompt = o.prompt or origin.text or ""
     made = {

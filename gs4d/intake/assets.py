@@ -1,4 +1,4 @@
-"""Makes a dataset (:mod:`gs4d.intake.dataset`) from procedural objects or from a folder of animated glTF, in many processes."""
+"""Makes datasets of procedural objects or animated glTF files in many processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PREVIEW_ROWS = 12  # of the accepted and of the rejected
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """How a dataset is made."""
+    """Options of a dataset."""
 
     source: str = "synth"
     """A folder of animated .glb and .gltf files, every animation of which becomes an asset, or
@@ -112,14 +112,14 @@ class Entry:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where assets come from. Travels to other processes."""
+    """A source of assets, which travels to other processes."""
 
     def entries(self) -> Iterator[Entry]:
         """The candidates, always in the same order; called in one process."""
         ...
 
     def total(self) -> int | None:
-        """How many there are, where that is known."""
+        """Returns the number of candidates, where it is known."""
         ...
 
     def views(
@@ -248,8 +248,7 @@ def build(source: Source, options: DatasetOptions) -> Path:
         where = f" ({error.filename})" if error.filename else ""
         raise UserError(
             f"cannot write the dataset {options.out}: {error.strerror or error}{where}; free the "
-            "disk or choose another "
-            "--out, and run the same command again to go on"
+            "disk or choose another --out, and run the same command again to go on"
         ) from error
 
 
@@ -338,8 +337,7 @@ def _describe(options: DatasetOptions, layout: Layout) -> None:
             was = there.get(key) if isinstance(there, dict) else there
             raise UserError(
                 f"{options.out} holds a dataset made with {key} {json.dumps(was)}, not "
-                f"{json.dumps(value)}; "
-                "give the same options, or another --out"
+                f"{json.dumps(value)}; give the same options, or another --out"
             )
 
 
@@ -468,7 +466,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever, and write beside the run that takes over."""
+    """Ends a worker whose parent was killed, which would write beside the run that takes over."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -479,7 +477,7 @@ def _end_with_parent() -> None:
 
 
 def _preview(folder: Path, layout: Layout) -> Path:
-    """Draws preview.png: the first accepted and the first rejected assets, with figures and counts."""
+    """Draws preview.png: the first accepted and rejected assets, with figures and counts."""
     shown: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     reasons: dict[str, int] = {}
     for record in read_manifest(folder):

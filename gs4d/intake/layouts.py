@@ -1,4 +1,4 @@
-"""What other people's multi-view tools write: which files they are, and where their cameras stand.
+"""Recognises the files of other multi-view tools, and knows where their cameras stand.
 
 All angles are in this project's convention (azimuth 90 is +x, positive elevation above), relative
 to the input view. Sources: SyncDreamer ``meta_info/camera-16.pkl``; Zero123++ README, camera
@@ -153,7 +153,7 @@ class FoundViews:
 
     @property
     def where(self) -> Path:
-        """What to call it in a sentence."""
+        """The path that sentences name."""
         paths = [path for row in self.files for path in row] or list(self.videos)
         folders = {path.parent for path in paths}
         return (
@@ -210,7 +210,7 @@ class FoundViews:
 
 
 class Folder:
-    """What lies in a folder, or the one file that was named."""
+    """The contents of a folder, or the one file that was named."""
 
     def __init__(self, path: Path, name: str = "") -> None:
         """Looks at ``path``; ``name`` of the clip may begin the names of its files."""
@@ -582,8 +582,7 @@ def find_views(
         )
     raise UserError(
         f"{path} holds {what}, and nothing says where their cameras stand; place them with a rig "
-        "file (--rig), or say with "
-        f"--format what made them: {', '.join(FORMATS)}"
+        f"file (--rig), or say with --format what made them: {', '.join(FORMATS)}"
     )
 
 
@@ -616,10 +615,9 @@ def _with_rig(folder: Folder, rig: Path) -> FoundViews:
         return FoundViews(("rig",), why, tuple(zip(*rows, strict=True)), views=views)
     if per_frame:
         return FoundViews(("rig",), why, tuple(tuple(row) for row in rows), views=views)
-    there = f"{len(folder.pictures)} pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures"
     raise UserError(
-        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} "
-        "pictures of one frame, "
-        f"{count} videos, {count} folders with a picture per frame, or a folder of {count} "
-        "pictures per frame"
+        f"rig file {rig} places {count} cameras, but {folder.path} holds {len(folder.pictures)} "
+        f"pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures; wanted "
+        f"{count} pictures of one frame, {count} videos, {count} folders with a picture per frame, "
+        f"or a folder of {count} pictures per frame"
     )

@@ -84,8 +84,8 @@ def cameras_of_part(part: Part, name: str) -> tuple[View, ...]:
         if len(orbits) not in (1, part.source.count) or len(weights) not in (1, part.source.count):
             raise UserError(
                 f"the rig moves a camera through {max(len(orbits), len(weights))} frames but "
-                f"{part.source.where} has "
-                f"{part.source.count}; give one number per frame, or one for all"
+                f"{part.source.where} has {part.source.count}; give one number per frame, or one "
+                "for all"
             )
         views.append(
             View(
@@ -176,8 +176,8 @@ def place(
         if other > fits[name] + BETTER:
             warnings.append(
                 f"the views of {name} would agree better if its cameras went around the other way "
-                f"({other:.2f} instead of {fits[name]:.2f}): "
-                f"{'leave out' if reverse else 'add'} --reverse"
+                f"({other:.2f} instead of {fits[name]:.2f}): {'leave out' if reverse else 'add'} "
+                "--reverse"
             )
         elif fits[name] < POOR:
             warnings.append(
@@ -211,16 +211,15 @@ def _size(part: Part, small: list[list[Picture]], seen: Seen) -> tuple[float | N
     if gain <= BETTER:
         return None, []
     return None, [
-        f"the object is {measured:.2f} times as large in the input view as in the side "
-        "views; if they were not made of "
-        f"these very pictures, add --scale {measured:.2f}"
+        f"the object is {measured:.2f} times as large in the input view as in the side views; if "
+        f"they were not made of these very pictures, add --scale {measured:.2f}"
     ]
 
 
 def _measure_scale(
     few: list[tuple[list[Picture], list[Orbit], Picture, Orbit]],
 ) -> tuple[float, float]:
-    """Returns size of the input's object beside the side views', and how much it helps agreement."""
+    """Returns the size of the input's object beside the views', and the gain in agreement."""
     results = [object_scale(*row) for row in few]
     scales, total = results[0][0], np.mean([scores for _, scores in results], 0)
     # Silhouettes leave some room, and the middle of it is the likeliest.
@@ -256,8 +255,7 @@ def doubts(
         if doubted:
             said.append(
                 f"view {number} (azimuth {view.orbits[0].azimuth:g}) disagrees with the others in "
-                f"{doubted} of {len(row)} "
-                f"frames; its mean weight is {row.mean():.2f}"
+                f"{doubted} of {len(row)} frames; its mean weight is {row.mean():.2f}"
             )
     own = float(np.mean([one.weights()[0] for one in found])) if with_input else 1.0
     if own < DOUBTED:

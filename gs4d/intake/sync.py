@@ -34,7 +34,7 @@ SHEET_FRAMES = 8  # frames of the preview
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """How the side views of a clip are made."""
+    """Options of side views that other tools made."""
 
     path: tuple[Path, ...] = ()
     """What holds the views: a folder, a picture or a video; several with different cameras are used
@@ -264,10 +264,10 @@ def _choose(
         least = min(count, len(numbers))
         how = (
             f"say with --frames which of them belong together: first (the first {least}), spread "
-            f"({least} evenly over all), "
-            "or their numbers"
+            f"({least} evenly over all), or their numbers"
             if count > least
-            else "make the missing views, or make the input view again with the frames that have views"
+            else "make the missing views, or make the input view again with the frames that have "
+            "views"
         )
         raise UserError(
             f"{label} has {count} frames and {options.name}_pose0 has {len(numbers)}; {how}"

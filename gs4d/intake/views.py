@@ -44,7 +44,7 @@ FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and le
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """How a prior draws side views."""
+    """Options of a prior that draws side views."""
 
     batch: int = 4
     """Frames that are drawn together: more take more memory, and less time where frames look at
@@ -61,7 +61,7 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class ViewsOptions(DrawOptions):
-    """How the side views of a clip are drawn."""
+    """Options of the side views that a prior draws for a clip."""
 
     path: Path | None = None
     """Folder of the input view, DATA/NAME_pose0, as `gs4d frames` makes it."""
@@ -182,9 +182,8 @@ def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> F
     if framing is not None:
         print(
             f"{family} sees the object at {share:.2f} of the frame, as its authors crop it: "
-            "cropped by "
-            f"{framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views are placed "
-            "back."
+            f"cropped by {framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views "
+            "are placed back."
         )
     return framing
 
@@ -197,7 +196,7 @@ def _steps(
     source: Orbit,
     framing: Framing | None,
 ) -> list[Step]:
-    """Returns a step per frame, made from it and the frames around, since the prior may see them."""
+    """Returns a step per frame, made from it and its neighbours, since the prior may see them."""
     sums = []
     for path in files.values():
         with foreign(path, "picture"):
@@ -237,7 +236,7 @@ def _draw(
     missing: list[int],
     steps: list[Step],
 ) -> None:
-    """Has the prior draw frames, a few at a time."""
+    """Draws the missing frames, a few at a time."""
     prior: Any = open_prior(name)
     assert isinstance(prior, ViewPrior)
     if isinstance(prior, Sampled):

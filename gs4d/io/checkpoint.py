@@ -102,7 +102,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of the checkpoint in ``folder``, of one moment, even if it is replaced meanwhile.
+    """Returns tensors and record of one checkpoint, even if it is replaced meanwhile.
 
     Raises:
         UserError: as :func:`read_record`, or the tensors were cut short or changed.

@@ -38,7 +38,7 @@ _cleared: set[str] = set()  # folders whose holders this process has looked thro
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside ``path``, which becomes ``path`` when the block ends well and is removed otherwise.
+    """Yields a temporary name, which becomes ``path`` when the block ends well.
 
     The temporary name keeps the suffix, for writers that look at it. A folder in the way is
     replaced as a whole. The content is on the disk before the name is.
@@ -107,7 +107,7 @@ def _put(part: Path, path: Path, aside: Path) -> None:
 
 
 def clear_stale(folder: Path) -> None:
-    """Removes the holders in ``folder`` that killed processes left, and puts back what one was about to replace."""
+    """Removes what killed processes left in ``folder``, and puts back what was being replaced."""
     with os.scandir(folder) as entries:
         holders = [
             Path(e.path)
@@ -134,7 +134,7 @@ def clear_stale(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Has a file, or a folder and all in it, written to the disk.
+    """Flushes a file, or a folder and all in it, to the disk.
 
     Raises:
         OSError: the disk is full or broken: some file systems say so only now.

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ..errors import UserError
-from .foreign import require_memory
+from .foreign import damaged, require_memory
 from .images import open_picture, to_rgba
 
 MAX_FILE_BYTES = 2 << 30
@@ -66,8 +66,8 @@ class GltfFile:
 
     ``document`` is its JSON as it came, its objects as :class:`Entry`. Their fields are unchecked:
     pass them to :meth:`integer`, :meth:`numbers`, :meth:`list_of` or to the method that follows
-    them. Use it in a block of :func:`gs4d.io.foreign.foreign`. The argument ``where`` of the methods names the place
-    of a reference in error sentences, for example ``"mesh 0"``.
+    them. Use it in a block of :func:`gs4d.io.foreign.foreign`. The argument ``where`` of the
+    methods names the place of a reference in error sentences, for example ``"mesh 0"``.
     """
 
     def __init__(self, path: Path, *, extensions: frozenset[str] = frozenset()) -> None:
@@ -107,8 +107,7 @@ class GltfFile:
         """The error that this file is compressed with the extension ``name``."""
         return self.error(
             f"is compressed with {name}; unpack it (npx @gltf-transform/cli copy in.glb out.glb), "
-            "or export it without "
-            "compression"
+            "or export it without compression"
         )
 
     def require_memory(self, need: int, where: str) -> None:
@@ -123,6 +122,10 @@ class GltfFile:
     def error(self, what: str) -> UserError:
         """The error that this file ``what``, for example "has no mesh; ..."."""
         return UserError(f"{self.path} {what}")
+
+    def damaged(self, what: str) -> UserError:
+        """The error that this file is damaged, for example "mesh 0 is no list"."""
+        return damaged(self.path, f"is damaged: {what}")
 
     # --- checked values ---------------------------------------------------------------------------
 
@@ -140,21 +143,19 @@ class GltfFile:
         entry = items[self.integer(index, f"{where}: index into {kind}", 0, len(items) - 1)]
         if isinstance(entry, Entry):
             return entry
-        raise self.error(f"is damaged: {kind} {index} is not what glTF says; export it again")
+        raise self.damaged(f"{kind} {index} is not what glTF says")
 
     def list_of(self, value: Any, where: str) -> list[Any]:
         """``value`` as a list; None is an empty one."""
         if value is None or isinstance(value, list):
             return value or []
-        raise self.error(f"is damaged: {where} is no list; export it again")
+        raise self.damaged(f"{where} is no list")
 
     def objects(self, value: Any, where: str) -> list[Any]:
         """``value`` as a list of objects, for example the primitives of a mesh."""
         entries = self.list_of(value, where)
         if not all(isinstance(entry, Entry) for entry in entries):
-            raise self.error(
-                f"is damaged: {where} holds something else than objects; export it again"
-            )
+            raise self.damaged(f"{where} holds something else than objects")
         return entries
 
     def integer(self, value: Any, where: str, low: int, high: int) -> int:
@@ -166,10 +167,7 @@ class GltfFile:
             or value != int(value)
         ):
             range_ = f"{low} to {high}" if high >= low else "nothing to refer to"
-            raise self.error(
-                f"is damaged: {where} is {value!r:.40}, wanted a whole number ({range_}); export "
-                "it again"
-            )
+            raise self.damaged(f"{where} is {value!r:.40}, wanted a whole number ({range_})")
         return int(value)
 
     def numbers(self, value: Any, where: str, count: int) -> list[float]:
@@ -180,10 +178,7 @@ class GltfFile:
             for v in entries
         )
         if len(entries) != count or not good:
-            raise self.error(
-                f"is damaged: {where} is {str(value)[:60]}, wanted {count} finite numbers; export "
-                "it again"
-            )
+            raise self.damaged(f"{where} is {str(value)[:60]}, wanted {count} finite numbers")
         return [float(v) for v in entries]
 
     def extension(self, holder: Any, name: str) -> dict[str, Any]:
@@ -241,10 +236,7 @@ class GltfFile:
         accessor = self.item("accessors", index, where)
         if not isinstance(accessor.type, str) or accessor.type not in (kinds or SHAPES):
             wanted = " or ".join(kinds or SHAPES)
-            raise self.error(
-                f"is damaged: {where} is of type {accessor.type!s:.20}, wanted {wanted}; export it "
-                "again"
-            )
+            raise self.damaged(f"{where} is of type {accessor.type!s:.20}, wanted {wanted}")
         if (key := (int(index), as_float)) not in self._arrays:
             values = self._decode(
                 accessor,
@@ -258,9 +250,7 @@ class GltfFile:
     def _decode(self, accessor: Any, where: str, target: np.dtype[Any]) -> np.ndarray:
         dtype, shape = self._component(accessor.componentType, where), SHAPES[accessor.type]
         if target.kind == "i" and dtype.kind == "f":
-            raise self.error(
-                f"is damaged: {where} holds floats, wanted whole numbers; export it again"
-            )
+            raise self.damaged(f"{where} holds floats, wanted whole numbers")
         count = self.integer(accessor.count, f"count of {where}", 1, MAX_COUNT)
         self.require_memory(count * math.prod(shape) * target.itemsize, where)
         if accessor.bufferView is None:
@@ -288,19 +278,14 @@ class GltfFile:
             sparse.get(key) if isinstance(sparse, Entry) else None for key in ("indices", "values")
         )
         if not isinstance(indices, Entry) or not isinstance(values, Entry):
-            raise self.error(
-                f"is damaged: {where} is sparse without indices or values; export it again"
-            )
+            raise self.damaged(f"{where} is sparse without indices or values")
         changed = self.integer(sparse.count, f"sparse count of {where}", 1, count)
         kind = self._component(indices.componentType, where)
         rows = self._strided(
             indices.bufferView, indices.byteOffset, changed, kind, (), f"indices of {where}"
         )
         if kind.kind != "u" or int(rows.max()) >= count:
-            raise self.error(
-                f"is damaged: the sparse indices of {where} leave its {count} elements; export it "
-                "again"
-            )
+            raise self.damaged(f"the sparse indices of {where} leave its {count} elements")
         return rows, self._strided(
             values.bufferView, values.byteOffset, changed, dtype, shape, f"sparse values of {where}"
         )
@@ -308,10 +293,7 @@ class GltfFile:
     def _component(self, value: Any, where: str) -> np.dtype[Any]:
         number = self.integer(value, f"component type of {where}", 5120, 5126)
         if number not in COMPONENTS:
-            raise self.error(
-                f"is damaged: {where} has the component type {number}, which glTF lacks; export it "
-                "again"
-            )
+            raise self.damaged(f"{where} has the component type {number}, which glTF lacks")
         return np.dtype(COMPONENTS[number])
 
     def _strided(
@@ -339,9 +321,8 @@ class GltfFile:
         stride = self.integer(named, f"byteStride of {where}", size, 1 << 16) if named else size
         start = self.integer(offset or 0, f"byteOffset of {where}", 0, len(data))
         if start + stride * (count - 1) + size > len(data):
-            raise self.error(
-                f"is damaged: {where} wants {count} elements of {size} bytes but its buffer view "
-                "ends before; export it again"
+            raise self.damaged(
+                f"{where} wants {count} elements of {size} bytes but its buffer view ends before"
             )
         return np.ndarray(
             (count, *shape), dtype, data, start, (stride, *steps) if shape else (stride,)
@@ -371,7 +352,7 @@ class GltfFile:
     def _resource(self, uri: Any, where: str) -> bytes:
         """The bytes behind a data URI, or of a file in the folder of this one or below."""
         if not isinstance(uri, str):
-            raise self.error(f"is damaged: {where} has no data; export it again")
+            raise self.damaged(f"{where} has no data")
         if match := re.match(r"data:[^,]{0,200},", uri):
             try:
                 body = uri[match.end() :]
@@ -381,9 +362,7 @@ class GltfFile:
                     else unquote_to_bytes(body)
                 )
             except (binascii.Error, ValueError) as error:
-                raise self.error(
-                    f"is damaged: the data URI of {where} is not base64; export it again"
-                ) from error
+                raise self.damaged(f"the data URI of {where} is not base64") from error
         names = [
             name.replace("\\", "/") for name in (uri, unquote(uri))
         ]  # exporters forget to encode, and to turn slashes
@@ -472,13 +451,11 @@ def _split_container(data: bytes, path: Path) -> tuple[bytes, bytes]:
     while place + 8 <= total and len(chunks) < 16:
         length, kind = struct.unpack_from("<I4s", data, place)
         if place + 8 + length > total:
-            raise UserError(
-                f"{path} is damaged: a chunk of {length} bytes ends after the file; export it again"
-            )
+            raise damaged(path, f"is damaged: a chunk of {length} bytes ends after the file")
         chunks.append((kind, data[place + 8 : place + 8 + length]))
         place += 8 + length
     if not chunks or chunks[0][0] != b"JSON":
-        raise UserError(f"{path} is damaged: binary glTF without its JSON chunk; export it again")
+        raise damaged(path, "is damaged: binary glTF without its JSON chunk")
     return chunks[0][1], next((body for kind, body in chunks[1:] if kind == b"BIN\0"), b"")
 
 
@@ -496,13 +473,9 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(text.decode("utf-8-sig").rstrip("\0 "), object_hook=Entry)
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} is damaged: its JSON cannot be parsed ({str(error)[:80]}); export it again"
-        ) from error
+        raise damaged(path, f"is damaged: its JSON cannot be parsed ({str(error)[:80]})") from error
     asset = document.get("asset")
     version = str(asset.get("version") if isinstance(asset, dict) else None)
     if not version.startswith("2."):
-        raise UserError(
-            f"{path} says it is glTF of version {version[:20]}, only 2.0 is read; export it again"
-        )
+        raise damaged(path, f"says it is glTF of version {version[:20]}, only 2.0 is read")
     return document

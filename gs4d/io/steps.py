@@ -107,8 +107,8 @@ class CheckedStep:
         record = read_json(self.record, "record") if self.record.exists() else None
         if not isinstance(record, dict) or "digest" not in record:
             raise UserError(
-                f"{self.result} is there and was not made by this recipe; {self.way_out}, or choose "
-                "another name with -e"
+                f"{self.result} is there and was not made by this recipe; {self.way_out}, or "
+                "choose another name with -e"
             )
         if record["digest"] is None:
             return None
@@ -120,7 +120,7 @@ class CheckedStep:
         return record
 
     def do(self, make: Callable[[], list[dict[str, str]]]) -> list[dict[str, str]]:
-        """Has the result made, unless it was made from the same, and returns the weights used."""
+        """Makes the result unless it was made from the same, and returns the weights used."""
         if (record := self.found()) is not None and record.get("made") == self.made:
             print(f"{self.result}: kept, since it was made from the same with the same settings.")
             return record.get("weights", [])

@@ -85,7 +85,7 @@ class Materials:
         return material, base, shine
 
     def uv_set(self, info: Any, where: str) -> tuple[int, Float[np.ndarray, "3 3"]]:
-        """Which texture coordinates a reference uses, and the transform of KHR_texture_transform."""
+        """Returns a reference's set of texture coordinates and its KHR_texture_transform."""
         turn = self.file.extension(info, "KHR_texture_transform")
         number = self.file.integer(
             turn.get("texCoord", info.texCoord or 0), f"texCoord in {where}", 0, 15
