@@ -344,37 +344,7 @@ def _headgear(
     )
     top = place + [0, size[1] * 0.35, 0]
     if kind == "hair":
-        tone = (
-            hsv(rng.uniform(0.03, 0.12), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8))
-            if rng.random() < 0.7
-            else colours.accent
-        )
-        fringe = rng.uniform(0.0, 0.4)
-        shell = skull(1.1, size * [0, 0.05, -0.06])
-        cut = place[1] + fringe * size[1]
-        low = place[1] - rng.uniform(0.1, 0.9) * size[1]
-
-        def above_fringe(p: ndarray) -> ndarray:
-            return p[:, 1] > np.where(p[:, 2] > place[2] + 0.2 * size[2], cut, low)
-
-        plan.add(shell, grained(solid(tone), rng, 0.12, 0.03), bone, keep=above_fringe)
-        if rng.random() < 0.35:
-            start = place - [0, -0.2 * size[1], size[2]]
-            tail = [
-                start,
-                start - [0, 0.5 * size[1], 0.6 * size[2]],
-                start - [0, size[1] * 2.2, 0.5 * size[2]],
-            ]
-            bones = plan.chain(
-                tail,
-                3,
-                bone,
-                lambda i: (
-                    (X, plan.sway(0.25, None, 0.1 * i)),
-                    (Z, plan.sway(0.25, None, 0.1 * i)),
-                ),
-            )
-            plan.add(tube(tail, [size[0] * 0.25, size[0] * 0.4, 0.02]), solid(tone), *bones)
+        _hair(plan, rng, colours, skull, size, place, bone)
     elif kind == "hat":
         brim, crown, height = (
             rng.uniform(1.2, 1.9),
@@ -420,6 +390,49 @@ def _headgear(
             plan.ball(end, 0.035, colours.accent, stick)
 
 
+def _hair(
+    plan: Plan,
+    rng: Generator,
+    colours: Palette,
+    skull: Callable[[float, ndarray], Sweep],
+    size: ndarray,
+    place: ndarray,
+    bone: int,
+) -> None:
+    """Adds hair, some with a tail."""
+    tone = (
+        hsv(rng.uniform(0.03, 0.12), rng.uniform(0.1, 0.8), rng.uniform(0.08, 0.8))
+        if rng.random() < 0.7
+        else colours.accent
+    )
+    fringe = rng.uniform(0.0, 0.4)
+    shell = skull(1.1, size * [0, 0.05, -0.06])
+    cut = place[1] + fringe * size[1]
+    low = place[1] - rng.uniform(0.1, 0.9) * size[1]
+
+    def above_fringe(p: ndarray) -> ndarray:
+        return p[:, 1] > np.where(p[:, 2] > place[2] + 0.2 * size[2], cut, low)
+
+    plan.add(shell, grained(solid(tone), rng, 0.12, 0.03), bone, keep=above_fringe)
+    if rng.random() < 0.35:
+        start = place - [0, -0.2 * size[1], size[2]]
+        tail = [
+            start,
+            start - [0, 0.5 * size[1], 0.6 * size[2]],
+            start - [0, size[1] * 2.2, 0.5 * size[2]],
+        ]
+        bones = plan.chain(
+            tail,
+            3,
+            bone,
+            lambda i: (
+                (X, plan.sway(0.25, None, 0.1 * i)),
+                (Z, plan.sway(0.25, None, 0.1 * i)),
+            ),
+        )
+        plan.add(tube(tail, [size[0] * 0.25, size[0] * 0.4, 0.02]), solid(tone), *bones)
+
+
 def _luggage(
     plan: Plan, hands: list, colours: Palette, waist: int, tall: float, wide: float, deep: float
 ) -> None:
@@ -452,6 +465,11 @@ def _luggage(
             (0, tall * 0.55, -deep * 1.4)
         )
         plan.add(box, texture(rng, colours, 0.3), waist)
+    _held(plan, hands, rng, colours)
+
+
+def _held(plan: Plan, hands: list[tuple[ndarray, int]], rng: Generator, colours: Palette) -> None:
+    """Adds something in a hand."""
     hand, bone = hands[int(rng.integers(2))]
     held = rng.choice(
         ["blade", "staff", "shield", "ball", "none"], p=[0.22, 0.08, 0.09, 0.09, 0.52]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy import ndarray
+from numpy.random import Generator
 
 from .build import WHITE, Plan, X, Y, Z, upright
 from .paint import (
@@ -132,37 +133,9 @@ def _superstructure(plan: Plan, v: _Vehicle) -> None:
             ),
             v.drive,
         )
-        tip = plan.bone(
-            (0, v.tall, -v.long_),
-            (X, plan.sway(-0.4, 1.0, shape="hop") if rng.random() < 0.5 else plan.sway(0.02)),
-            parent=v.drive,
-        )
-        load = rng.uniform(1.0, 2.2) * v.high
-        plan.add(
-            superquadric((v.wide, load, v.long_ * 0.6), 0.1, 0.15).place(
-                (0, v.tall + load, -v.long_ * 0.4)
-            ),
-            texture(rng, v.colours, 0.5, v.colours.any(rng)),
-            tip,
-        )
+        _load(plan, v, rng)
     elif v.kind == "tank":
-        turret = plan.bone((0, v.tall, 0), (Y, plan.sway(0.9, 1.0)), parent=v.drive)
-        plan.add(
-            superquadric((v.wide * 0.7, v.high * 0.7, v.wide * 0.8), 0.5, 0.8).place(
-                (0, v.tall + v.high * 0.5, 0)
-            ),
-            v.body,
-            turret,
-        )
-        gun = plan.bone(
-            (0, v.tall + v.high * 0.5, v.wide * 0.5), (X, plan.sway(0.3)), parent=turret
-        )
-        plan.limb(
-            [(0, v.tall + v.high * 0.5, v.wide * 0.4), (0, v.tall + v.high * 0.55, v.long_ * 1.2)],
-            [0.03, 0.035],
-            solid(v.colours.dark),
-            [gun],
-        )
+        _turret(plan, v)
     else:
         plan.add(
             tube(
@@ -186,6 +159,42 @@ def _superstructure(plan: Plan, v: _Vehicle) -> None:
             solid(v.colours.dark),
             v.drive,
         )
+
+
+def _load(plan: Plan, v: _Vehicle, rng: Generator) -> None:
+    """Adds the load of a truck, which may tip."""
+    tip = plan.bone(
+        (0, v.tall, -v.long_),
+        (X, plan.sway(-0.4, 1.0, shape="hop") if rng.random() < 0.5 else plan.sway(0.02)),
+        parent=v.drive,
+    )
+    load = rng.uniform(1.0, 2.2) * v.high
+    plan.add(
+        superquadric((v.wide, load, v.long_ * 0.6), 0.1, 0.15).place(
+            (0, v.tall + load, -v.long_ * 0.4)
+        ),
+        texture(rng, v.colours, 0.5, v.colours.any(rng)),
+        tip,
+    )
+
+
+def _turret(plan: Plan, v: _Vehicle) -> None:
+    """Adds a turret and a gun."""
+    turret = plan.bone((0, v.tall, 0), (Y, plan.sway(0.9, 1.0)), parent=v.drive)
+    plan.add(
+        superquadric((v.wide * 0.7, v.high * 0.7, v.wide * 0.8), 0.5, 0.8).place(
+            (0, v.tall + v.high * 0.5, 0)
+        ),
+        v.body,
+        turret,
+    )
+    gun = plan.bone((0, v.tall + v.high * 0.5, v.wide * 0.5), (X, plan.sway(0.3)), parent=turret)
+    plan.limb(
+        [(0, v.tall + v.high * 0.5, v.wide * 0.4), (0, v.tall + v.high * 0.55, v.long_ * 1.2)],
+        [0.03, 0.035],
+        solid(v.colours.dark),
+        [gun],
+    )
 
 
 def _wheels(plan: Plan, v: _Vehicle) -> None:
@@ -231,33 +240,7 @@ def _plane(plan: Plan) -> None:
     skin, trim = texture(rng, colours, 0.5), texture(rng, colours, 0.4, colours.accent)
     turn = plan.spin(rng.uniform(0.8, 2.2) * float(rng.choice([-1, 1])))
     if kind == "rocket":
-        line = [(0, -long_, 0), (0, 0, 0), (0, long_, 0)]
-        rocket = plan.bone((0, 0, 0), (Y, plan.spin(rng.uniform(-0.5, 0.5))), parent=root)
-        plan.add(
-            tube(line, girth * np.array([0.7, 1.1, 1.0, 0.05])),
-            mixed(skin, solid(colours.accent), span(0.78, 1.0)),
-            rocket,
-        )
-        for k in range(fins := int(rng.integers(3, 5))):
-            out = np.array([np.sin(2 * np.pi * k / fins), 0, np.cos(2 * np.pi * k / fins)])
-            plan.blade(
-                [out * girth * 0.5 + [0, -long_ * 0.6, 0], out * girth * 2 + [0, -long_ * 1.1, 0]],
-                [0.12, 0.08],
-                trim,
-                [rocket],
-                Y,
-            )
-        plan.ball(
-            (0, 0.35 * long_, girth * 0.85), (0.06, 0.06, 0.03), np.array([0.3, 0.6, 0.8]), rocket
-        )
-        flame = plan.bone((0, -long_ - girth * 0.5, 0), grow=plan.sway(0.35, 3.0), parent=rocket)
-        plan.add(
-            lathe([(0, -0.35), (girth * 0.5, -0.1), (girth * 0.4, 0), (0, 0)]).place(
-                (0, -long_, 0)
-            ),
-            mixed(solid(hsv(0.03, 0.9, 1)), solid(hsv(0.14, 0.7, 1)), span(0.55, 1)),
-            flame,
-        )
+        _rocket(plan, long_, rng, root, girth, skin, colours, trim)
         return
     line = [(0, 0, -long_), (0, 0.02, -0.1), (0, 0, long_ * 0.8)]
     pod = girth * (1.5 if kind == "helicopter" else 1.1)
@@ -292,6 +275,13 @@ def _plane(plan: Plan) -> None:
         if kind == "plane"
         else np.array([0, pod * 1.35, long_ * 0.15])
     )
+    _rotor(plan, kind, rng, centre, turn, root, colours)
+
+
+def _rotor(
+    plan: Plan, kind: str, rng: Generator, centre: ndarray, turn: Wave, root: int, colours: Palette
+) -> None:
+    """Adds a propeller or a rotor."""
     axis, blades = (
         (Z, 2 + int(rng.integers(2))) if kind == "plane" else (Y, 2 + int(rng.integers(3)))
     )
@@ -312,6 +302,44 @@ def _plane(plan: Plan) -> None:
             [rotor],
             np.cross(out, np.asarray(axis)) + 0.3 * np.asarray(axis),
         )
+
+
+def _rocket(
+    plan: Plan,
+    long_: float,
+    rng: Generator,
+    root: int,
+    girth: float,
+    skin: Paint,
+    colours: Palette,
+    trim: Paint,
+) -> None:
+    """Adds a rocket with fins and a flame."""
+    line = [(0, -long_, 0), (0, 0, 0), (0, long_, 0)]
+    rocket = plan.bone((0, 0, 0), (Y, plan.spin(rng.uniform(-0.5, 0.5))), parent=root)
+    plan.add(
+        tube(line, girth * np.array([0.7, 1.1, 1.0, 0.05])),
+        mixed(skin, solid(colours.accent), span(0.78, 1.0)),
+        rocket,
+    )
+    for k in range(fins := int(rng.integers(3, 5))):
+        out = np.array([np.sin(2 * np.pi * k / fins), 0, np.cos(2 * np.pi * k / fins)])
+        plan.blade(
+            [out * girth * 0.5 + [0, -long_ * 0.6, 0], out * girth * 2 + [0, -long_ * 1.1, 0]],
+            [0.12, 0.08],
+            trim,
+            [rocket],
+            Y,
+        )
+    plan.ball(
+        (0, 0.35 * long_, girth * 0.85), (0.06, 0.06, 0.03), np.array([0.3, 0.6, 0.8]), rocket
+    )
+    flame = plan.bone((0, -long_ - girth * 0.5, 0), grow=plan.sway(0.35, 3.0), parent=rocket)
+    plan.add(
+        lathe([(0, -0.35), (girth * 0.5, -0.1), (girth * 0.4, 0), (0, 0)]).place((0, -long_, 0)),
+        mixed(solid(hsv(0.03, 0.9, 1)), solid(hsv(0.14, 0.7, 1)), span(0.55, 1)),
+        flame,
+    )
 
 
 def _arm(plan: Plan) -> None:
