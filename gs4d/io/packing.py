@@ -20,7 +20,7 @@ from ..geometry import SH_C0
 from .foreign import damaged, require_memory
 
 MAX_GAUSSIANS = 32 << 20
-BYTES_BASE, BYTES_PER_COEFFICIENT = 250, 30  # taken per Gaussian while it is unpacked, measured
+BYTES_BASE, BYTES_PER_COEFFICIENT = 250, 30  # taken per Gaussian while it is unpacked, estimated
 FAR_AWAY = (
     256  # a scene this many times its own size from the origin needs more than float32's 24 bits
 )
