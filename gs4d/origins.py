@@ -1,4 +1,4 @@
-"""Where a clip comes from: a sentence becomes a picture, the picture a video, and a video the clip's input view.
+"""Makes a clip's input view of a sentence, a picture or a video.
 
 Every step leaves a record of what it was made from and with which settings, in ``{clip}_origin``. A
 step whose record says the same as would be done now is kept; anything else is made again, and with
@@ -24,8 +24,9 @@ from .errors import UserError
 from .intake.cutout import CLEAR
 from .intake.frames import FramesOptions, make_frames
 from .intake.sources import pictures_in
-from .io.files import atomic_path, read_json, write_json
+from .io.files import atomic_path
 from .io.images import open_picture, to_rgba
+from .io.steps import CheckedStep
 from .io.video import is_still
 from .prior import IMAGE_PRIORS, VIDEO_PRIORS, VideoPrior, open_prior
 from .prior.networks import Place
@@ -40,7 +41,7 @@ APART = "to fit what is there, leave out --video, --image and --text"
 
 @dataclass(frozen=True)
 class OriginOptions(Options):
-    """How pictures and videos are drawn."""
+    """Options of drawn pictures and videos."""
 
     prompt: str = ""
     """What happens in the video, for models that read (wan, ltx, cogvideox); empty: --text, if it
@@ -61,7 +62,7 @@ class OriginOptions(Options):
 
 @dataclass(frozen=True)
 class Origin(Options):
-    """What a clip is made from where its input view is not there yet.
+    """The video, picture or sentence that a clip without an input view is made from.
 
     A video, a picture or a sentence.
     """
@@ -86,7 +87,7 @@ class Origin(Options):
     origin: OriginOptions = field(default_factory=OriginOptions)
 
     def check_origin(self) -> str | None:
-        """Which of video, image and text is given.
+        """Returns which of video, image and text is given.
 
         Raises:
             UserError: more than one, or a model is missing that it needs.
@@ -102,7 +103,8 @@ class Origin(Options):
             raise UserError("--still makes a clip of one picture; give it with --image or --text")
         if kind == "text" and not (self.text or "").strip():
             raise UserError(
-                '--text is empty; say what there is to see, such as --text "a horse walking, toy, 3d asset"'
+                "--text is empty; say what there is to see, such as "
+                '--text "a horse walking, toy, 3d asset"'
             )
         if kind == "text" and self.image_prior is None:
             raise UserError(
@@ -120,69 +122,8 @@ class Origin(Options):
         return kind
 
 
-@dataclass(frozen=True)
-class Step:
-    """One result on disk and the record beside it.
-
-    Attributes:
-        result: a file or a folder.
-        record: what it was made from.
-        made: the input, by its content, and the settings.
-    """
-
-    result: Path
-    record: Path
-    made: dict[str, Any]
-
-    def found(self) -> dict[str, Any] | None:
-        """The record of the result that is there.
-
-        None if there is none, or only one whose making was cut.
-
-        Raises:
-            UserError: there is a result, but it is not what this recipe made.
-        """
-        if not self.result.exists():
-            return None
-        record = read_json(self.record, "record") if self.record.exists() else None
-        if not isinstance(record, dict) or "digest" not in record:
-            raise UserError(
-                f"{self.result} is there and was not made by this recipe; {APART}, or choose "
-                "another name with -e"
-            )
-        if record["digest"] is None:
-            return None
-        if record["digest"] != digest(self.result):
-            raise UserError(
-                f"{self.result} was changed after it was made; {APART}, or delete it to have it "
-                "made again"
-            )
-        return record
-
-    def do(self, make: Callable[[], list[dict[str, str]]]) -> list[dict[str, str]]:
-        """Has the result made unless it is there and was made so.
-
-        Returns the weights that took part.
-        """
-        if (record := self.found()) is not None and record.get("made") == self.made:
-            print(f"{self.result}: kept, since it was made from the same with the same settings.")
-            return record.get("weights", [])
-        before = self.record.read_bytes() if self.record.exists() else None
-        write_json(
-            self.record, {"made": self.made, "digest": None}
-        )  # from now on, what appears is known to be ours
-        try:
-            weights = make()
-        except BaseException:  # the result is what it was before
-            if before is None:
-                self.record.unlink()
-            else:
-                self.record.write_bytes(before)
-            raise
-        write_json(
-            self.record, {"made": self.made, "digest": digest(self.result), "weights": weights}
-        )
-        return weights
+def _step(result: Path, record: Path, made: dict[str, Any]) -> CheckedStep:
+    return CheckedStep(result, record, made, digest, APART)
 
 
 def digest(path: Path) -> str:
@@ -222,7 +163,7 @@ def make_input(origin: Origin, data_dir: Path, clip: str) -> list[dict[str, str]
         )
     o, home = origin.origin, data_dir / f"{clip}_origin"
     source = _given(origin) or home / "image.png"
-    Step(
+    _step(
         data_dir / f"{clip}_pose0", home / "frames.json", {}
     ).found()  # so that what is in the way is said at once
     weights: list[dict[str, str]] = []
@@ -279,7 +220,7 @@ def _given(origin: Origin) -> Path | None:
 def _picture(
     origin: Origin, target: Path, filmer: Callable[[], VideoPrior]
 ) -> list[dict[str, str]]:
-    """Has a picture drawn of the sentence."""
+    """Draws a picture of the sentence."""
     o = origin.origin
     prompt = ", ".join(part for part in (origin.text, o.setting) if part)
     made = {
@@ -298,13 +239,13 @@ def _picture(
             Image.fromarray(image.numpy()).save(part)
         return prior.weights
 
-    return Step(target, target.with_suffix(".json"), made).do(make)
+    return _step(target, target.with_suffix(".json"), made).do(make)
 
 
 def _film(
     origin: Origin, picture: Path, target: Path, count: int, filmer: Callable[[], VideoPrior]
 ) -> list[dict[str, str]]:
-    """Has a video made of the object's picture, over white."""
+    """Draws a video of the object's picture, over white."""
     o = origin.origin
     prompt = o.prompt or origin.text or ""
     made = {
@@ -331,7 +272,7 @@ def _film(
                 Image.fromarray(frame).save(part / f"{t}.png")
         return prior.weights
 
-    return Step(target, target.with_suffix(".json"), {**made, "film": asdict(o.film)}).do(make)
+    return _step(target, target.with_suffix(".json"), {**made, "film": asdict(o.film)}).do(make)
 
 
 def _frames(source: Path, record: Path, options: FramesOptions) -> None:
@@ -347,4 +288,4 @@ def _frames(source: Path, record: Path, options: FramesOptions) -> None:
         make_frames(replace(options, path=source), still=source.is_file() and is_still(source))
         return []
 
-    Step(folder, record, {"input": digest(source), **settings}).do(make)
+    _step(folder, record, {"input": digest(source), **settings}).do(make)

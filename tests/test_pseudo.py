@@ -17,8 +17,8 @@ from PIL import Image
 from gs4d.clip import Clip, Orbit, Track, cameras_of
 from gs4d.fit import FitOptions, Fitter, fingerprint
 from gs4d.fit.batches import Batch
+from gs4d.intake.confidence import steadiness
 from gs4d.intake.pseudo import PseudoOptions, make_pseudo_views
-from gs4d.intake.views import steadiness
 from gs4d.io.clips import CONFIDENCE_FILE, read_clip, read_confidence
 from gs4d.prior.pictures import square_views
 from gs4d.synth.objects import draw_views, make_object

@@ -93,7 +93,7 @@ def test_a_run_that_is_cut_goes_on_where_it_was(
 ):
     shutil.copytree(data, tmp_path / "uncut")
     run(tmp_path / "uncut")
-    write, count = views._write, 0
+    write, count = views._keep, 0
 
     def cut(*arguments: Any) -> None:
         nonlocal count
@@ -102,7 +102,7 @@ def test_a_run_that_is_cut_goes_on_where_it_was(
             raise KeyboardInterrupt
         write(*arguments)
 
-    monkeypatch.setattr(views, "_write", cut)
+    monkeypatch.setattr(views, "_keep", cut)
     with pytest.raises(KeyboardInterrupt):
         run(data, batch=1)
     assert sorted(p.name for p in (data / "toy_views").iterdir()) == ["0", "1"]

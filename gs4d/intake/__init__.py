@@ -1,1 +1,1 @@
-"""Everything in: videos, folders, other people's multi-view output and animated meshes become clips on disk."""
+"""Turns videos, folders, multi-view output of other tools and meshes into clips on disk."""

@@ -1,4 +1,4 @@
-"""How far the pictures of one moment fit together.
+"""Measures how far the pictures of one moment fit together.
 
 Each is compared with what the others make of the object.
 
@@ -46,7 +46,7 @@ def shrink(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "H W 4"]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was found, per view; NaN where there is nothing to compare.
+    """Agreement per view; NaN where there is nothing to compare.
 
     Attributes:
         shape: 1 = the silhouette is that of the hull of the others, 0 = they have nothing in
@@ -78,7 +78,7 @@ class Agreement:
 
 
 def steadied(found: Sequence[Agreement]) -> list[Agreement]:
-    """The agreements of successive moments, with the middle colour difference of each and its neighbours in time.
+    """Returns agreements with the median colour difference of each moment and its neighbours.
 
     What a thin or glossy part shows in one frame is no sign that the view is wrong, so that a
     verdict needs all three.
@@ -141,7 +141,7 @@ def object_scale(
     seen: UInt8[np.ndarray, "h w 4"],
     camera: Orbit,
 ) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    """How well the hull of the side views, scaled, fills the mask of the input view.
+    """Measures how well the scaled hull of the side views fills the input view's mask.
 
     (scales, agreement from 0 to 1).
 
@@ -178,7 +178,7 @@ def overlap(images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orb
 def _carved(
     images: Sequence[UInt8[np.ndarray, "_h _w 4"]], orbits: Sequence[Orbit]
 ) -> tuple[float, list[np.ndarray], Float32[torch.Tensor, "n 3"], list[np.ndarray]]:
-    """Half side of the carved cube, the masks, the points that nine tenths of them hold, and their pixels in each.
+    """Returns half the cube's side, masks, points that nine tenths of them hold, their pixels.
 
     Without the room that is left in :func:`compare`: a pixel on every side would leave the size
     undecided by a tenth.
@@ -203,7 +203,7 @@ def _near(mask: Mask) -> Bool[np.ndarray, " p"]:
 
 
 def _silhouette(mask: Mask, pixels: Int[np.ndarray, " n"], reach: int = 1) -> Mask:
-    """A picture like ``mask`` of points at flat indices ``pixels``, gaps up to ``reach`` pixels between them closed."""
+    """Returns a mask of points at flat indices, with gaps up to ``reach`` pixels closed."""
     seen = np.zeros(mask.size + 1, bool)
     seen[pixels] = True
     drawn = np.pad(seen[:-1].reshape(mask.shape), reach)
@@ -215,7 +215,7 @@ def _overlap(mask: Mask, drawn: Mask) -> float:
 
 
 def _agree(mask: Mask, drawn: Mask) -> float:
-    """How alike a mask and a silhouette are, apart from a pixel along their outlines.
+    """Returns how alike a mask and a silhouette are, apart from a pixel along their outlines.
 
     1 = the same.
     """
@@ -244,7 +244,7 @@ def _project(orbit: Orbit, width: int, height: int, bound: float) -> tuple[np.nd
 def _pixels(
     points: Float32[torch.Tensor, "n 3"], orbit: Orbit, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the pixel that shows each point (``width * height`` where none does) and the point's depth."""
+    """Returns each point's depth and flat pixel index (``width * height``: not shown)."""
     where, depth = project(cameras_of([orbit], width=width, height=height), points)
     column, row = (
         (((where + 1) / 2) * torch.tensor([width, height]))

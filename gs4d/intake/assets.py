@@ -1,4 +1,4 @@
-"""Makes a dataset (:mod:`gs4d.intake.dataset`) from procedural objects or from a folder of animated glTF, in many processes."""
+"""Makes datasets of procedural objects or animated glTF files in many processes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from tqdm import tqdm
 from ..clip import Orbit
 from ..errors import UserError
 from ..io.files import atomic_path, read_json, write_json
-from ..io.foreign import foreign
 from ..io.images import read_image, resize_rgba
 from ..io.sheets import write_sheet
+from ..io.steps import Step
 from ..mesh import AnimatedMesh, load_animated_mesh
 from ..native import cores, set_threads
 from ..ranges import OneOf, Options, Range
@@ -48,7 +48,6 @@ from .dataset import (
     Layout,
     append_line,
     from_sheet,
-    parse_line,
     read_manifest,
     repair_manifest,
     save_sheet,
@@ -56,12 +55,11 @@ from .dataset import (
 
 THUMB = 96
 PREVIEW_ROWS = 12  # of the accepted and of the rejected
-PREVIEW_COLUMNS = 8
 
 
 @dataclass(frozen=True)
 class DatasetOptions(Options):
-    """How a dataset is made."""
+    """Options of a dataset."""
 
     source: str = "synth"
     """A folder of animated .glb and .gltf files, every animation of which becomes an asset, or
@@ -105,14 +103,14 @@ class Entry:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where assets come from. Travels to other processes."""
+    """A source of assets, which travels to other processes."""
 
     def entries(self) -> Iterator[Entry]:
         """The candidates, always in the same order; called in one process."""
         ...
 
     def total(self) -> int | None:
-        """How many there are, where that is known."""
+        """Returns the number of candidates, where it is known."""
         ...
 
     def views(
@@ -241,8 +239,7 @@ def build(source: Source, options: DatasetOptions) -> Path:
         where = f" ({error.filename})" if error.filename else ""
         raise UserError(
             f"cannot write the dataset {options.out}: {error.strerror or error}{where}; free the "
-            "disk or choose another "
-            "--out, and run the same command again to go on"
+            "disk or choose another --out, and run the same command again to go on"
         ) from error
 
 
@@ -331,8 +328,7 @@ def _describe(options: DatasetOptions, layout: Layout) -> None:
             was = there.get(key) if isinstance(there, dict) else there
             raise UserError(
                 f"{options.out} holds a dataset made with {key} {json.dumps(was)}, not "
-                f"{json.dumps(value)}; "
-                "give the same options, or another --out"
+                f"{json.dumps(value)}; give the same options, or another --out"
             )
 
 
@@ -350,16 +346,18 @@ def make_asset(
         "reason": entry.problem,
     }
     folder = options.out / "assets" / entry.name
+    step = Step(
+        folder, "asset.json", {"id": entry.name}, frozenset({"accepted"}), "this asset", None
+    )
     if folder.is_dir():  # made by a run that was killed before it could add the line
-        with foreign(folder / "asset.json", "asset record", f"delete {folder}"):
-            made = parse_line((folder / "asset.json").read_bytes()[:MAX_LINE])
+        made = step.kept()
         if (
             made is None
-            or made["id"] != entry.name
+            or not isinstance(made["accepted"], bool)
             or (made["accepted"] and not isinstance(made.get("digest"), str))
         ):
             raise UserError(
-                f"{folder / 'asset.json'} is no record of this asset; delete {folder} to have it "
+                f"{folder / step.record} is no record of this asset; delete {folder} to have it "
                 "made again"
             )
         return made
@@ -378,12 +376,13 @@ def make_asset(
         _save_strip(options.out / "rejected" / f"{entry.name}.png", sequences)
         return record
     record |= {"accepted": True, "digest": hashlib.sha256(pictures.tobytes()).hexdigest()[:32]}
-    with atomic_path(folder) as part:
-        part.mkdir()
+
+    def fill(part: Path) -> dict[str, Any]:
         for name, sequence in sequences.items():
             save_sheet(part / f"{name}.png", sequence)
-        (part / "asset.json").write_text(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
-    return record
+        return record
+
+    return step.keep(fill)
 
 
 def _strip(sequences: dict[str, ndarray]) -> list[ndarray]:
@@ -455,7 +454,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever, and write beside the run that takes over."""
+    """Ends a worker whose parent was killed, which would write beside the run that takes over."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -466,7 +465,7 @@ def _end_with_parent() -> None:
 
 
 def _preview(folder: Path, layout: Layout) -> Path:
-    """Draws preview.png: the first accepted and the first rejected assets, with figures and counts."""
+    """Draws preview.png: the first accepted and rejected assets, with figures and counts."""
     shown: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     reasons: dict[str, int] = {}
     for record in read_manifest(folder):

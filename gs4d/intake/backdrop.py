@@ -1,4 +1,4 @@
-"""Keying: an object before one flat colour (white, black, green, ...) gets soft edges and its own colour at them.
+"""Keying: cuts an object out of one flat colour, with soft edges and its own colours there.
 
 What is background is first decided by colour and connection to the border, so that a white shirt
 before white stays whole; enclosed patches of the background's colour are seen through only if they
@@ -116,7 +116,7 @@ def _soften(
     background: shapes.Mask,
     threshold: float,
 ) -> Float[np.ndarray, "h w"]:
-    """Alpha from each pixel's offset from the background, beside the offset of the nearest pixel that is the object's alone."""
+    """Returns alpha by each pixel's offset from the background beside that of solid ones."""
     inward = shapes.depth(~background)
     edge = _edge_width(distance, inward)
     # A line thinner than two edges has no inside; its ridge, where it stands out most, is taken for
@@ -152,7 +152,7 @@ def _edge_width(distance: Float[np.ndarray, "h w"], inward: Float[np.ndarray, "h
 def _background(
     distance: Float[np.ndarray, "h w"], threshold: float, *, cut_holes: bool
 ) -> shapes.Mask:
-    """Where the background is seen.
+    """Returns where the background is seen.
 
     What has its colour and hangs together with the border, and holes.
     """

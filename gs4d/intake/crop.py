@@ -1,4 +1,4 @@
-"""One crop and one scale for a whole clip, so that an object that changes its outline does not pulse."""
+"""One crop and scale for a whole clip: an object that changes its outline does not pulse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which animated assets are worth training on.
+"""Measures animated assets, and decides which are worth training on.
 
 Figures of their pictures, and limits on the figures.
 """
@@ -37,7 +37,7 @@ class CurationOptions(Options):
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on an asset; see :class:`CurationOptions`."""
+    """Measurements of an asset; see :class:`CurationOptions`."""
 
     motion: float
     border: float
@@ -50,7 +50,7 @@ def measure(
     dynamic: UInt8[ndarray, "f h w 4"],
     front: UInt8[ndarray, "f h w 4"],
 ) -> Figures:
-    """Figures of an asset: ``static`` and ``dynamic`` from the same cameras, the latter and ``front`` with time advancing.
+    """Measures an asset: two orbits from the same cameras, ``dynamic`` and ``front`` over time.
 
     motion compares the two orbits, so that it sees what moves on any side; border takes the worst
     picture, size the mean of all; flicker is the largest second difference over time of the covered

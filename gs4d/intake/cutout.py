@@ -23,7 +23,7 @@ CLEAR = 0.002  # share of transparent pixels from which a source is taken to be 
 
 @dataclass(frozen=True)
 class MaskChoice:
-    """What the user says about masks.
+    """The user's choice of masks.
 
     With nothing said, the source's alpha is used, or its background keyed.
     """
@@ -107,11 +107,10 @@ def _all_backdrops(backdrops: list[Backdrop | None], source: str) -> list[Backdr
     if len(found) < 0.7 * len(backdrops):
         raise UserError(
             f"{source} has no alpha and no background of one colour (only {len(found)} of "
-            f"{len(backdrops)} frames show one "
-            f"along {MIN_SHARE:.0%} of their border): give --matting MODEL.onnx (as rembg "
-            "downloads them, such as u2net.onnx "
-            "or isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask of "
-            "masks made elsewhere"
+            f"{len(backdrops)} frames show one along {MIN_SHARE:.0%} of their border): give "
+            "--matting MODEL.onnx (as rembg downloads them, such as u2net.onnx or "
+            "isnet-general-use.onnx), --matting FOLDER of a SAM 2 checkpoint, or --mask of masks "
+            "made elsewhere"
         )
     last, out = found[0], []
     for backdrop in backdrops:

@@ -47,7 +47,7 @@ MAX_LINE = 1 << 16
 
 @dataclass(frozen=True)
 class Layout:
-    """What all assets of a dataset share.
+    """Size, frames and cameras that all assets of a dataset share.
 
     Attributes:
         size: pixels along a side of each square picture.
@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def times(self) -> Float[ndarray, "f"]:
-        """Times in [0, 1) of "dynamic" and "front": the first frame of a loop is not shown twice."""
+        """Times in [0, 1) of "dynamic" and "front"; a loop's first frame is not shown twice."""
         return np.arange(self.frames) / self.frames
 
     @property
@@ -139,13 +139,13 @@ class Dataset(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
         name = self.names[index]
         return Example(name, self.folder / "assets" / name, self.layout)
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Opens a dataset that preprocess/dataset.py wrote, or is still writing.
+    """Opens a dataset that `gs4d dataset` wrote, or is still writing.
 
     The assets that are accepted so far.
 
@@ -158,7 +158,7 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def read_layout(folder: Path) -> Layout:
-    """What all assets in ``folder`` share.
+    """Reads the layout that all assets in ``folder`` share.
 
     Raises:
         UserError: the folder holds no dataset of this format.
@@ -166,8 +166,7 @@ def read_layout(folder: Path) -> Layout:
     path = folder / "dataset.json"
     if not os.path.isfile(path):
         raise UserError(
-            f"{folder} holds no dataset.json; make a dataset there: python preprocess/dataset.py "
-            f"--out {folder}"
+            f"{folder} holds no dataset.json; make a dataset there: gs4d dataset --out {folder}"
         )
     record = read_json(path, "dataset description", MAX_LINE)
     try:

@@ -36,7 +36,7 @@ PREVIEW_FPS = 8.0  # of sources that have no time
 
 @dataclass(frozen=True)
 class FramesOptions(Options):
-    """How the input view of a clip is made."""
+    """Options of the input view of a clip."""
 
     path: Path | None = None
     """A video, an animated GIF, PNG or WebP, a folder of pictures, or one picture."""

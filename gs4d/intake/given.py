@@ -92,7 +92,7 @@ class _Levels:
 def given_masks(
     path: Path, label: str, shots: Shots
 ) -> tuple[Iterator[Float[np.ndarray, "h w"]], str]:
-    """Masks of the frames that were taken, in [0, 1] and of their size, and what they were taken for, in words.
+    """Reads masks of the frames that were taken, in [0, 1], and says what they were taken for.
 
     Args:
         path: a folder, a video, an animation, a picture, or a .npy or .npz file.
@@ -111,9 +111,8 @@ def given_masks(
     else:
         raise UserError(
             f"{series.where} holds {series.count} masks, but {len(shots.files)} frames were taken, "
-            "the last being number "
-            f"{max(shots.numbers)} of the source; give one mask per frame of the source, or per "
-            "frame taken"
+            f"the last being number {max(shots.numbers)} of the source; give one mask per frame of "
+            "the source, or per frame taken"
         )
     unique = sorted(set(numbers))
     levels = _measure(series.read(unique), len(unique))
@@ -134,8 +133,7 @@ def _fitted(
         if abs(math.log(mask.shape[1] / mask.shape[0] * shape[0] / shape[1])) > 0.02:
             raise UserError(
                 f"mask {number} of {series.where} is {mask.shape[1]}x{mask.shape[0]} pixels but "
-                "its frame "
-                f"{shape[1]}x{shape[0]}: a mask has the shape of its frame"
+                f"its frame {shape[1]}x{shape[0]}: a mask has the shape of its frame"
             )
         yield np.asarray(
             Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
@@ -160,7 +158,7 @@ def _measure(planes: Iterator[Plane], count: int) -> _Levels:
 
 
 def _decide(series: _Series, levels: _Levels, label: str) -> tuple[Meaning, str]:
-    """How a mask of this clip becomes alpha, and the sentence about it."""
+    """Decides how a mask of this clip becomes alpha, with a sentence about it."""
     found = [v for v in levels.area if v]
     if not found:
         raise UserError(f"{series.where} is empty: no mask covers a pixel in any frame taken")
@@ -193,8 +191,7 @@ def _decide(series: _Series, levels: _Levels, label: str) -> tuple[Meaning, str]
         rows = ", ".join(str(v) for v in labels[:6])
         raise UserError(
             f"{series.where} may be a soft matte or number objects ({rows}), with soft edges "
-            "between: say which with "
-            f"--mask_label matte, or --mask_label {labels[0]}"
+            f"between: say which with --mask_label matte, or --mask_label {labels[0]}"
         )
     two = len(found) == 1
     said = f"black and white (0 and {found[0]})" if two else "soft mattes, by brightness"
@@ -205,10 +202,8 @@ def _require_border(series: _Series, levels: _Levels) -> None:
     if np.mean(levels.border) > 0.8 and np.mean(levels.covered) > 0.5:
         raise UserError(
             f"{series.where} covers {np.mean(levels.border):.0%} of the border, as if the "
-            "background were marked: say "
-            "--mask_label inverted if the object is what is black, --mask_label matte if it is "
-            "what is white, or "
-            "--mask_label N for label N"
+            "background were marked: say --mask_label inverted if the object is what is black, "
+            "--mask_label matte if it is what is white, or --mask_label N for label N"
         )
 
 
@@ -231,10 +226,10 @@ def _labelled(series: _Series, labels: list[int], label: str) -> tuple[Meaning, 
     if not wanted <= set(labels):
         raise UserError(
             f"--mask_label {label} is not in {series.where}; its labels are "
-            f"{', '.join(map(str, labels[:16]))}; or give matte, "
-            "or inverted"
+            f"{', '.join(map(str, labels[:16]))}; or give matte, or inverted"
         )
-    said = f"{'palette labels' if series.kind == 'palette' else 'labels'}, object {', '.join(map(str, sorted(wanted)))}"
+    kind = "palette labels" if series.kind == "palette" else "labels"
+    said = f"{kind}, object {', '.join(map(str, sorted(wanted)))}"
     if rest := [str(v) for v in labels if v not in wanted]:
         said += f" of {len(labels)} ({', '.join(rest[:8])} left out; --mask_label chooses)"
     chosen = sorted(wanted)
@@ -318,7 +313,7 @@ def _open_folder(folder: Path, label: str, frames: int) -> _Series:
 def _one_file_per_object(
     folder: Path, files: list[Path], fields: np.ndarray, label: str, frames: int
 ) -> _Series:
-    """Series of files whose names hold the number of the frame and that of the object, in either order."""
+    """Opens files whose names number both frame and object, in either order."""
     counts = [len(set(fields[:, c].tolist())) for c in (0, 1)]
     if counts[0] == counts[1]:
         raise UserError(
@@ -446,7 +441,7 @@ def _packed(image: UInt8[np.ndarray, "h w 4"]) -> Integer[np.ndarray, "h w"]:
 
 
 def _numbers_of(colors: set[int]) -> dict[int, int]:
-    """Label of each colour: its place in the palette of Pascal VOC and DAVIS where that has them all, else in rising order."""
+    """Numbers colours by Pascal VOC's palette where it has them all, else in rising order."""
     palette = []
     for number in range(256):
         color = 0
@@ -502,7 +497,7 @@ def _open_arrays(path: Path, label: str, frames: int) -> _Series:
 
 
 def _frames_of(path: Path, array: np.ndarray, frames: int) -> np.ndarray:
-    """A view of shape (t h w) of an array of shape (h w), (t h w), (t 1 h w), (1 t h w) or (t h w 1)."""
+    """Returns a view (t h w) of an array (h w), (t h w), (t 1 h w), (1 t h w) or (t h w 1)."""
     shape = array.shape
     if array.dtype.kind not in "buif" or array.ndim < 2 or array.ndim > 5 or not array.size:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What is doubtful about a clip, in sentences with numbers."""
+"""Warns of what is doubtful about a clip, in sentences with numbers."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def judge_clip(
     if len(shares) > len(facts) / 2 and np.median(shares) > SEVERAL:
         said.append(
             f"several objects: in {len(shares)} of {len(facts)} frames there are parts that are "
-            "apart, the second with "
-            f"{np.median(shares):.0%} of the pixels of the largest; all are kept (--objects "
-            "largest keeps one)"
+            f"apart, the second with {np.median(shares):.0%} of the pixels of the largest; all are "
+            "kept (--objects largest keeps one)"
         )
     if size < SMALL:
         said.append(
@@ -68,9 +67,8 @@ def _borders(facts: Sequence[MaskFacts]) -> list[str]:
         worst = max(cut, key=lambda i: cut[i][1])
         said.append(
             f"the object is cut by the border of the picture in {len(cut)} of {len(facts)} frames "
-            f"({_listed(list(cut))}), "
-            f"most in frame {worst}: {cut[worst][1]} pixels at the {cut[worst][0]}; what is beyond "
-            "cannot be known"
+            f"({_listed(list(cut))}), most in frame {worst}: {cut[worst][1]} pixels at the "
+            f"{cut[worst][0]}; what is beyond cannot be known"
         )
     for edge, side in enumerate(
         ("left", "top", "right")
@@ -82,8 +80,8 @@ def _borders(facts: Sequence[MaskFacts]) -> list[str]:
             if len(same) >= max(2, 0.3 * len(facts)):
                 said.append(
                     f"the object ends in a straight line at the {side} (pixel {place}) in "
-                    f"{len(same)} of {len(facts)} frames "
-                    f"({_listed(same)}), as if it had been cut there before"
+                    f"{len(same)} of {len(facts)} frames ({_listed(same)}), as if it had been cut "
+                    "there before"
                 )
     return said
 
@@ -105,14 +103,13 @@ def _jumps(facts: Sequence[MaskFacts]) -> list[str]:
         change = facts[worst].area / facts[worst - 1].area - 1
         said.append(
             f"the mask jumps before {len(jumps)} of {len(facts)} frames ({_listed(jumps)}), most "
-            f"before frame {worst}, where "
-            f"its area changes by {change:+.0%}"
+            f"before frame {worst}, where its area changes by {change:+.0%}"
         )
     return said
 
 
 def _motion(files: Sequence[Path]) -> list[float]:
-    """Mean difference of every frame from the one before it, within what either covers, in levels of 255."""
+    """Returns each frame's mean difference, of 255, from the one before where either covers."""
     amounts, before = [], None
     for path in files:
         small = resize_rgba(read_image(path), 128, 128).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What other people's multi-view tools write: which files they are, and where their cameras stand.
+"""Recognises the files of other multi-view tools, and knows where their cameras stand.
 
 All angles are in this project's convention (azimuth 90 is +x, positive elevation above), relative
 to the input view. Sources: SyncDreamer ``meta_info/camera-16.pkl``; Zero123++ README, camera
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from torch import Tensor
 
 from ..clip import Orbit
 from ..errors import UserError
@@ -91,8 +92,7 @@ FORMATS = {
         "Zero123++ v1.1: 3x2 grids, or a folder of six views per frame", _views(ZERO123PLUS_1_1)
     ),
     "zero123plus-1.2": Format(
-        "Zero123++ v1.2, the same with other cameras",
-        _views(ZERO123PLUS_1_2),
+        "Zero123++ v1.2, the same with other cameras", _views(ZERO123PLUS_1_2)
     ),
     "sv4d": Format(
         "SV4D: 000000_v001.mp4 ... _v008.mp4",
@@ -123,7 +123,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class FoundViews:
     """Side views that were found.
 
     Attributes:
@@ -134,6 +134,10 @@ class Source:
         tiles: rows and columns of views in one picture.
         numbers: of the frames, where the files carry any.
         views: their cameras, where the files say; empty: those of the format.
+        own: whether a prior drew them from the input view itself, one PNG per picture as the clip
+            keeps them.
+        confidence: maps of confidence, 255 = fully; None: none but a weight per picture.
+        steady: whether the maps fall where a view differs from the frames before and after.
     """
 
     formats: tuple[str, ...]
@@ -143,10 +147,13 @@ class Source:
     tiles: tuple[int, int] = (1, 1)
     numbers: tuple[int, ...] = ()
     views: tuple[View, ...] = ()
+    own: bool = False
+    confidence: UInt8[Tensor, "v t s s"] | None = None
+    steady: bool = False
 
     @property
     def where(self) -> Path:
-        """What to call it in a sentence."""
+        """The path that sentences name."""
         paths = [path for row in self.files for path in row] or list(self.videos)
         folders = {path.parent for path in paths}
         return (
@@ -203,7 +210,7 @@ class Source:
 
 
 class Folder:
-    """What lies in a folder, or the one file that was named."""
+    """The contents of a folder, or the one file that was named."""
 
     def __init__(self, path: Path, name: str = "") -> None:
         """Looks at ``path``; ``name`` of the clip may begin the names of its files."""
@@ -266,7 +273,7 @@ def _of_frames(found: dict[int, Path]) -> dict[str, Any]:
     return {"files": tuple((path,) for path in found.values()), "numbers": tuple(found)}
 
 
-def _cut_by_4dgen(folder: Folder) -> Source | None:
+def _cut_by_4dgen(folder: Folder) -> FoundViews | None:
     views: defaultdict[int, dict[int, Path]] = defaultdict(dict)
     for path in folder.pictures:
         if match := CUT.fullmatch(path.stem.removeprefix(folder.name)):
@@ -283,7 +290,7 @@ def _cut_by_4dgen(folder: Folder) -> Source | None:
             )
     numbers = sorted(views)
     files = tuple(tuple(views[t][v] for v in range(count)) for t in numbers)
-    return Source(
+    return FoundViews(
         ("4dgen",),
         f"{len(files)} frames named {{frame}}_0_{{view}}_rgba.png",
         files,
@@ -291,11 +298,11 @@ def _cut_by_4dgen(folder: Folder) -> Source | None:
     )
 
 
-def _strips(folder: Folder) -> Source | None:
+def _strips(folder: Folder) -> FoundViews | None:
     found = folder.shaped(16, 1)
     if not found or len(found) < len(folder.shaped(1, 1)) // 2:
         return None
-    return Source(
+    return FoundViews(
         ("syncdreamer",),
         f"{len(found)} pictures of 16 squares in a row",
         tiles=(1, 16),
@@ -303,12 +310,12 @@ def _strips(folder: Folder) -> Source | None:
     )
 
 
-def _grids(folder: Folder) -> Source | None:
+def _grids(folder: Folder) -> FoundViews | None:
     found = folder.shaped(2, 3)
     if not found or len(found) < len(folder.pictures) / 2:
         return None
     why = f"{len(found)} pictures of 3 rows of 2 squares"
-    return Source(
+    return FoundViews(
         ("zero123plus", "zero123plus-1.2"),
         why,
         tiles=(3, 2),
@@ -316,7 +323,7 @@ def _grids(folder: Folder) -> Source | None:
     )
 
 
-def _sv4d(folder: Folder) -> Source | None:
+def _sv4d(folder: Folder) -> FoundViews | None:
     runs: defaultdict[str, dict[int, Path]] = defaultdict(dict)
     here = folder if os.path.isdir(folder.path) else Folder(folder.path.parent)
     for path in here.videos:
@@ -344,12 +351,12 @@ def _sv4d(folder: Folder) -> Source | None:
             f"{folder.path} holds {len(videos)} of the videos {run}_v001, ... of SV4D, which "
             "writes 4 or 8; restore them"
         )
-    return Source(
+    return FoundViews(
         names, f"the {len(videos)} videos {videos[0].name} to {videos[-1].name}", videos=videos
     )
 
 
-def _diffusion4d(folder: Folder) -> Source | None:
+def _diffusion4d(folder: Folder) -> FoundViews | None:
     orbit = [p for p in folder.pictures if re.fullmatch(r"multi_frame\d+", p.stem)]
     if not orbit:
         return None
@@ -373,7 +380,7 @@ def _diffusion4d(folder: Folder) -> Source | None:
     why = f"{len(found)} pictures multi_frame0.png, ... of a camera that goes around" + (
         " and still ones" if views[1:] else ""
     )
-    return Source(("diffusion4d",), why, files, numbers=tuple(found), views=tuple(views))
+    return FoundViews(("diffusion4d",), why, files, numbers=tuple(found), views=tuple(views))
 
 
 def _blender_orbit(path: Path, turn: float) -> Orbit:
@@ -397,11 +404,11 @@ def _blender_orbit(path: Path, turn: float) -> Orbit:
         ) from error
 
 
-def _l4gm(folder: Folder) -> Source | None:
+def _l4gm(folder: Folder) -> FoundViews | None:
     found = [p for p in folder.videos if p.stem.endswith("_fixed")]
     chosen = next((p for p in found if p.stem.startswith("wo_interp")), found[0] if found else None)
     if chosen is not None:
-        return Source(
+        return FoundViews(
             ("l4gm",),
             f"{chosen.name}, which shows four views in a row",
             videos=(chosen,),
@@ -409,16 +416,16 @@ def _l4gm(folder: Folder) -> Source | None:
         )
     match = [p for p in folder.pictures if re.search(r"(?<!_mv)_00[0-3]$", p.stem)]
     if len(match) == 4 and len({p.stem[:-4] for p in match}) == 1:
-        return Source(
+        return FoundViews(
             ("l4gm",), f"the four pictures {match[0].name} to {match[3].name}", (tuple(match),)
         )
     return None
 
 
-def _imagedream(folder: Folder) -> Source | None:
+def _imagedream(folder: Folder) -> FoundViews | None:
     rows = folder.shaped(4, 1)
     if rows:
-        return Source(
+        return FoundViews(
             ("imagedream",),
             f"{len(rows)} pictures of 4 squares in a row",
             tiles=(1, 4),
@@ -431,7 +438,7 @@ def _imagedream(folder: Folder) -> Source | None:
     if frames and all(sorted(views) == [0, 1, 2, 3] for views in frames.values()):
         numbers = sorted(frames)
         files = tuple(tuple(frames[t][v] for v in range(4)) for t in numbers)
-        return Source(
+        return FoundViews(
             ("imagedream",),
             f"{len(files)} frames named {{frame}}_{{view}}_rgba.png with 4 views",
             files,
@@ -439,7 +446,7 @@ def _imagedream(folder: Folder) -> Source | None:
         )
     named = [p for p in folder.pictures if re.search(r"_mv_00[0-3]$", p.stem)]
     if len(named) == 4:
-        return Source(
+        return FoundViews(
             ("imagedream",),
             f"the four pictures {named[0].name} to {named[3].name}",
             (tuple(named),),
@@ -450,7 +457,7 @@ def _imagedream(folder: Folder) -> Source | None:
 BY_COUNT = {16: ("syncdreamer",), 6: ("zero123plus", "zero123plus-1.2"), 4: ("imagedream", "l4gm")}
 
 
-def _one_frame(folder: Folder) -> Source | None:
+def _one_frame(folder: Folder) -> FoundViews | None:
     """As many numbered square pictures as a generator makes of one picture."""
     squares, names = folder.shaped(1, 1), BY_COUNT.get(len(folder.pictures))
     if names is None or len(squares) < len(folder.pictures):
@@ -459,12 +466,12 @@ def _one_frame(folder: Folder) -> Source | None:
         found = tuple(numbered(squares, "the views").values())
     except UserError:
         return None
-    return Source(
+    return FoundViews(
         names, f"{len(found)} views of one frame, {found[0].name} to {found[-1].name}", (found,)
     )
 
 
-def _frame_folders(folder: Folder) -> Source | None:
+def _frame_folders(folder: Folder) -> FoundViews | None:
     inner = next(
         (p for p in folder.folders if p.name == "zero123"), None
     )  # STAG4D keeps the input beside it
@@ -485,7 +492,7 @@ def _frame_folders(folder: Folder) -> Source | None:
         )
     found = numbered([part.path for part in parts], "the folders")
     rows = {part.path: tuple(numbered(part.pictures, "the views").values()) for part in parts}
-    return Source(
+    return FoundViews(
         names,
         f"{len(parts)} folders of {count} views",
         tuple(rows[p] for p in found.values()),
@@ -493,7 +500,7 @@ def _frame_folders(folder: Folder) -> Source | None:
     )
 
 
-RECOGNISE: dict[str, Callable[[Folder], Source | None]] = {
+RECOGNISE: dict[str, Callable[[Folder], FoundViews | None]] = {
     "4dgen": _cut_by_4dgen,
     "syncdreamer": _strips,
     "zero123plus": _grids,
@@ -508,7 +515,7 @@ RECOGNISE: dict[str, Callable[[Folder], Source | None]] = {
 
 def find_views(
     path: Path, *, name: str = "", wanted: str = "auto", rig: Path | None = None
-) -> Source:
+) -> FoundViews:
     """Recognises side views.
 
     Args:
@@ -539,7 +546,7 @@ def find_views(
         walk = View(
             tuple(_blender_orbit(path / "none.json", i / max(count - 1, 1)) for i in range(count))
         )
-        return Source(
+        return FoundViews(
             ("diffusion4d",),
             f"{folder.videos[0].name}, asked for by --format",
             videos=(folder.videos[0],),
@@ -575,12 +582,11 @@ def find_views(
         )
     raise UserError(
         f"{path} holds {what}, and nothing says where their cameras stand; place them with a rig "
-        "file (--rig), or say with "
-        f"--format what made them: {', '.join(FORMATS)}"
+        f"file (--rig), or say with --format what made them: {', '.join(FORMATS)}"
     )
 
 
-def _with_rig(folder: Folder, rig: Path) -> Source:
+def _with_rig(folder: Folder, rig: Path) -> FoundViews:
     """Pictures or videos as a rig file counts them.
 
     Per view a video or a folder, or per frame a folder or a picture.
@@ -590,9 +596,9 @@ def _with_rig(folder: Folder, rig: Path) -> Source:
     if (cut := _cut_by_4dgen(folder)) and len(cut.files[0]) == count:
         return replace(cut, formats=("rig",), why=why, views=views)
     if len(folder.videos) == count:
-        return Source(("rig",), why, videos=tuple(folder.videos), views=views)
+        return FoundViews(("rig",), why, videos=tuple(folder.videos), views=views)
     if not folder.folders and len(folder.pictures) == count:
-        return Source(("rig",), why, (tuple(folder.pictures),), views=views)
+        return FoundViews(("rig",), why, (tuple(folder.pictures),), views=views)
     parts = [part for part in (Folder(p) for p in folder.folders) if part.pictures]
     sizes = {len(part.pictures) for part in parts}
     per_view = len(parts) == count and len(sizes) == 1
@@ -606,13 +612,12 @@ def _with_rig(folder: Folder, rig: Path) -> Source:
         else []
     )
     if per_view:
-        return Source(("rig",), why, tuple(zip(*rows, strict=True)), views=views)
+        return FoundViews(("rig",), why, tuple(zip(*rows, strict=True)), views=views)
     if per_frame:
-        return Source(("rig",), why, tuple(tuple(row) for row in rows), views=views)
-    there = f"{len(folder.pictures)} pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures"
+        return FoundViews(("rig",), why, tuple(tuple(row) for row in rows), views=views)
     raise UserError(
-        f"rig file {rig} places {count} cameras, but {folder.path} holds {there}; wanted {count} "
-        "pictures of one frame, "
-        f"{count} videos, {count} folders with a picture per frame, or a folder of {count} "
-        "pictures per frame"
+        f"rig file {rig} places {count} cameras, but {folder.path} holds {len(folder.pictures)} "
+        f"pictures, {len(folder.videos)} videos and {len(parts)} folders of pictures; wanted "
+        f"{count} pictures of one frame, {count} videos, {count} folders with a picture per frame, "
+        f"or a folder of {count} pictures per frame"
     )

@@ -27,7 +27,7 @@ def to_levels(alpha: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 def soften(
     image: UInt8[np.ndarray, "h w 4"], alpha: UInt8[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w"]:
-    """Takes the background out of the rim of a mask of 0 and 255 that was drawn too wide, which would be a halo.
+    """Takes the background out of the rim of a hard mask that was drawn too wide.
 
     The rim is compared with the object farther inside and with what is hidden beside it. Only where
     most of it is mixed with the background, as in frames that a segmentation model cut out of a
@@ -108,7 +108,7 @@ def steady(
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """What one mask is like, for the plan of the crop and for warnings.
+    """Measurements of one mask, for the plan of the crop and for warnings.
 
     Attributes:
         area: covered pixels.
@@ -227,7 +227,7 @@ def true_colors(
 
 
 def fill_hidden(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
-    """Gives the pixels of alpha 0 the nearest visible colour near the object, and white farther away.
+    """Gives pixels of alpha 0 the nearest visible colour near the object, white farther away.
 
     Viewers that filter colour and alpha apart then show no halo, and readers that drop alpha show
     the object on white.
@@ -247,7 +247,7 @@ def fill_hidden(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]
 def _matte(
     seen: Float[np.ndarray, "n 3"], own: Float[np.ndarray, "n 3"], alpha: Float[np.ndarray, "n"]
 ) -> Float[np.ndarray, "3"] | None:
-    """The one colour that the soft edge is mixed with, or None if its colours are the object's own, as they should be."""
+    """Returns the one colour that the soft edge is mixed with; None where its colours are pure."""
     some = (alpha > 0.1) & (alpha < 0.9)
     if np.count_nonzero(some) < 50:
         return None

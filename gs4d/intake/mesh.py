@@ -45,7 +45,7 @@ PREVIEW_FPS = 8.0  # of a model that does not move
 
 @dataclass(frozen=True)
 class MeshOptions(Options):
-    """How a clip is drawn from an animated model."""
+    """Options of a clip that is drawn from an animated model."""
 
     path: Path | None = None
     """An animated model, .glb or .gltf."""
@@ -105,7 +105,7 @@ class _Rig:
     truth: dict[str, Orbit]
 
     def at(self, frame: int) -> list[Orbit]:
-        """Where they stand at a frame: input, side views, views to score on."""
+        """Returns the cameras at a frame: input, side views, views to score on."""
         views = [self.input, *self.side]
         return [view.orbits[min(frame, len(view.orbits) - 1)] for view in views] + list(
             self.truth.values()
@@ -113,7 +113,7 @@ class _Rig:
 
 
 def make_clip(options: MeshOptions) -> list[Path]:
-    """Makes ``{name}_pose0``, ``_sync``, ``_eval``, what says where their cameras stand, and previews; returns the previews.
+    """Makes the folders of a clip, files that place its cameras, and previews; returns these.
 
     Raises:
         UserError: the model, the rig or the options are wrong, or what is there already is not ours
@@ -175,16 +175,18 @@ def make_clip(options: MeshOptions) -> list[Path]:
             )
             write_json(part["cameras"], record)
         _preview(mesh, times, rig, part, [said, *warnings])
-        write_json(part["record"], {
+        made = {outputs.paths[k].name: _sizes(p) for k, p in part.items() if k in _Outputs.CLIP}
+        record = {
             "source": str(options.path),
-            "options": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()},
+            "options": _plain(options),
             "clip": mesh.clip,
             "times": [mesh.begin + time * mesh.duration for time in times],
             "placement": mesh.placement.tolist(),
             "warnings": warnings,
-            "files": {outputs.paths[key].name: _sizes(path) for key, path in part.items() if key in _Outputs.CLIP},
+            "files": made,
             "replaced": outputs.there(),  # of which a kill between the renames may leave some
-        })  # fmt: skip
+        }
+        write_json(part["record"], record)
         # The input video goes first and comes last: no kill leaves pictures of two runs that pass
         # for one clip.
         if os.path.lexists(outputs.paths["pose0"]):
@@ -196,6 +198,11 @@ def make_clip(options: MeshOptions) -> list[Path]:
     for warning in warnings:
         print(f"warning: {warning}")
     return [outputs.paths["sheet"], outputs.paths["video"]]
+
+
+def _plain(options: MeshOptions) -> dict[str, Any]:
+    values = asdict(options).items()
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values}
 
 
 class _Outputs:
@@ -223,7 +230,7 @@ class _Outputs:
         }
 
     def check(self, options: MeshOptions) -> set[str]:
-        """Which of the clip's files and folders an earlier run made.
+        """Returns the keys of what an earlier run made.
 
         Raises:
             UserError: one is there that this command did not make, or that was changed since, and
@@ -249,8 +256,7 @@ class _Outputs:
             ):
                 raise UserError(
                     f"{self.paths['pose0']} was made of {source}; give this one another name with "
-                    "--name, or replace it with "
-                    "--overwrite"
+                    "--name, or replace it with --overwrite"
                 )
         for key in self.CLIP:
             path = self.paths[key]
@@ -278,7 +284,7 @@ class _Outputs:
         return {path.name: _sizes(path) for path in paths}
 
     def wanted(self, options: MeshOptions, rig: _Rig) -> dict[str, Path]:
-        """What is to be made, the input video first."""
+        """Returns the paths that are to be made, the input video first."""
         usual = [View((orbit,)) for orbit in syncdreamer_rig()]
         unwanted = {
             "sync": not rig.side,
@@ -297,7 +303,7 @@ def _remove(path: Path) -> None:
 
 
 def _sizes(path: Path) -> dict[str, int] | int:
-    """Of the files in a folder, or of the file."""
+    """Returns the sizes of the files in a folder, or of one file."""
     if not path.is_dir():
         return path.stat().st_size
     files = [p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
@@ -305,7 +311,7 @@ def _sizes(path: Path) -> dict[str, int] | int:
 
 
 def _times(mesh: AnimatedMesh, options: MeshOptions) -> list[float]:
-    """Of the frames, as fractions of the clip."""
+    """Returns the times of the frames as fractions of the animation."""
     if not mesh.duration:
         return [0.0] * (options.frames or 1)
     first, last = mesh.begin, mesh.begin + mesh.duration
@@ -317,8 +323,7 @@ def _times(mesh: AnimatedMesh, options: MeshOptions) -> list[float]:
     if not start < end <= last + slack or (options.end is not None and end <= first):
         raise UserError(
             f"the animation '{mesh.clip}' lasts from {first:.4g} to {last:.4g} s, but {start:.4g} "
-            f"to {end:.4g} s "
-            "was asked for; change --start or --end"
+            f"to {end:.4g} s was asked for; change --start or --end"
         )
     frames = options.frames or FRAMES
     steps = frames if options.loop else max(frames - 1, 1)
@@ -337,7 +342,10 @@ def _describe(mesh: AnimatedMesh, path: Path, times: list[float]) -> str:
         if not mesh.begin
         else f"{mesh.begin:.2f} to {mesh.begin + mesh.duration:.2f} s"
     )
-    return f"{path.name}: {faces} triangles, animation '{mesh.clip}' of {span} in {len(times)} frames{there}"
+    return (
+        f"{path.name}: {faces} triangles, animation '{mesh.clip}' of {span} in {len(times)} "
+        f"frames{there}"
+    )
 
 
 def _rig(options: MeshOptions, frames: int) -> _Rig:
@@ -379,8 +387,7 @@ def _rig(options: MeshOptions, frames: int) -> _Rig:
     if len(perspective) > 1:
         raise UserError(
             "the views to score on have other radii or fields of view than the input camera "
-            f"({sorted(perspective)}), which "
-            "a _cameras.json cannot say; make them equal"
+            f"({sorted(perspective)}), which a _cameras.json cannot say; make them equal"
         )
     return rig
 
@@ -418,7 +425,7 @@ def _draw(
 
 
 def _paths(part: dict[str, Path], rig: _Rig, frame: int) -> Iterator[Path]:
-    """Where the pictures of a frame go, in the order of :meth:`_Rig.at`."""
+    """Yields the files of a frame's pictures in the order of :meth:`_Rig.at`."""
     yield part["pose0"] / f"{frame}.png"
     yield from (part["sync"] / f"{frame}_0_{v}_rgba.png" for v in range(len(rig.side)))
     yield from (part["eval"] / view / f"{frame}.png" for view in rig.truth)

@@ -22,7 +22,7 @@ COLMAP = ("sparse/0", "sparse", "colmap/sparse/0", "colmap", "0")
 
 
 def require_one_camera(folder: Path, files: Sequence[Path]) -> None:
-    """Checks that no note beside or above the pictures says that they were taken from different places.
+    """Checks that no note near the pictures says they were taken from different places.
 
     Known are the transforms*.json of NeRF, D-NeRF, instant-ngp and nerfstudio, the cameras.json of
     Gaussian splatting, COLMAP's models, LLFF's poses_bounds.npy, the cameras*.npz of IDR and NeuS,
@@ -41,10 +41,8 @@ def require_one_camera(folder: Path, files: Sequence[Path]) -> None:
         ):
             raise UserError(
                 f"{note} places the camera of every picture in {folder} elsewhere, so they are no "
-                "video from one camera; give "
-                "pictures that one camera took while the object moved, or, if it stood still after "
-                "all, copy them to a folder "
-                "without that file"
+                "video from one camera; give pictures that one camera took while the object moved, "
+                "or, if it stood still after all, copy them to a folder without that file"
             )
 
 

@@ -1,21 +1,18 @@
-"""Side views that a prior makes up for a clip that has none."""
+"""Side views that a prior draws for a clip that has none."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from ..io.clips import CONFIDENCE_FILE
 from ..prior import default_view_prior
-from ..prior.sampling import Sampling
-from ..ranges import Options, Range
-from .views import ViewsOptions, make_views
+from .sync import SyncOptions
+from .views import DrawOptions, draw_views
 
 
 @dataclass(frozen=True)
-class PseudoOptions(Options):
+class PseudoOptions(DrawOptions):
     """Side views for a clip that comes without any."""
 
     prior: str = "auto"
@@ -23,16 +20,6 @@ class PseudoOptions(Options):
     with weights of its own, such as zero123plus:FOLDER; `gs4d views --help` lists them."""
     pixels: bool = True
     """Believe each pixel as far as the prior is sure of it, instead of all alike."""
-    steady: bool = True
-    """Believe less what differs from the frames before and after."""
-    veils: bool = True
-    """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines
-    are hard guesses."""
-    batch: Annotated[int, Range(1, 1000)] = 4
-    """Frames that are drawn together, by priors for which that makes a difference."""
-    seed: Annotated[int, Range(0, 2**62)] = 0
-    """Of all randomness."""
-    sampling: Sampling = field(default_factory=Sampling)
 
 
 def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Path) -> Path | None:
@@ -56,19 +43,6 @@ def make_pseudo_views(data_dir: Path, name: str, options: PseudoOptions, out: Pa
         f"{data_dir / f'{name}_sync'} does not exist, so {prior} draws what the other sides may "
         "look like."
     )
-    folder = make_views(
-        ViewsOptions(
-            path=data_dir / f"{name}_pose0",
-            prior=prior,
-            batch=options.batch,
-            seed=options.seed,
-            sampling=options.sampling,
-            steady=options.steady,
-            veils=options.veils,
-            overwrite=True,
-            out_dir=out,
-        )
-    )
-    if not options.pixels:
-        (folder / CONFIDENCE_FILE).unlink()
+    sync = SyncOptions((out / f"{name}_views",), name, data_dir, out, overwrite=True)
+    draw_views(sync, prior, options, maps=options.pixels)
     return out

@@ -1,4 +1,4 @@
-"""Which pictures of a folder are the frames of one clip, and in which order."""
+"""Finds the pictures of a folder that are frames of one clip, and their order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Series:
     warnings: tuple[str, ...] = ()
 
     def jump(self, first: int, last: int) -> str | None:
-        """A warning where the numbers of the files ``first`` to ``last`` (positions, included) do not rise evenly."""
+        """Returns a warning where the numbers of files ``first`` to ``last`` do not rise evenly."""
         files, numbers = self.files[first : last + 1], self.numbers[first : last + 1]
         gaps = [b - a for a, b in pairwise(numbers)]
         step = median(gaps) if len(gaps) > 1 else 0
@@ -116,7 +116,7 @@ def _digits(path: Path) -> tuple[int, ...]:
 
 
 def _once_each(files: list[Path]) -> tuple[list[Path], list[str]]:
-    """One picture per frame: of a frame in several formats the best one, if that format has all frames."""
+    """Returns one picture per frame, in the best format that all frames have."""
     frames: defaultdict[object, dict[str, Path]] = defaultdict(dict)
     for path in files:
         twins = frames[re.sub(r"\d+", "#", path.stem), _digits(path)]
@@ -130,7 +130,10 @@ def _once_each(files: list[Path]) -> tuple[list[Path], list[str]]:
     if not whole:
         raise UserError(f"{a} and {b.name} are the same frame; remove one of them")
     others = sorted({suffix for twins in frames.values() for suffix in twins} - {whole[0]})
-    warning = f"{a.name} and {b.name} are the same frame, and others are there twice: took {whole[0]}, not {', '.join(others)}"
+    warning = (
+        f"{a.name} and {b.name} are the same frame, and others are there twice: took {whole[0]}, "
+        f"not {', '.join(others)}"
+    )
     return [twins[whole[0]] for twins in frames.values()], [warning]
 
 
@@ -151,8 +154,7 @@ def _ordered(folder: Path, files: list[Path], warnings: list[str]) -> Series:
         names = ", ".join(path.name for path in sorted(files, key=natural_order)[:3])
         raise UserError(
             f"{folder} holds pictures with several numbers that change ({names}, ...), as views or "
-            "takes of one thing have "
-            f"them; {OWN_FOLDER} (side views go through preprocess/sync.py)"
+            f"takes of one thing have them; {OWN_FOLDER} (side views go through `gs4d sync`)"
         )
     return Series(tuple(sorted(files, key=lambda path: rows[path])), (), tuple(warnings))
 
@@ -170,7 +172,7 @@ def _counts(columns: Sequence[Sequence[int]]) -> bool:
 
 
 def _is_time(files: list[Path], varying: list[int]) -> bool:
-    """Whether the numbers that change are a date and a time of day, or one number with a fraction of fixed width."""
+    """Whether the changing numbers are a time, or one number with a fraction of fixed width."""
     if all(MOMENT.search(path.stem) for path in files):
         return True
     parts = [re.split(r"(\d+)", path.stem) for path in files]

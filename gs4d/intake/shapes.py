@@ -11,7 +11,7 @@ Mask = Bool[np.ndarray, "h w"]
 
 
 def window(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """The rows and columns that hold the mask, which may not be empty, and ``margin`` more where there are any."""
+    """Returns the rows and columns that hold a mask (not empty), and ``margin`` more."""
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     return tuple(
         slice(max(0, int(i[0]) - margin), int(i[-1]) + 1 + margin) for i in (rows, columns)
@@ -70,7 +70,8 @@ def parts(
 
     Entry 0 of the counts is 0.
     """
-    numbered: tuple[np.ndarray, int] = ndimage.label(mask, SQUARE if diagonal else None)  # type: ignore[assignment]
+    structure = SQUARE if diagonal else None
+    numbered: tuple[np.ndarray, int] = ndimage.label(mask, structure)  # type: ignore[assignment]
     counts = np.bincount(numbered[0].ravel(), minlength=numbered[1] + 1)
     counts[0] = 0
     return numbered[0], counts

@@ -29,7 +29,7 @@ MIN_SIDE = 8  # pixels
 
 @dataclass(frozen=True)
 class Pick:
-    """Which frames of a clip to take.
+    """A choice of frames of a clip.
 
     Attributes:
         frames: how many, evenly over the time; None: all of a short clip, every n-th of a long one,
@@ -110,7 +110,10 @@ def _open_still(path: Path, pick: Pick) -> Shots:
             f"{path} is one picture, so there are no frames to choose from; leave out --frames, "
             "--fps, --start, --end"
         )
-    warning = "the source is one picture, so the clip has one frame and nothing moves: make a video of it first to get motion"
+    warning = (
+        "the source is one picture, so the clip has one frame and nothing moves: make a video of "
+        "it first to get motion"
+    )
     return Shots((path,), (0,), (0.0,), None, f"took the one picture {path}", [warning])
 
 
@@ -138,8 +141,7 @@ def _open_folder(folder: Path, pick: Pick) -> Shots:
         (a, first), (b, other) = list(sizes.items())[:2]
         raise UserError(
             f"{other} is {b[1]}x{b[0]} pixels but {first.name} is {a[1]}x{a[0]}; the frames of a "
-            "clip have one size: "
-            "give pictures of different things one at a time"
+            "clip have one size: give pictures of different things one at a time"
         )
     said = _say(numbers, pick, len(files), f"{shots[0].name} to {shots[-1].name}")
     inside = [
@@ -153,7 +155,7 @@ def _open_folder(folder: Path, pick: Pick) -> Shots:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of the numbers in their names, without depth maps, masks and the like.
+    """Returns the pictures of a folder by number, without depth maps, masks and the like.
 
     Raises:
         UserError: as :func:`find_series`.

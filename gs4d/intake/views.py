@@ -1,9 +1,8 @@
-"""The recipe that draws the side views of a clip with a prior.
+"""Draws the side views of a clip with a prior, frame by frame.
 
-Frame by frame, so that a run that is cut goes on where it was.
-
-``{name}_views/{frame}/`` keeps what the prior drew, with the cameras, the seed and the settings;
-``{name}_sync`` is made of it as of any tool's output: cut out, placed, judged and shown.
+A run that was cut goes on where it was: ``{name}_views/{frame}/`` keeps what the prior drew, with
+the cameras, the seed and the settings. ``{name}_sync`` is made of it: pictures with alpha are
+copied as they are, others are cut out.
 """
 
 from __future__ import annotations
@@ -12,56 +11,41 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from jaxtyping import UInt8
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..clip import Orbit, premultiply
+from ..clip import Orbit
 from ..errors import UserError, require_folder_name
 from ..io.clips import CONFIDENCE_FILE, View, frame_numbers, read_input
-from ..io.files import atomic_path, read_json, write_json
 from ..io.foreign import foreign
-from ..io.images import read_image, resize_rgba
+from ..io.images import read_image
+from ..io.steps import Step
 from ..io.weights import read_weights
 from ..prior import VIEW_PRIORS, Views, check_prior, draw_clip, open_prior
 from ..prior.framing import Framing, plan_framing, share_of
 from ..prior.pictures import square_views
 from ..prior.sampling import Sampling, ViewSampling
 from ..ranges import Options, Range
-from .layouts import Source
-from .sync import SyncOptions, make_sync
+from .confidence import reduced, save_confidence
+from .layouts import FoundViews
+from .sync import SyncOptions, make_sync, save_picture
 
 POSE0 = "_pose0"
-CONFIDENCE_SIDE = 64  # pixels of the maps that say the confidence in the pixels of a view
-STEADY, JUMP = (
-    0.1,
-    0.3,
-)  # change of a value there and back that any motion may make, and that halves the confidence
+RECORD = "views.json"  # in the folder of a drawn frame
 FILMS = ("sv4d", "sv4d2", "sv4d2-8views")  # of models that run elsewhere and leave videos
 
 
 @dataclass(frozen=True)
-class ViewsOptions(Options):
-    """How the side views of a clip are drawn."""
+class DrawOptions(Options):
+    """Options of a prior that draws side views."""
 
-    path: Path | None = None
-    """Folder of the input view, DATA/NAME_pose0, as preprocess/frames.py makes it."""
-    prior: str = ""
-    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer or
-    mini; one with weights as NAME:WHERE, a folder, a file or a hub id. sv4d2:FOLDER takes the
-    videos of SV4D 2.0's own sampler."""
-    name: str = ""
-    """Name of the clip; it may be left out, since --path says it."""
     batch: Annotated[int, Range(1, 1000)] = 4
     """Frames that are drawn together: more take more memory, and less time where frames look at
     each other."""
@@ -73,6 +57,20 @@ class ViewsOptions(Options):
     veils: bool = True
     """Have lift draw what may be there as a veil, which is nearest to the truth; without, outlines
     are hard guesses."""
+
+
+@dataclass(frozen=True)
+class ViewsOptions(DrawOptions):
+    """Options of the side views that a prior draws for a clip."""
+
+    path: Path | None = None
+    """Folder of the input view, DATA/NAME_pose0, as `gs4d frames` makes it."""
+    prior: str = ""
+    """What draws: inflate, lift, zero123, zero123plus, zero123plus-1.2, imagedream, syncdreamer or
+    mini; one with weights as NAME:WHERE, a folder, a file or a hub id. sv4d2:FOLDER takes the
+    videos of SV4D 2.0's own sampler."""
+    name: str = ""
+    """Name of the clip; it may be left out, since --path says it."""
     overwrite: bool = False
     """Replace side views even if they were not made by this project's commands."""
     out_dir: Path | None = None
@@ -89,43 +87,54 @@ def make_views(options: ViewsOptions) -> Path:
             replace.
     """
     pose0, name = _input(options)
-    family, _, where = options.prior.partition(":")
     out = options.out_dir or pose0.parent
     sync = SyncOptions(
         (out / f"{name}_views",), name, pose0.parent, options.out_dir, overwrite=options.overwrite
     )
+    return draw_views(sync, options.prior, options)
+
+
+def draw_views(sync: SyncOptions, prior: str, how: DrawOptions, *, maps: bool = True) -> Path:
+    """Draws the side views of a clip; returns ``{name}_sync``.
+
+    Args:
+        sync: names the clip; its one path is the folder that keeps what is drawn.
+        prior: what draws.
+        how: settings of the drawing.
+        maps: whether to leave a map of confidence with the views.
+
+    Raises:
+        UserError: as :func:`make_views`.
+    """
+    family, _, where = prior.partition(":")
     if family in FILMS:
-        return make_sync(SyncOptions(**{**vars(sync), "path": (Path(where),), "format": family}))
-    if not options.prior:
+        return make_sync(replace(sync, path=(Path(where),), format=family))
+    if not prior:
         raise UserError(
             "--prior is missing: say what draws the views; there are: "
             f"{', '.join((*VIEW_PRIORS, *FILMS))}"
         )
     check_prior(family, "views")
-
+    pose0 = sync.data_dir / f"{sync.name}_pose0"
     files = {number: pose0 / file for number, file in frame_numbers(pose0).items()}
-    camera = read_input(pose0.parent / f"{name}_rig.json")
+    camera = read_input(sync.data_dir / f"{sync.name}_rig.json")
     if len(set(camera.orbits)) > 1:
         raise UserError(
-            f"the input camera of {name} moves; views can only be drawn around one that stands "
-            "still"
+            f"the input camera of {sync.name} moves; views can only be drawn around one that "
+            "stands still"
         )
     folder, source = sync.path[0], camera.orbits[0]
-    framing = _framing(family, options.sampling.crop_size, list(files.values()), source)
-    made = _settings(options, list(files.values()), source, framing)
-    missing = [i for i, number in enumerate(files) if not _is_done(folder / str(number), made[i])]
+    framing = _framing(family, how.sampling.crop_size, list(files.values()), source)
+    steps = _steps(folder, prior, how, files, source, framing)
+    missing = [i for i, step in enumerate(steps) if step.kept() is None]
     if len(missing) < len(files):
         print(
             f"{folder}: {len(files) - len(missing)} of {len(files)} frames were drawn before with "
             "these settings."
         )
     if missing:
-        _draw(options, files, source, framing, missing, made, folder)
-    return make_sync(
-        sync,
-        [_drawn(folder, list(files), options.prior)],
-        lambda made: _write_confidence(made, folder, list(files), steady=options.steady),
-    )
+        _draw(prior, how, list(files.values()), source, framing, missing, steps)
+    return make_sync(sync, [_drawn(folder, list(files), steps, prior, how, maps=maps)])
 
 
 def _input(options: ViewsOptions) -> tuple[Path, str]:
@@ -139,11 +148,11 @@ def _input(options: ViewsOptions) -> tuple[Path, str]:
     if not path.name.endswith(POSE0) or (options.name and options.name != name):
         wanted = f"{options.name or 'NAME'}{POSE0}"
         raise UserError(
-            f"--path is {path}, wanted a folder named {wanted}; make it with preprocess/frames.py"
+            f"--path is {path}, wanted a folder named {wanted}; make it with `gs4d frames`"
         )
     require_folder_name("--name", name)
     if not os.path.isdir(path):
-        raise UserError(f"{path} is no folder; make the input view with preprocess/frames.py")
+        raise UserError(f"{path} is no folder; make the input view with `gs4d frames`")
     return path, name
 
 
@@ -166,39 +175,40 @@ def _framing(family: str, crop_size: int, files: list[Path], source: Orbit) -> F
     if framing is not None:
         print(
             f"{family} sees the object at {share:.2f} of the frame, as its authors crop it: "
-            "cropped by "
-            f"{framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views are placed "
-            "back."
+            f"cropped by {framing.tangent / math.tan(math.radians(camera.fov) / 2):.2f}; its views "
+            "are placed back."
         )
     return framing
 
 
-def _settings(
-    options: ViewsOptions, files: list[Path], source: Orbit, framing: Framing | None
-) -> list[dict[str, Any]]:
-    """What the views of every frame depend on.
-
-    With the frames around it, since it may look at them.
-    """
+def _steps(
+    folder: Path,
+    prior: str,
+    how: DrawOptions,
+    files: dict[int, Path],
+    source: Orbit,
+    framing: Framing | None,
+) -> list[Step]:
+    """Returns a step per frame, made from it and its neighbours, since the prior may see them."""
     sums = []
-    for path in files:
+    for path in files.values():
         with foreign(path, "picture"):
             sums.append(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
     asked = {
-        "prior": options.prior,
-        "seed": options.seed,
-        "sampling": asdict(options.sampling),
+        "prior": prior,
+        "seed": how.seed,
+        "sampling": asdict(how.sampling),
         "input": asdict(source),
     }
-    asked |= {} if options.veils else {"veils": False}
+    asked |= {} if how.veils else {"veils": False}
     asked |= {"framing": _rounded(asdict(framing))} if framing is not None else {}
-    return [
-        {
-            **asked,
-            "frames": [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, len(sums) - 1)]],
-        }
-        for i in range(len(sums))
-    ]
+    steps, last = [], len(sums) - 1
+    for i, number in enumerate(files):
+        around = [sums[0], sums[max(i - 1, 0)], sums[i], sums[min(i + 1, last)]]
+        made = {"made": {**asked, "frames": around}}
+        whole = frozenset({"made", "layout", "cameras", "trust"})
+        steps.append(Step(folder / str(number), RECORD, made, whole, "drawn views"))
+    return steps
 
 
 def _rounded(values: Any) -> Any:
@@ -210,50 +220,32 @@ def _rounded(values: Any) -> Any:
     return round(values, 6)
 
 
-def _is_done(folder: Path, made: dict[str, Any]) -> bool:
-    record = folder / "views.json"
-    return record.is_file() and _read_record(folder).get("made") == made
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    record = read_json(folder / "views.json", "record of drawn views")
-    if not isinstance(record, dict) or not {"made", "layout", "cameras", "trust"} <= record.keys():
-        raise UserError(
-            f"{folder / 'views.json'} is no record of drawn views; delete {folder} to draw them "
-            "again"
-        )
-    return record
-
-
 def _draw(
-    options: ViewsOptions,
-    files: dict[int, Path],
+    name: str,
+    how: DrawOptions,
+    paths: list[Path],
     source: Orbit,
     framing: Framing | None,
     missing: list[int],
-    made: list[dict[str, Any]],
-    folder: Path,
+    steps: list[Step],
 ) -> None:
-    """Has the prior draw frames, a few at a time."""
-    sampling = ViewSampling(**vars(options.sampling), veils=options.veils)
-    prior = open_prior(options.prior, "views", sampling=sampling)
-    numbers, paths = list(files), list(files.values())
+    """Draws the missing frames, a few at a time."""
+    prior = open_prior(name, "views", sampling=ViewSampling(**vars(how.sampling), veils=how.veils))
     with tqdm(total=len(missing), desc="drawing", unit="frame", dynamic_ncols=True) as bar:
-        for wanted, seen in calls(missing, len(paths), prior.context, options.batch):
+        for wanted, seen in calls(missing, len(paths), prior.context, how.batch):
             frames, camera = square_views(_read([paths[i] for i in seen]), source)
             if framing is not None:
                 frames, camera = framing.crop(frames), framing.seen
-            generator = torch.Generator().manual_seed(options.seed)
+            generator = torch.Generator().manual_seed(how.seed)
             views = draw_clip(prior, frames, camera, None, generator)
             views = framing.place(views) if framing is not None else views
+            record = {
+                "layout": prior.layout,
+                "cameras": [asdict(orbit) for orbit in views.orbits],
+                "weights": prior.weights,
+            }
             for i in wanted:
-                record = {
-                    "made": made[i],
-                    "layout": prior.layout,
-                    "cameras": [asdict(orbit) for orbit in views.orbits],
-                    "weights": prior.weights,
-                }
-                _write(folder / str(numbers[i]), views, seen.index(i), record)
+                _keep(steps[i], views, seen.index(i), record)
                 bar.update()
 
 
@@ -287,65 +279,30 @@ def _read(paths: list[Path]) -> torch.Tensor:
         None,
     ):
         raise UserError(
-            f"{odd} has another size than {paths[0]}; make the input view again with "
-            "preprocess/frames.py"
+            f"{odd} has another size than {paths[0]}; make the input view again with `gs4d frames`"
         )
     return torch.from_numpy(np.stack(images))
 
 
-def _write(folder: Path, views: Views, frame: int, record: dict[str, Any]) -> None:
-    with atomic_path(folder) as part:
-        part.mkdir()
+def _keep(step: Step, views: Views, frame: int, record: dict[str, Any]) -> None:
+    """Writes one frame of what was drawn; its PNGs are those of ``{name}_sync``."""
+
+    def fill(part: Path) -> dict[str, Any]:
         for v, image in enumerate(views.images[:, frame].numpy()):
-            Image.fromarray(image).save(part / f"{v}.png", compress_level=4)
-        confidence = views.confidence[:, frame].float()
-        small = (
-            F.adaptive_avg_pool2d(confidence[:, None], CONFIDENCE_SIDE)[:, 0]
-            .round()
-            .to(torch.uint8)
-        )
-        _save_confidence(small, part / CONFIDENCE_FILE)
-        means = confidence.mean((1, 2)) / 255
-        write_json(
-            part / "views.json", {**record, "trust": [round(value, 3) for value in means.tolist()]}
-        )
+            save_picture(part / f"{v}.png", image)
+        confidence = views.confidence[:, frame]
+        save_confidence(reduced(confidence), part / CONFIDENCE_FILE)
+        means = confidence.float().mean((1, 2)) / 255
+        return {**record, "trust": [round(value, 3) for value in means.tolist()]}
+
+    step.keep(fill)
 
 
-def _save_confidence(confidence: UInt8[Tensor, "..."], path: Path) -> None:
-    try:
-        save_file({"trust": confidence}, path)
-    except SafetensorError as error:  # what safetensors makes of a full disk
-        raise OSError(str(error)) from error
-
-
-def _write_confidence(sync: Path, drawn: Path, numbers: list[int], *, steady: bool) -> None:
-    """Puts the confidence per pixel beside side views that a prior drew."""
-    confidence = torch.stack(
-        [read_weights(drawn / str(number) / CONFIDENCE_FILE)["trust"] for number in numbers], 1
-    ).float()
-    if steady and len(numbers) > 2:
-        for v in range(len(confidence)):
-            files = [sync / f"{number}_0_{v}_rgba.png" for number in numbers]
-            small = [
-                resize_rgba(
-                    read_image(file, need_alpha=True), CONFIDENCE_SIDE, CONFIDENCE_SIDE
-                ).copy()
-                for file in files
-            ]
-            confidence[v] *= steadiness(premultiply(torch.from_numpy(np.stack(small))))
-    _save_confidence(confidence.round().to(torch.uint8), sync / CONFIDENCE_FILE)
-
-
-def steadiness(film: Float[Tensor, "t h w 4"]) -> Float[Tensor, "t h w"]:
-    """1 where a pixel is half way between the frames before and after, less where it jumps there and back; t at least 3."""
-    jump = (film[1:-1] - (film[:-2] + film[2:]) / 2).abs().amax(-1)
-    jump = torch.cat([jump[:1], jump, jump[-1:]])
-    return torch.exp(-(((jump - STEADY).clamp_min(0) / JUMP) ** 2))
-
-
-def _drawn(folder: Path, numbers: list[int], prior: str) -> Source:
-    """What was drawn, as other people's output is described."""
-    records = [_read_record(folder / str(number)) for number in numbers]
+def _drawn(
+    folder: Path, numbers: list[int], steps: list[Step], prior: str, how: DrawOptions, *, maps: bool
+) -> FoundViews:
+    """Returns what was drawn, as other people's output is described."""
+    records = [step.found() or {} for step in steps]
     cameras, layout = records[0]["cameras"], records[0]["layout"]
     if any(record["cameras"] != cameras for record in records):
         raise UserError(
@@ -356,7 +313,11 @@ def _drawn(folder: Path, numbers: list[int], prior: str) -> Source:
         View((Orbit(**orbit),), tuple(record["trust"][v] for record in records))
         for v, orbit in enumerate(cameras)
     )
-    files = tuple(
-        tuple(folder / str(number) / f"{v}.png" for v in range(len(cameras))) for number in numbers
+    files = tuple(tuple(step.result / f"{v}.png" for v in range(len(cameras))) for step in steps)
+    found = FoundViews(
+        (layout,), f"the prior {prior}", files, numbers=tuple(numbers), views=views, own=True
     )
-    return Source((layout,), f"the prior {prior}", files, numbers=tuple(numbers), views=views)
+    if not maps:
+        return found
+    confidence = [read_weights(step.result / CONFIDENCE_FILE)["trust"] for step in steps]
+    return replace(found, confidence=torch.stack(confidence, 1), steady=how.steady)

@@ -66,7 +66,10 @@ def read_animation_info(path: Path) -> Animation:
         width, height = picture.size
         if picture.format == "TIFF":
             pages = len(_pages(picture))
-            note = f"{path.name} has {pages} pages and no times; its pages are read as frames, {1 / BROWSER_SECONDS:g} per second"
+            note = (
+                f"{path.name} has {pages} pages and no times; its pages are read as frames, "
+                f"{1 / BROWSER_SECONDS:g} per second"
+            )
             info = Animation((BROWSER_SECONDS,) * pages, notes=(note,))
         elif picture.format == "AVIF":
             info = Animation(_avif_seconds(path, getattr(picture, "n_frames", 1)))

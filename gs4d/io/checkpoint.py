@@ -81,7 +81,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         UserError: there is none, or it was cut short or changed since it was written.
     """
     if not (folder / INDEX).exists():
-        train = f"train it first: python train.py -e {folder.resolve().name}"
+        train = f"train it first: gs4d train -e {folder.resolve().name}"
         if not folder.exists():
             raise UserError(f"{folder} does not exist; if it is a run, {train}")
         if (folder / LEVELS).is_file():
@@ -102,7 +102,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of the checkpoint in ``folder``, of one moment, even if it is replaced meanwhile.
+    """Returns tensors and record of one checkpoint, even if it is replaced meanwhile.
 
     Raises:
         UserError: as :func:`read_record`, or the tensors were cut short or changed.

@@ -123,8 +123,7 @@ class _Loader:
             if (size := read_size(path, need_alpha=True)) != first:
                 raise UserError(
                     f"{path} is {size[0]}x{size[1]} pixels but {paths[0].name} is "
-                    f"{width}x{height}; "
-                    "all frames of a view must have one size"
+                    f"{width}x{height}; all frames of a view must have one size"
                 )
         scale = min(1.0, self.resolution / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -134,19 +133,17 @@ class _Loader:
         if len(orbits) not in (1, len(paths)):
             raise UserError(
                 f"the rig moves the camera of view '{name}' through {len(orbits)} frames but "
-                f"{paths[0].parent} has "
-                f"{len(paths)}; give one number per frame, or one for all"
+                f"{paths[0].parent} has {len(paths)}; give one number per frame, or one for all"
             )
         if len(view.confidence) not in (1, len(paths)):
             raise UserError(
                 f"the rig gives view '{name}' {len(view.confidence)} weights but {paths[0].parent} "
-                f"has {len(paths)} frames; "
-                "give one number per frame, or one for all"
+                f"has {len(paths)} frames; give one number per frame, or one for all"
             )
         return Track(name, orbits, pictures, view.confidence)
 
     def check(self) -> None:
-        """Decodes what fits in the cache, and of a clip that does not, as much as shows that every view shows something."""
+        """Decodes what fits in the cache, at least enough to see that no view is empty."""
         wanted = [item for _, pictures in self.opened for item in pictures.wanted]
         if sum(4 * width * height for _, (width, height) in wanted) <= self.cache.budget:
             self.cache.fill(wanted)
@@ -154,14 +151,13 @@ class _Loader:
             if not any(picture[..., 3].any() for picture in pictures):
                 raise UserError(
                     f"{pictures.paths[0].parent} shows nothing in view '{name}': every pixel is "
-                    "transparent; "
-                    "check the alpha channel"
+                    "transparent; check the alpha channel"
                 )
 
 
 @dataclass(frozen=True)
 class View:
-    """What a rig file says of one view.
+    """One view of a rig file.
 
     Attributes:
         orbits: where its camera stands: once, or at every frame.
@@ -178,10 +174,8 @@ def _read_rig_file(path: Path) -> dict[str, Any]:
     if isinstance(first, dict) and first.keys() & {"transform_matrix", "file_path", "img_name"}:
         raise UserError(
             f"rig file {path} is a list with one camera per picture, as NeRF and Gaussian "
-            "splatting tools write it "
-            "(transforms.json, cameras.json), not a rig of cameras that each see every frame; "
-            "write azimuth, elevation, "
-            "radius and fov of each view"
+            "splatting tools write it (transforms.json, cameras.json), not a rig of cameras that "
+            "each see every frame; write azimuth, elevation, radius and fov of each view"
         )
     if not isinstance(rig, dict):
         raise UserError(
@@ -258,8 +252,7 @@ def _orbit(values: dict[str, float], path: Path) -> Orbit:
     if not 0.01 <= orbit.radius <= 100 or not 0.1 <= orbit.fov <= 179 or abs(orbit.elevation) > 90:
         raise UserError(
             f"{path} has a camera out of range: radius {orbit.radius} (0.01 to 100), fov "
-            f"{orbit.fov} (0.1 to 179), "
-            f"elevation {orbit.elevation} (-90 to 90)"
+            f"{orbit.fov} (0.1 to 179), elevation {orbit.elevation} (-90 to 90)"
         )
     return orbit
 
@@ -309,7 +302,7 @@ def read_views(path: Path) -> list[View]:
 
 
 def read_rig(path: Path) -> list[Orbit]:
-    """The side cameras of a rig file (:func:`read_views` shows what it holds) that all stay where they are.
+    """Reads the side cameras of a rig file, none of which may move.
 
     Raises:
         UserError: the file is not a rig, or one of its cameras moves.
@@ -329,7 +322,7 @@ def read_rig(path: Path) -> list[Orbit]:
 def rig_record(
     views: Sequence[View], *, input_view: View = View(), source: str = ""
 ) -> dict[str, Any]:
-    """What :func:`read_views` reads back, for a rig file."""
+    """Returns the contents of a rig file, which :func:`read_views` reads back."""
 
     def entry(view: View) -> dict[str, Any]:
         columns = {key: [getattr(orbit, key) for orbit in view.orbits] for key in ORBIT_KEYS}
@@ -481,7 +474,7 @@ def _still(row: dict[str, Any], path: Path) -> Orbit:
 def cameras_record(
     input_orbit: Orbit, side: Sequence[Orbit], truth: Mapping[str, Orbit], *, frames: int, size: int
 ) -> dict[str, object]:
-    """Where every camera of a clip that was drawn stands, in degrees.
+    """Returns the contents of a ``{name}_cameras.json``: the cameras of a drawn clip, in degrees.
 
     The contents of a ``{name}_cameras.json``.
 

@@ -45,8 +45,12 @@ from .packing import (
 )
 
 CHUNK = 256
-BOUNDS = [f"{end}_{name}" for group in (("x", "y", "z"), ("scale_x", "scale_y", "scale_z"), ("r", "g", "b"))
-          for end in ("min", "max") for name in group]  # fmt: skip
+BOUNDS = [
+    f"{end}_{name}"
+    for group in ("x y z", "scale_x scale_y scale_z", "r g b")
+    for end in ("min", "max")
+    for name in group.split()
+]
 WORDS = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
 SCALE_LIMIT = 20.0  # logarithms beyond it are clamped, as other encoders do
 SQRT2 = 2**0.5
@@ -81,7 +85,8 @@ def write_compressed_ply(path: Path, gaussians: Gaussians, comment: str = "gs4d"
         "ply", "format binary_little_endian 1.0", f"comment {comment}",
         f"element chunk {len(bounds)}", *(f"property float {name}" for name in BOUNDS),
         f"element vertex {n}", *(f"property uint {name}" for name in WORDS),
-        *([f"element sh {n}"] if higher.shape[1] else []), *(f"property uchar f_rest_{i}" for i in range(higher.shape[1])),
+        *([f"element sh {n}"] if higher.shape[1] else []),
+        *(f"property uchar f_rest_{i}" for i in range(higher.shape[1])),
         "end_header\n",
     ]  # fmt: skip
     with atomic_path(path) as part, part.open("wb") as file:
@@ -138,7 +143,7 @@ def unpack(path: Path, chunk: np.ndarray, vertex: np.ndarray, sh: np.ndarray | N
 
 
 def _between(values: Floats) -> tuple[Floats, Floats]:
-    """Where in their chunk's bounds (n, 3) values lie, 0 to 1, and those bounds, (chunks, 6).
+    """Returns (n, 3) values as fractions of their chunk's bounds, and the bounds, (chunks, 6).
 
     Minima, then maxima.
     """

@@ -155,7 +155,7 @@ def _encode(
 def _filtered(
     source: Path, name: str, options: str, second: VideoFrame | None = None
 ) -> Iterator[VideoFrame]:
-    """The frames of a video through one filter, whose second input, if it has one, is a single picture."""
+    """Yields the frames of a video through one filter; a second input is a single picture."""
     with av.open(f"file:{source}") as container:
         stream = container.streams.video[0]
         graph = av.filter.Graph()
@@ -192,7 +192,7 @@ def _pulled(pull: Callable[[], Any]) -> Iterator[VideoFrame]:
 
 
 def _bleed(image: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
-    """Gives transparent pixels the colour of the nearest other one, so that coding does not mix black into the edges."""
+    """Gives transparent pixels the nearest colour, so that coding mixes no black into the edges."""
     empty = image[..., 3] == 0
     if not empty.any() or empty.all():
         return image

@@ -38,7 +38,7 @@ _cleared: set[str] = set()  # folders whose holders this process has looked thro
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary name beside ``path``, which becomes ``path`` when the block ends well and is removed otherwise.
+    """Yields a temporary name, which becomes ``path`` when the block ends well.
 
     The temporary name keeps the suffix, for writers that look at it. A folder in the way is
     replaced as a whole. The content is on the disk before the name is.
@@ -107,7 +107,7 @@ def _put(part: Path, path: Path, aside: Path) -> None:
 
 
 def clear_stale(folder: Path) -> None:
-    """Removes the holders in ``folder`` that killed processes left, and puts back what one was about to replace."""
+    """Removes what killed processes left in ``folder``, and puts back what was being replaced."""
     with os.scandir(folder) as entries:
         holders = [
             Path(e.path)
@@ -134,7 +134,7 @@ def clear_stale(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Has a file, or a folder and all in it, written to the disk.
+    """Flushes a file, or a folder and all in it, to the disk.
 
     Raises:
         OSError: the disk is full or broken: some file systems say so only now.
@@ -160,12 +160,11 @@ def _flush_one(path: Path) -> None:
             raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Writes JSON with sorted keys, atomically."""
+    text = json.dumps(value, indent=indent, sort_keys=True, allow_nan=False) + "\n"
     with atomic_path(path) as part:
-        part.write_text(
-            json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        part.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path, what: str, max_bytes: int = 16 << 20) -> Any:

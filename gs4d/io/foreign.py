@@ -40,6 +40,11 @@ def one_line(text: object, most: int = 2000) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:most]
 
 
+def damaged(path: Path, what: str) -> UserError:
+    """The error that a file ``what`` against its format, for example "ends too early"."""
+    return UserError(f"{path} {what}; export it again")
+
+
 def memory_budget(file_bytes: int) -> int:
     """The bytes of memory that a file of ``file_bytes`` may take when it is unpacked."""
     return min(MEMORY_MOST, MEMORY_FLOOR + MEMORY_RATIO * file_bytes)
@@ -61,8 +66,8 @@ def require_memory(name: Path | str, need: int, file_bytes: int, what: str) -> N
     if need > budget:
         raise UserError(
             f"{name} would take {need / 2**20:.0f} MB of memory for {what}, and a file of "
-            f"{file_bytes} bytes may take "
-            f"{budget >> 20} MB; it is damaged or not meant to be opened: make it smaller"
+            f"{file_bytes} bytes may take {budget >> 20} MB; it is damaged or not meant to be "
+            "opened: make it smaller"
         )
 
 

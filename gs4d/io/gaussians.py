@@ -37,8 +37,7 @@ SUFFIXES = (".ply", ".splat", ".spz", ".ksplat", ".sog", ".npz")
 
 
 def read_gaussians(path: Path) -> Gaussians:
-    """Reads .ply (standard, compressed, point cloud), .splat, .spz, .ksplat, SOG (.sog, meta.json, its folder), .npz, or the
-    checkpoint of another trainer.
+    """Reads a file of Gaussians, the folder of a SOG, or another trainer's checkpoint.
 
     Raises:
         UserError: it is absent, of another kind, or damaged.
@@ -47,7 +46,7 @@ def read_gaussians(path: Path) -> Gaussians:
 
 
 def up_axis(path: Path) -> tuple[Up, str] | None:
-    """Where up is in a file by its own words or gs4d's note beside it, and those words.
+    """Returns the up axis by a file's own words or gs4d's note beside it, and those words.
 
     None where nothing says so.
 
@@ -154,8 +153,7 @@ def _reader(path: Path) -> Callable[[Path], Gaussians]:
         levels_of(path)
     raise UserError(
         f"{path} is no file of Gaussians that gs4d knows; it reads .ply, .splat, .spz, .ksplat, "
-        f".sog, {META} of a SOG, "
-        ".npz, .glb and .gltf"
+        f".sog, {META} of a SOG, .npz, .glb and .gltf"
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..clip import Orbit
 from ..gaussians import Gaussians
 from ..geometry import SH_C0, quat_multiply, quats_to_rotations, rotations_to_quats, sh_rotation
+from .foreign import foreign
 from .gltf import GltfFile
 
 SPLATS = "KHR_gaussian_splatting"
@@ -42,7 +43,7 @@ SMALLEST_SCALE, MOST_OPAQUE = (
 
 @dataclass(frozen=True)
 class GlbSplats:
-    """What a glTF file says of Gaussians, in world space.
+    """Gaussians of a glTF file and their motion, in world space.
 
     The motion is that of ``gs4d.motion.LowRank``.
 
@@ -75,13 +76,18 @@ def read_glb(path: Path) -> GlbSplats:
         UserError: the file is absent, damaged, compressed or without splats, or moves them in a way
             that is not supported.
     """
+    with foreign(path, "glTF"):
+        return _read(path)
+
+
+def _read(path: Path) -> GlbSplats:
     file = GltfFile(path, extensions=frozenset({SPLATS}))
     found: list[GlbSplats] = []
     for index, world in _meshes(file):
         node = file.item("nodes", index, "scene")
         mesh = file.item("meshes", node.mesh, f"node {index}")
         for number, primitive in enumerate(
-            file.list_of(mesh.primitives, f"primitives of mesh {node.mesh}")
+            file.objects(mesh.primitives, f"primitives of mesh {node.mesh}")
         ):
             if isinstance(_mapping(primitive.extensions).get(SPLATS), dict):
                 where = f"primitive {number} of mesh {node.mesh}"
@@ -89,9 +95,7 @@ def read_glb(path: Path) -> GlbSplats:
                     _placed(file, _primitive(file, index, mesh, primitive, where), world, where)
                 )
     if not found:
-        raise file.error(
-            f"holds no splats ({SPLATS}); gs4d's preprocess/mesh.py reads models made of triangles"
-        )
+        raise file.error(f"holds no splats ({SPLATS}); `gs4d mesh` reads models made of triangles")
     if len(found) == 1:
         return found[0]
     if any(splats.deltas for splats in found):
@@ -130,7 +134,7 @@ def _meshes(file: GltfFile) -> Iterator[tuple[int, Float[np.ndarray, "4 4"]]]:
         if index in seen:
             if not file.items("scenes"):
                 continue
-            raise file.error(f"is damaged: node {index} has two parents; export it again")
+            raise file.damaged(f"node {index} has two parents")
         seen.add(index)
         world = above @ _local(file, node, f"node {index}")
         if node.mesh is not None:
@@ -237,10 +241,7 @@ def _gaussians(file: GltfFile, primitive: Any, where: str) -> Gaussians:
             for n in range(2 * degree + 1)
         ]
         if degrees != [1, 2, 3][: len(degrees)]:
-            raise file.error(
-                f"is damaged: {where} lacks a degree of spherical harmonics below another; export "
-                "it again"
-            )
+            raise file.damaged(f"{where} lacks a degree of spherical harmonics below another")
         sh = np.stack([attribute(name, "VEC3") for name in names], 1)
         linear = extension.get("colorSpace") == "lin_rec709_display"
     else:  # kernels with another model of light have at least a colour to fall back to
@@ -262,9 +263,7 @@ def _attribute(
 ) -> np.ndarray:
     values = file.floats(index, where, *((kind,) if isinstance(kind, str) else kind))
     if len(values) != count:
-        raise file.error(
-            f"is damaged: {where} has {len(values)} elements, wanted {count}; export it again"
-        )
+        raise file.damaged(f"{where} has {len(values)} elements, wanted {count}")
     return values
 
 
@@ -284,13 +283,13 @@ def _to_srgb(sh: Float[np.ndarray, "n k 3"]) -> Float[np.ndarray, "n k 3"]:
 def _weights(
     file: GltfFile, index: int, mesh: Any, count: int
 ) -> tuple[Float[Tensor, " t"], Float[Tensor, "t k"]]:
-    """Of the targets of node ``index``.
+    """Returns times and weights of the targets of node ``index``.
 
     Of its animation where there is one, else what the file sets them to.
     """
     for number in range(len(file.items("animations"))):
         animation = file.item("animations", number, "file")
-        for channel in file.list_of(animation.channels, f"channels of animation {number}"):
+        for channel in file.objects(animation.channels, f"channels of animation {number}"):
             if (
                 channel.target is None
                 or channel.target.path != "weights"
@@ -298,7 +297,7 @@ def _weights(
             ):
                 continue
             where = f"animation {number}"
-            samplers = file.list_of(animation.samplers, f"samplers of {where}")
+            samplers = file.objects(animation.samplers, f"samplers of {where}")
             sampler = samplers[
                 file.integer(channel.sampler, f"sampler of {where}", 0, len(samplers) - 1)
             ]
@@ -314,14 +313,10 @@ def _weights(
                 file, sampler.output, f"weights of {where}", "SCALAR", len(seconds) * count
             )
             if (seconds.diff() <= 0).any():
-                raise file.error(
-                    f"is damaged: the times of {where} do not increase; export it again"
-                )
+                raise file.damaged(f"the times of {where} do not increase")
             times = (seconds - seconds[0]) / (seconds[-1] - seconds[0]).clamp_min(1e-30)
             return times.float(), torch.from_numpy(values.reshape(-1, count).copy())
-    rest = (
-        file.item("nodes", index, "scene").__dict__.get("weights") or mesh.weights or [0.0] * count
-    )
+    rest = file.item("nodes", index, "scene").weights or mesh.weights or [0.0] * count
     return torch.zeros(1), torch.tensor([file.numbers(rest, "weights", count)])
 
 
@@ -330,7 +325,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _ours(holder: Any) -> dict[str, Any]:
-    """What gs4d wrote into the extras of a scene or mesh."""
+    """Returns what gs4d wrote into the extras of a scene or mesh."""
     return _mapping(_mapping(getattr(holder, "extras", None)).get("gs4d"))
 
 

@@ -1,11 +1,7 @@
-"""glTF 2.0 files (.glb and .gltf), read with bounds.
+"""Reads glTF 2.0 files (.glb and .gltf) with bounds: every number is checked before it is used.
 
-Every number comes from a stranger and is checked before it is used.
-
-pygltflib's classes say what an object may hold, but check neither types, ranges nor references;
-that is done here, where they are followed. Objects are made one by one as they are asked for, since
-pygltflib's own reading of a whole file takes seconds where many clips are in it. Nothing outside
-the file's folder is opened, and nothing is allocated for a size that the file does not back.
+Nothing outside the file's folder is opened, and nothing is allocated for a size that the file does
+not back.
 """
 
 from __future__ import annotations
@@ -17,7 +13,6 @@ import math
 import os
 import re
 import struct
-import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,57 +20,54 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from pygltflib import (
-    Accessor,
-    Animation,
-    Buffer,
-    BufferView,
-    Image,
-    Material,
-    Mesh,
-    Node,
-    Sampler,
-    Scene,
-    Skin,
-    Texture,
-)
 
 from ..errors import UserError
-from .foreign import require_memory
+from .foreign import damaged, require_memory
 from .images import open_picture, to_rgba
 
 MAX_FILE_BYTES = 2 << 30
 MAX_JSON_BYTES = 256 << 20
 MAX_COUNT = 1 << 31  # of the elements of an array
 MAX_DECODED_PIXELS = 256_000_000
-# What a file may require: what is read, and what changes nothing that is drawn (matt surfaces in a
-# light of our own).
-KNOWN_EXTENSIONS = frozenset({
-    "KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "EXT_texture_avif", "KHR_lights_punctual",
-    "KHR_node_visibility", "KHR_animation_pointer", "EXT_mesh_gpu_instancing", "KHR_xmp_json_ld", "KHR_node_selectability",
-    "KHR_node_hoverability", "KHR_materials_unlit", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_emissive_strength",
-    "KHR_materials_variants", "KHR_materials_clearcoat", "KHR_materials_ior", "KHR_materials_sheen", "KHR_materials_specular",
-    "KHR_materials_iridescence", "KHR_materials_anisotropy", "KHR_materials_dispersion",
-})  # fmt: skip
+# Extensions that a file may require: those that are read, and those that change nothing that is
+# drawn (matt surfaces in a light of our own).
+KNOWN_EXTENSIONS = frozenset(
+    """
+    KHR_mesh_quantization KHR_texture_transform EXT_texture_webp EXT_texture_avif
+    KHR_lights_punctual KHR_node_visibility KHR_animation_pointer EXT_mesh_gpu_instancing
+    KHR_xmp_json_ld KHR_node_selectability KHR_node_hoverability KHR_materials_unlit
+    KHR_materials_pbrSpecularGlossiness KHR_materials_emissive_strength KHR_materials_variants
+    KHR_materials_clearcoat KHR_materials_ior KHR_materials_sheen KHR_materials_specular
+    KHR_materials_iridescence KHR_materials_anisotropy KHR_materials_dispersion
+    """.split()
+)
 COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-KINDS: dict[str, Any] = {
-    "accessors": Accessor, "animations": Animation, "buffers": Buffer, "bufferViews": BufferView, "images": Image,
-    "materials": Material, "meshes": Mesh, "nodes": Node, "samplers": Sampler, "scenes": Scene, "skins": Skin,
-    "textures": Texture,
-}  # fmt: skip
 SHAPES: dict[str, tuple[int, ...]] = {
-    "SCALAR": (), "VEC2": (2,), "VEC3": (3,), "VEC4": (4,), "MAT2": (2, 2), "MAT3": (3, 3), "MAT4": (4, 4),
-}  # fmt: skip
+    "SCALAR": (),
+    "VEC2": (2,),
+    "VEC3": (3,),
+    "VEC4": (4,),
+    "MAT2": (2, 2),
+    "MAT3": (3, 3),
+    "MAT4": (4, 4),
+}
+
+
+class Entry(dict[str, Any]):
+    """An object of the document whose fields are attributes; absent ones are None."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
 
 
 class GltfFile:
     """An open glTF file: the methods follow references into it and check what they find.
 
-    ``document`` is its JSON as it came. What :meth:`item` returns has unchecked fields: pass them
-    to :meth:`integer`, :meth:`numbers`, :meth:`list_of` or to the method that follows them. A
-    primitive's attributes are a plain dict. The argument ``where`` of the methods names the place
-    of a reference in error sentences, for example ``"mesh 0"``.
+    ``document`` is its JSON as it came, its objects as :class:`Entry`. Their fields are unchecked:
+    pass them to :meth:`integer`, :meth:`numbers`, :meth:`list_of` or to the method that follows
+    them. Use it in a block of :func:`gs4d.io.foreign.foreign`. The argument ``where`` of the
+    methods names the place of a reference in error sentences, for example ``"mesh 0"``.
     """
 
     def __init__(self, path: Path, *, extensions: frozenset[str] = frozenset()) -> None:
@@ -95,7 +87,6 @@ class GltfFile:
         self._file_bytes = len(data)  # with those of the side files that were opened
         text, self._chunk = _split_container(data, path)
         self.document = _parse(text, path)
-        self._items: dict[tuple[str, int], Any] = {}
         self._buffers: dict[int, bytes] = {}
         self._arrays: dict[tuple[int, bool], np.ndarray] = {}
         self._decoded_bytes = self._decoded_pixels = 0
@@ -116,8 +107,7 @@ class GltfFile:
         """The error that this file is compressed with the extension ``name``."""
         return self.error(
             f"is compressed with {name}; unpack it (npx @gltf-transform/cli copy in.glb out.glb), "
-            "or export it without "
-            "compression"
+            "or export it without compression"
         )
 
     def require_memory(self, need: int, where: str) -> None:
@@ -133,49 +123,39 @@ class GltfFile:
         """The error that this file ``what``, for example "has no mesh; ..."."""
         return UserError(f"{self.path} {what}")
 
+    def damaged(self, what: str) -> UserError:
+        """The error that this file is damaged, for example "mesh 0 is no list"."""
+        return damaged(self.path, f"is damaged: {what}")
+
     # --- checked values ---------------------------------------------------------------------------
 
     def items(self, kind: str) -> list[Any]:
-        """The list ``kind`` of the document ("nodes", "meshes", ...) as it came, empty where it is absent."""
+        """The list ``kind`` of the document ("nodes", "meshes", ...), empty where it is absent."""
         return self.list_of(self.document.get(kind), kind)
 
-    def item(self, kind: str, index: Any, where: str) -> Any:
-        """The object of pygltflib's that ``index`` refers to in the list ``kind``.
+    def item(self, kind: str, index: Any, where: str) -> Entry:
+        """The object that ``index`` refers to in the list ``kind``.
 
         Raises:
-            UserError: there is none, or it is not such an object.
+            UserError: there is none, or it is no object.
         """
         items = self.items(kind)
-        key = kind, self.integer(index, f"{where}: index into {kind}", 0, len(items) - 1)
-        if key not in self._items:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter(
-                        "ignore"
-                    )  # about absent fields, which the getters below refuse where they matter
-                    fields = items[key[1]]
-                    if not isinstance(fields, dict):
-                        raise TypeError(type(fields))
-                    self._items[key] = KINDS[kind].from_dict(dict(fields), infer_missing=True)
-            except Exception as error:  # pygltflib lets whatever its parts raise through
-                raise self.error(
-                    f"is damaged: {kind} {index} is not what glTF says; export it again"
-                ) from error
-        return self._items[key]
+        entry = items[self.integer(index, f"{where}: index into {kind}", 0, len(items) - 1)]
+        if isinstance(entry, Entry):
+            return entry
+        raise self.damaged(f"{kind} {index} is not what glTF says")
 
     def list_of(self, value: Any, where: str) -> list[Any]:
         """``value`` as a list; None is an empty one."""
         if value is None or isinstance(value, list):
             return value or []
-        raise self.error(f"is damaged: {where} is no list; export it again")
+        raise self.damaged(f"{where} is no list")
 
     def objects(self, value: Any, where: str) -> list[Any]:
-        """``value`` as a list of pygltflib's objects, for example the primitives of a mesh."""
+        """``value`` as a list of objects, for example the primitives of a mesh."""
         entries = self.list_of(value, where)
-        if not all(hasattr(entry, "__dataclass_fields__") for entry in entries):
-            raise self.error(
-                f"is damaged: {where} holds something else than objects; export it again"
-            )
+        if not all(isinstance(entry, Entry) for entry in entries):
+            raise self.damaged(f"{where} holds something else than objects")
         return entries
 
     def integer(self, value: Any, where: str, low: int, high: int) -> int:
@@ -187,10 +167,7 @@ class GltfFile:
             or value != int(value)
         ):
             range_ = f"{low} to {high}" if high >= low else "nothing to refer to"
-            raise self.error(
-                f"is damaged: {where} is {value!r:.40}, wanted a whole number ({range_}); export "
-                "it again"
-            )
+            raise self.damaged(f"{where} is {value!r:.40}, wanted a whole number ({range_})")
         return int(value)
 
     def numbers(self, value: Any, where: str, count: int) -> list[float]:
@@ -201,10 +178,7 @@ class GltfFile:
             for v in entries
         )
         if len(entries) != count or not good:
-            raise self.error(
-                f"is damaged: {where} is {str(value)[:60]}, wanted {count} finite numbers; export "
-                "it again"
-            )
+            raise self.damaged(f"{where} is {str(value)[:60]}, wanted {count} finite numbers")
         return [float(v) for v in entries]
 
     def extension(self, holder: Any, name: str) -> dict[str, Any]:
@@ -262,10 +236,7 @@ class GltfFile:
         accessor = self.item("accessors", index, where)
         if not isinstance(accessor.type, str) or accessor.type not in (kinds or SHAPES):
             wanted = " or ".join(kinds or SHAPES)
-            raise self.error(
-                f"is damaged: {where} is of type {accessor.type!s:.20}, wanted {wanted}; export it "
-                "again"
-            )
+            raise self.damaged(f"{where} is of type {accessor.type!s:.20}, wanted {wanted}")
         if (key := (int(index), as_float)) not in self._arrays:
             values = self._decode(
                 accessor,
@@ -279,9 +250,7 @@ class GltfFile:
     def _decode(self, accessor: Any, where: str, target: np.dtype[Any]) -> np.ndarray:
         dtype, shape = self._component(accessor.componentType, where), SHAPES[accessor.type]
         if target.kind == "i" and dtype.kind == "f":
-            raise self.error(
-                f"is damaged: {where} holds floats, wanted whole numbers; export it again"
-            )
+            raise self.damaged(f"{where} holds floats, wanted whole numbers")
         count = self.integer(accessor.count, f"count of {where}", 1, MAX_COUNT)
         self.require_memory(count * math.prod(shape) * target.itemsize, where)
         if accessor.bufferView is None:
@@ -305,26 +274,18 @@ class GltfFile:
         self, sparse: Any, count: int, dtype: np.dtype[Any], shape: tuple[int, ...], where: str
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows that a sparse accessor changes, and their values."""
-        if None in (sparse.indices, sparse.values):
-            raise self.error(
-                f"is damaged: {where} is sparse without indices or values; export it again"
-            )
+        indices, values = (
+            sparse.get(key) if isinstance(sparse, Entry) else None for key in ("indices", "values")
+        )
+        if not isinstance(indices, Entry) or not isinstance(values, Entry):
+            raise self.damaged(f"{where} is sparse without indices or values")
         changed = self.integer(sparse.count, f"sparse count of {where}", 1, count)
-        kind = self._component(sparse.indices.componentType, where)
+        kind = self._component(indices.componentType, where)
         rows = self._strided(
-            sparse.indices.bufferView,
-            sparse.indices.byteOffset,
-            changed,
-            kind,
-            (),
-            f"indices of {where}",
+            indices.bufferView, indices.byteOffset, changed, kind, (), f"indices of {where}"
         )
         if kind.kind != "u" or int(rows.max()) >= count:
-            raise self.error(
-                f"is damaged: the sparse indices of {where} leave its {count} elements; export it "
-                "again"
-            )
-        values = sparse.values
+            raise self.damaged(f"the sparse indices of {where} leave its {count} elements")
         return rows, self._strided(
             values.bufferView, values.byteOffset, changed, dtype, shape, f"sparse values of {where}"
         )
@@ -332,10 +293,7 @@ class GltfFile:
     def _component(self, value: Any, where: str) -> np.dtype[Any]:
         number = self.integer(value, f"component type of {where}", 5120, 5126)
         if number not in COMPONENTS:
-            raise self.error(
-                f"is damaged: {where} has the component type {number}, which glTF lacks; export it "
-                "again"
-            )
+            raise self.damaged(f"{where} has the component type {number}, which glTF lacks")
         return np.dtype(COMPONENTS[number])
 
     def _strided(
@@ -363,9 +321,8 @@ class GltfFile:
         stride = self.integer(named, f"byteStride of {where}", size, 1 << 16) if named else size
         start = self.integer(offset or 0, f"byteOffset of {where}", 0, len(data))
         if start + stride * (count - 1) + size > len(data):
-            raise self.error(
-                f"is damaged: {where} wants {count} elements of {size} bytes but its buffer view "
-                "ends before; export it again"
+            raise self.damaged(
+                f"{where} wants {count} elements of {size} bytes but its buffer view ends before"
             )
         return np.ndarray(
             (count, *shape), dtype, data, start, (stride, *steps) if shape else (stride,)
@@ -395,7 +352,7 @@ class GltfFile:
     def _resource(self, uri: Any, where: str) -> bytes:
         """The bytes behind a data URI, or of a file in the folder of this one or below."""
         if not isinstance(uri, str):
-            raise self.error(f"is damaged: {where} has no data; export it again")
+            raise self.damaged(f"{where} has no data")
         if match := re.match(r"data:[^,]{0,200},", uri):
             try:
                 body = uri[match.end() :]
@@ -405,9 +362,7 @@ class GltfFile:
                     else unquote_to_bytes(body)
                 )
             except (binascii.Error, ValueError) as error:
-                raise self.error(
-                    f"is damaged: the data URI of {where} is not base64; export it again"
-                ) from error
+                raise self.damaged(f"the data URI of {where} is not base64") from error
         names = [
             name.replace("\\", "/") for name in (uri, unquote(uri))
         ]  # exporters forget to encode, and to turn slashes
@@ -496,13 +451,11 @@ def _split_container(data: bytes, path: Path) -> tuple[bytes, bytes]:
     while place + 8 <= total and len(chunks) < 16:
         length, kind = struct.unpack_from("<I4s", data, place)
         if place + 8 + length > total:
-            raise UserError(
-                f"{path} is damaged: a chunk of {length} bytes ends after the file; export it again"
-            )
+            raise damaged(path, f"is damaged: a chunk of {length} bytes ends after the file")
         chunks.append((kind, data[place + 8 : place + 8 + length]))
         place += 8 + length
     if not chunks or chunks[0][0] != b"JSON":
-        raise UserError(f"{path} is damaged: binary glTF without its JSON chunk; export it again")
+        raise damaged(path, "is damaged: binary glTF without its JSON chunk")
     return chunks[0][1], next((body for kind, body in chunks[1:] if kind == b"BIN\0"), b"")
 
 
@@ -518,15 +471,11 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
             "outside"
         )
     try:
-        document = json.loads(text.decode("utf-8-sig").rstrip("\0 "))
+        document = json.loads(text.decode("utf-8-sig").rstrip("\0 "), object_hook=Entry)
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} is damaged: its JSON cannot be parsed ({str(error)[:80]}); export it again"
-        ) from error
+        raise damaged(path, f"is damaged: its JSON cannot be parsed ({str(error)[:80]})") from error
     asset = document.get("asset")
     version = str(asset.get("version") if isinstance(asset, dict) else None)
     if not version.startswith("2."):
-        raise UserError(
-            f"{path} says it is glTF of version {version[:20]}, only 2.0 is read; export it again"
-        )
+        raise damaged(path, f"says it is glTF of version {version[:20]}, only 2.0 is read")
     return document

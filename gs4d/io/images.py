@@ -76,7 +76,7 @@ def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image
 
 
 def _scale_transparency(picture: Image.Image) -> None:
-    """Gives the transparent colour of a PNG (tRNS) in levels of the 8 bits that its pixels are read as."""
+    """Scales a PNG's transparent colour (tRNS) to the 8 bits that its pixels are read as."""
     key, tile = picture.info.get("transparency"), getattr(picture, "tile", [])[:1]
     if picture.format != "PNG" or not tile or not isinstance(key, (int, tuple)):
         return
@@ -104,8 +104,7 @@ def to_rgba(picture: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
     if 0 in tags.get(TIFF_EXTRA_SAMPLES, ()) and not has_alpha(picture):
         raise _UnclearError(
             "a channel is stored beside its colours, and it does not say whether that is alpha "
-            "(TIFF ExtraSamples 0): "
-            "save it as PNG, with alpha or without the channel"
+            "(TIFF ExtraSamples 0): save it as PNG, with alpha or without the channel"
         )
     if picture.mode[:2] == "I;" or picture.mode in "IF":
         grey = _levels(picture, inverted=tags.get(TIFF_PHOTOMETRIC) == 0)
@@ -146,7 +145,7 @@ def _levels(picture: Image.Image, *, inverted: bool) -> UInt8[np.ndarray, "h w"]
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
-    """Colours of another space (Display P3, Adobe RGB, a printer's CMYK), as its ICC profile says, in sRGB."""
+    """Converts colours of another space to sRGB, as the picture's ICC profile says."""
     data = picture.info.get("icc_profile")
     modes = {"RGB": "RGB", "RGBA": "RGBA", "CMYK": "RGB"}  # of grey, the curve differs little
     if not data or picture.mode not in modes or "transparency" in picture.info:

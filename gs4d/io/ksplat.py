@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .foreign import foreign, read_bytes
+from .foreign import damaged, foreign, read_bytes
 from .packing import (
     Floats,
     dc_of,
@@ -59,7 +59,7 @@ def read_ksplat(path: Path) -> Gaussians:
         require_count(path, n, len(data))
         offset = HEADER_BYTES + sections * SECTION_BYTES
         if sections > MAX_SECTIONS:
-            raise UserError(f"{path} claims {sections} sections; export it again")
+            raise damaged(path, f"claims {sections} sections")
         require_length(path, "section headers", len(data), offset)
         bounds = (low or -1.5, high or 1.5)
         parts = []
@@ -71,9 +71,7 @@ def read_ksplat(path: Path) -> Gaussians:
             parts += [part] if part is not None else []
         found = sum(len(part["means"]) for part in parts)
         if found != n:
-            raise UserError(
-                f"{path} claims {n} Gaussians, its sections hold {found}; export it again"
-            )
+            raise damaged(path, f"claims {n} Gaussians, its sections hold {found}")
         most = max(part["rest"].shape[1] for part in parts)
         for part in parts:
             part["rest"] = np.pad(part["rest"], ((0, 0), (0, most - part["rest"].shape[1]), (0, 0)))
@@ -90,15 +88,12 @@ def read_ksplat(path: Path) -> Gaussians:
 def _read_section(
     path: Path, data: bytes, header: int, offset: int, level: int, bounds: tuple[float, float]
 ) -> tuple[dict[str, Floats] | None, int]:
-    """The arrays of one section (None when it is empty), and the bytes that it fills from ``offset``."""
+    """Returns the arrays of one section (None: it is empty), and the bytes that it fills."""
     count, room, per_bucket, buckets, side, bucket_bytes, span, full, partial, degree = (
         SECTION.unpack_from(data, header)
     )
     if degree > 3 or count > room:
-        raise UserError(
-            f"{path} has a section of degree {degree} with {count} of {room} Gaussians; export it "
-            "again"
-        )
+        raise damaged(path, f"has a section of degree {degree} with {count} of {room} Gaussians")
     coefficients = (degree + 1) ** 2 - 1
     number, small = ("<f4", "<f4") if level == 0 else ("<u2", "<f2")
     record = np.dtype(

@@ -24,7 +24,7 @@ JUNK = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "lost+found"
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """What lies in a folder, in natural order, without hidden files and what file managers leave.
+    """Lists a folder in natural order, without hidden files and what file managers leave.
 
     Raises:
         UserError: it cannot be listed.
@@ -58,7 +58,7 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 def name_of(path: Path) -> str:
-    """The name of a clip or a result that is derived from the file or folder it is made of, fit for a folder on any system.
+    """Derives the name of a clip or result from a file or folder, fit for any system.
 
     Only the suffix of a file is taken off, so that 2026.05.01_scan.ply and 2026.05.02_scan.ply have
     names of their own. Characters that no folder may have become "-"; a name that is too long is

@@ -1,4 +1,4 @@
-"""Which files gs4d made in a folder of results, so that it never replaces or removes what it did not make.
+"""Lists the files that gs4d made in a folder, so that it replaces and removes no others.
 
 The list ``.gs4d.json`` stands in that folder and covers what lies directly in it and in its
 folders. A name is in it before the file appears, so that nothing that a killed process made is ever
@@ -63,7 +63,7 @@ def _is_below(name: str) -> bool:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """All files in a folder and the folders in it, as paths below it, without clutter and what is being written just now."""
+    """Yields the paths of all files below a folder, without clutter and unfinished ones."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not HOLDER.fullmatch(name)]
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
@@ -100,8 +100,7 @@ def require_ours(path: Path) -> None:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         raise UserError(
             f"{home} holds {', '.join(others[:NAMED])}{more}, which gs4d did not make and will not "
-            "replace; "
-            "move that away, or choose another folder for the results"
+            "replace; move that away, or choose another folder for the results"
         )
 
 
@@ -134,7 +133,7 @@ def _relist(home: Path, change: Callable[[set[str]], set[str]]) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """As :func:`gs4d.io.files.atomic_path` for a folder, which is there when the block begins, and is listed in the end.
+    """Yields a temporary folder, as :func:`gs4d.io.files.atomic_path`, and lists it in the end.
 
     Raises:
         UserError: a folder is there already with files that gs4d did not make, or see
@@ -155,7 +154,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def adopt(folder: Path, shape: str) -> None:
-    """Gives a folder without a list one, of the files whose paths below it have the shape of those that gs4d makes.
+    """Lists, in a folder without a list, the files whose paths look like those that gs4d makes.
 
     Args:
         folder: known to be gs4d's, from before there were lists.

@@ -1,4 +1,4 @@
-"""What the readers and writers of packed splats share.
+"""Shared parts of the formats of packed splats.
 
 Bounds against lying headers, and the usual quantisations.
 """
@@ -17,10 +17,10 @@ from torch import Tensor
 from ..errors import UserError
 from ..gaussians import Gaussians
 from ..geometry import SH_C0
-from .foreign import require_memory
+from .foreign import damaged, require_memory
 
 MAX_GAUSSIANS = 32 << 20
-BYTES_BASE, BYTES_PER_COEFFICIENT = 250, 30  # taken per Gaussian while it is unpacked, measured
+BYTES_BASE, BYTES_PER_COEFFICIENT = 250, 30  # taken per Gaussian while it is unpacked, estimated
 FAR_AWAY = (
     256  # a scene this many times its own size from the origin needs more than float32's 24 bits
 )
@@ -45,7 +45,7 @@ def zip_entry(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def require_count(path: Path, count: int, file_bytes: int, coefficients: int = 1) -> None:
-    """Checks the number of Gaussians that a compressed file claims, before memory is taken for them.
+    """Checks how many Gaussians a compressed file claims, before memory is taken for them.
 
     Args:
         path: names the file in errors.
@@ -58,12 +58,9 @@ def require_count(path: Path, count: int, file_bytes: int, coefficients: int = 1
             bytes, or they would take more memory than a file of its size may.
     """
     if count < 1:
-        raise UserError(f"{path} holds no Gaussians; export it again")
+        raise damaged(path, "holds no Gaussians")
     if count > min(MAX_GAUSSIANS, (1 << 20) + 4 * file_bytes):
-        raise UserError(
-            f"{path} claims {count} Gaussians in {file_bytes} bytes, which cannot be; export it "
-            "again"
-        )
+        raise damaged(path, f"claims {count} Gaussians in {file_bytes} bytes, which cannot be")
     need = count * (BYTES_BASE + BYTES_PER_COEFFICIENT * coefficients)
     require_memory(
         path, need, file_bytes, f"{count} Gaussians with {coefficients} coefficients each"
@@ -71,11 +68,10 @@ def require_count(path: Path, count: int, file_bytes: int, coefficients: int = 1
 
 
 def require_length(path: Path, kind: str, have: int, need: int) -> None:
-    """Raises a UserError when a file (or a part of it) of ``have`` bytes ends before the ``need`` that its header claims."""
+    """Raises a UserError when ``have`` bytes are fewer than the ``need`` that a header claims."""
     if have < need:
-        raise UserError(
-            f"{path} is cut short: its header claims {need} bytes of {kind}, it holds {have}; "
-            "export it again"
+        raise damaged(
+            path, f"is cut short: its header claims {need} bytes of {kind}, it holds {have}"
         )
 
 
@@ -178,7 +174,7 @@ def join_sh(dc: Floats, rest: Floats | None) -> Floats:
 
 
 def split_largest(quats: Floats) -> tuple[Words, Floats]:
-    """The index of the component of largest magnitude, and the three others in order, signed so that it is positive."""
+    """Returns the index of the largest component, and the others, signed so that it is positive."""
     largest = np.abs(quats).argmax(1)
     others = np.arange(3)[None] + (np.arange(3)[None] >= largest[:, None])
     sign = np.where(np.take_along_axis(quats, largest[:, None], 1) < 0, -1, 1)

@@ -1,4 +1,4 @@
-"""PLY: 3D Gaussian splats in the layout that every viewer reads (Kerbl et al. 2023), SuperSplat's compressed ones, points.
+"""PLY files: 3D Gaussian splats (Kerbl et al. 2023), SuperSplat's compressed ones, points.
 
 plyfile (GPL) is imported only here. Positions are the file's numbers; viewers take a splat PLY as x
 right, y down, z forward, which is half a turn about x from gs4d's world (``Gaussians.half_turn``).
@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..gaussians import Gaussians
 from .compressed_ply import unpack
 from .files import atomic_path
-from .foreign import foreign, read_bytes, warn
+from .foreign import damaged, foreign, read_bytes, warn
 from .packing import Floats, dc_of, join_sh, sh_degree_of, sigmoid, to_gaussians
 from .ply_header import Header, read_header
 from .ply_kinds import require_no_mesh, require_splats
@@ -39,7 +39,7 @@ TIMED = ("trbf_center", "trbf_scale", *(f"motion_{i}" for i in range(9)))
 
 @dataclass(frozen=True)
 class TimedGaussians:
-    """Gaussians that live around a moment and move along a cubic, as SpacetimeGaussians has them (Li et al. 2024).
+    """Gaussians that live around a moment and move along cubics (SpacetimeGaussians, 2024).
 
     Attributes:
         gaussians: at their own moments.
@@ -113,10 +113,10 @@ def read_ply(path: Path) -> Gaussians:
                 warn(
                     f"{path}: trbf_center, motion_0, ... say when and how its splats move; they "
                     "are read here at all "
-                    "moments at once, and played by render.py, gs4d export and gs4d view"
+                    "moments at once, and played by gs4d render, gs4d export and gs4d view"
                 )
     if not gaussians.count:
-        raise UserError(f"{path} holds no Gaussians; export it again")
+        raise damaged(path, "holds no Gaussians")
     return gaussians
 
 
@@ -143,8 +143,10 @@ def read_timed_ply(path: Path) -> TimedGaussians:
         n = still.count
         dc = table.stack(*DC)
         if any(name in table.names for name in ("f_dc_3", "f_t_0")):
-            warn(f"{path} is of SpacetimeGaussians' full model, whose colours come from a network that is not in the file: "
-                 "its base colours are drawn")  # fmt: skip
+            warn(
+                f"{path} is of SpacetimeGaussians' full model, whose colours come from a network "
+                "that is not in the file: its base colours are drawn"
+            )
             still = still.replace(
                 sh=torch.from_numpy(dc_of(sigmoid(dc))[:, None].astype(np.float32))
             )
@@ -230,7 +232,7 @@ def _standard(path: Path, table: Table) -> Gaussians:
             "layout"
         )
     if not len(table):
-        raise UserError(f"{path} holds no Gaussians; export it again")
+        raise damaged(path, "holds no Gaussians")
     if rest % 3:
         raise UserError(
             f"{path} has {rest} f_rest properties, not 0, 9, 24 or 45; it is no 3D Gaussian splat"

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UserError
-from .foreign import MAX_FILE_BYTES, foreign, one_line, require_memory, require_plain_file
+from .foreign import MAX_FILE_BYTES, damaged, foreign, one_line, require_memory, require_plain_file
 
 HEADER_BYTES = 1 << 17
 BOM = b"\xef\xbb\xbf"
 SIZES = {
     "char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "float": 4, "double": 8,
-    "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8,
+    "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4,
+    "float32": 4, "float64": 8,
 }  # fmt: skip
 TEXT_NUMBER = 8  # bytes that the parser takes for a number of a text file
 LIST_ROW = 200  # bytes that the parser takes for one list
@@ -37,7 +37,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header says.
+    """The header of a PLY file.
 
     Attributes:
         comments: without the word "comment".
@@ -57,7 +57,7 @@ class Header:
         return next((element for element in self.elements if element.name == name), None)
 
     def up(self) -> tuple[Up, str] | None:
-        """Where up is by a comment, and that comment; None where none says so.
+        """Returns the up axis by a comment, and that comment; None where none says so.
 
         "Vertical axis: y" says nothing: Brush writes it into files whose y points down.
         """
@@ -71,7 +71,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Reads the header and holds its counts against the file's size, because the parser takes the memory before it reads.
+    """Reads the header and checks its counts against the file's size.
 
     Raises:
         UserError: the file cannot be read, has no PLY header of at most 128 kB, or cannot hold what
@@ -84,9 +84,7 @@ def read_header(path: Path) -> Header:
         rb"(?:\xef\xbb\xbf)?ply[ \t]*(\r\n|\n|\r)(?:.*?\1)?end_header[ \t]*\1", start, re.DOTALL
     )
     if found is None:
-        raise UserError(
-            f"{path} is not an intact PLY (its header has no beginning or no end); export it again"
-        )
+        raise damaged(path, "is not an intact PLY (its header has no beginning or no end)")
     raw = found[0]
     text = raw.removeprefix(BOM).decode("utf-8", "replace")
     lines = [line.strip() for line in text.split(found[1].decode())]
@@ -113,9 +111,8 @@ def _elements(path: Path, lines: tuple[str, ...]) -> tuple[Element, ...]:
                 or not words[2].isdecimal()
                 or len(words[2]) > 12
             ):
-                raise UserError(
-                    f"{path} is not an intact PLY (it has the line '{one_line(line, 80)}'); export "
-                    "it again"
+                raise damaged(
+                    path, f"is not an intact PLY (it has the line '{one_line(line, 80)}')"
                 )
             found.append(Element(words[1], int(words[2]), ()))
         elif words[0] == "property" and found and len(words) >= 3:
@@ -138,8 +135,7 @@ def _require_room(path: Path, header: Header, size: int) -> None:
             least += count * (2 if text else width)
             need += count * (LIST_ROW if is_list else TEXT_NUMBER if text else width)
     if size > MAX_FILE_BYTES or least > size + 1:
-        raise UserError(
-            f"{path} is not an intact PLY (its header claims at least {least} bytes, it has "
-            f"{size}); export it again"
+        raise damaged(
+            path, f"is not an intact PLY (its header claims at least {least} bytes, it has {size})"
         )
     require_memory(path, need, size, "the rows of its tables")

@@ -1,4 +1,4 @@
-"""What a PLY's properties say about its kind.
+"""Tells the kind of splats by a PLY's properties.
 
 Splats that move, splats of other kernels, and extras that are not drawn.
 """
@@ -13,8 +13,10 @@ from .foreign import one_line, warn
 from .ply_header import Header
 
 KNOWN = re.compile(
-    r"x|y|z|n[xyz]|normal_?[xyz]|f_dc_\d+|f_rest_\d+|f_t_\d+|opacity|scale_[012]|rot_[0-3]|filter_3D|alpha|"
-    r"red|green|blue|diffuse_(red|green|blue|alpha)|r|g|b|a|trbf_(center|scale)|motion_\d+|omega_\d+"
+    r"x|y|z|n[xyz]|normal_?[xyz]|f_dc_\d+|f_rest_\d+|f_t_\d+|opacity|scale_[012]|rot_[0-3]|"
+    r"filter_3D|alpha|"
+    r"red|green|blue|diffuse_(red|green|blue|alpha)|r|g|b|a|trbf_(center|scale)|"
+    r"motion_\d+|omega_\d+"
 )
 MOVING = re.compile(
     r"t|time|timestamp|t_.*|.*_t|rot_[rlt]_?\d*|scale_[3-9]|rot_[4-7]|trbf_.*|motion_.*|omega_.*|"
@@ -35,7 +37,7 @@ SHOWN = 6  # names in a sentence
 
 
 def require_splats(path: Path, names: set[str], is_cloud: bool) -> None:
-    """Refuses properties of splats that this layout cannot mean, and names those that are left alone.
+    """Refuses properties that this layout cannot mean, and names those that are left alone.
 
     Raises:
         UserError: they move in a way that is not known, or are splats of another kind.
@@ -61,9 +63,8 @@ def require_splats(path: Path, names: set[str], is_cloud: bool) -> None:
         if moving:
             raise UserError(
                 f"{path} holds splats that move ({_listed(moving)}), in a layout that gs4d does "
-                "not play; all moments would "
-                "show at once: export one PLY per frame from the program that made it, and give "
-                "their folder"
+                "not play; all moments would show at once: export one PLY per frame from the "
+                "program that made it, and give their folder"
             )
     if extras:
         warn(
@@ -83,9 +84,8 @@ def require_no_mesh(path: Path, header: Header) -> None:
     faces = sum(e.count for e in header.elements if e.name in ("face", "faces", "tristrips"))
     if faces and not names & {"opacity", "scale_0", "scalar_opacity", "packed_position"}:
         raise UserError(
-            f"{path} is a mesh of {faces} faces, not splats or points; save it as .glb for "
-            "preprocess/mesh.py, "
-            "or sample points on it"
+            f"{path} is a mesh of {faces} faces, not splats or points; save it as .glb for `gs4d "
+            "mesh`, or sample points on it"
         )
     if any(e.name.startswith("delta_vertex_") for e in header.elements):
         raise UserError(

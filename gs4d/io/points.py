@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from ..errors import UserError
 from ..gaussians import Gaussians
-from .foreign import foreign, require_memory, require_plain_file, warn
+from .foreign import damaged, foreign, require_memory, require_plain_file, warn
 from .packing import Floats, dc_of, require_count, to_gaussians, zip_entry
 
 NEIGHBOURS = 3
@@ -27,7 +27,7 @@ MAX_SPREAD = 10.0
 
 
 def gaussians_of_points(path: Path, points: Floats, dc: Floats) -> Gaussians:
-    """Round, nearly opaque Gaussians, as wide as half the mean distance to the three nearest points.
+    """Makes round Gaussians, half as wide as the mean distance to the three nearest points.
 
     Args:
         path: names the file in sentences; points that are not finite are left out, and counted in
@@ -42,7 +42,7 @@ def gaussians_of_points(path: Path, points: Floats, dc: Floats) -> Gaussians:
         np.isfinite(points).all(1) & np.isfinite(dc).all(1) & (np.abs(points) < FARTHEST).all(1)
     )
     if not good.any():
-        raise UserError(f"{path} has no point whose numbers are all finite; export it again")
+        raise damaged(path, "has no point whose numbers are all finite")
     if not good.all():
         warn(
             f"{path}: {(~good).sum()} of {len(good)} points are left out, whose numbers are not "
@@ -66,7 +66,7 @@ def gaussians_of_points(path: Path, points: Floats, dc: Floats) -> Gaussians:
 
 
 def unit_colors(path: Path, colors: np.ndarray) -> Floats:
-    """Colours in [0, 1], told from 0 to 255 and 0 to 65535 by their type and, where that is no answer, by their size.
+    """Scales colours to [0, 1], told from 0 to 255 and 0 to 65535 by their type or size.
 
     Bytes are divided by 255. Wider integers and floats go by their 99.9th percentile: beyond 1.5
     (integers: 1) they are 0 to 255, beyond 260 they are 0 to 65535; a sentence says so of floats.

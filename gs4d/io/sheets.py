@@ -1,4 +1,4 @@
-"""What a preprocessing step did, to be looked at.
+"""Contact sheets and videos that show what a preprocessing step did.
 
 Contact sheets and videos over a checkerboard, which shows every halo.
 """
@@ -39,7 +39,7 @@ def write_sheet(
     notes: Sequence[str] = (),
     cell: int = 128,
 ) -> None:
-    """Writes a PNG with one picture per cell of at most ``cell`` pixels, labels at its edges, ``notes`` below; atomically."""
+    """Writes a PNG of pictures in cells, labels at its edges and ``notes`` below; atomically."""
     font = ImageFont.load_default(size=12)
     left = max((round(font.getlength(label)) + 2 * GAP for label in row_labels), default=GAP)
     top = LINE + GAP if column_labels else GAP

@@ -37,7 +37,7 @@ MAX_PALETTE = 1 << 16
 
 
 def read_sog(path: Path) -> Gaussians:
-    """Reads a ``.sog`` file (a zip, also of the folder), a ``meta.json`` with its pictures beside it, or the folder of one.
+    """Reads a ``.sog`` (a zip, also of the folder), a ``meta.json``, or the folder of one.
 
     Raises:
         UserError: it is absent, damaged, of another version, or its pictures do not fit its count.

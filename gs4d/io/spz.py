@@ -1,4 +1,4 @@
-"""Niantic's SPZ: reads versions 1 to 4, writes version 4 (the current one, of nianticlabs/spz 3.0, 2026).
+"""Niantic's SPZ: reads versions 1 to 4, writes version 4 (nianticlabs/spz 3.0, 2026).
 
 Version 4, little-endian: a header of 32 bytes (magic "NGSP", version, count: 4 bytes each; SH
 degree, fractional bits, flags, number of streams: 1 byte each; offset of the table of contents: 4
@@ -15,7 +15,7 @@ SPZ_ADOBE_coordinate_system says where the axes point; others are skipped and na
 | opacities | 1 | u / 255 | 1/255 |
 | colours | 3 | degree-0 coefficient = (u / 255 - 0.5) / 0.15 | 0.026, -3.33 to 3.33 |
 | scales | 3 | logarithm = u / 16 - 10 | 1/16, -10 to 5.94 |
-| rotations | 4 | which of xyzw is largest: 2 bits; the others: sign, 9 bits of magnitude up to 1/sqrt(2) | 0.0014 |
+| rotations | 4 | largest of xyzw: 2 bits; others: sign, 9 bits up to 1/sqrt(2) | 0.0014 |
 | | 3 | versions 1 and 2: x, y, z = u / 127.5 - 1, w >= 0 | 0.008 |
 | further SH | 3 each | (u - 128) / 128 | 1/128, -1 to 1 |
 
@@ -39,7 +39,7 @@ import zstandard
 from ..errors import UserError
 from ..gaussians import HALF_TURN_SH, Gaussians
 from .files import atomic_path
-from .foreign import foreign, read_bytes, warn
+from .foreign import damaged, foreign, read_bytes, warn
 from .packing import (
     Floats,
     Words,
@@ -152,16 +152,14 @@ def read_spz(path: Path) -> Gaussians:
         require_length(path, "header", len(start), HEADER.size)
         magic, version, n, degree, fraction, flags, streams = HEADER.unpack(start)
         if magic != MAGIC:
-            raise UserError(f"{path} is no SPZ file: it does not begin with NGSP; export it again")
+            raise damaged(path, "is no SPZ file: it does not begin with NGSP")
         if not 1 <= version <= 4:
             raise UserError(
                 f"{path} is SPZ of version {version}; versions 1 to 4 are read, save it as one of "
                 "those"
             )
         if degree > 4 or fraction > 30:
-            raise UserError(
-                f"{path} claims SH degree {degree} and {fraction} fractional bits; export it again"
-            )
+            raise damaged(path, f"claims SH degree {degree} and {fraction} fractional bits")
         require_count(path, n, len(data), (degree + 1) ** 2)
         sizes = [
             6 if version == 1 else 9,
@@ -228,7 +226,7 @@ def _to_ply(axes: str) -> torch.Tensor:
 
 
 def _axes(path: Path, records: bytes) -> str:
-    """Where x, y and z point, by the records of the extensions; "RUB" where none says so."""
+    """Returns the axes by the records of the extensions; "RUB" where none says so."""
     found, offset = "RUB", 0
     while offset + 8 <= len(records):
         kind, length = struct.unpack_from("<II", records, offset)
@@ -261,12 +259,10 @@ def _gunzip(data: bytes, limit: int) -> bytes:
 def _zstd_streams(
     path: Path, data: bytes, count: int, lengths: list[int]
 ) -> tuple[list[bytes], bytes]:
-    """The raw streams of version 4, each exactly as long as the header implies (an absent SH stream is empty), and the
-    records of the extensions.
-    """
+    """Returns the raw streams of version 4 (an absent SH stream is empty), and the extensions."""
     wanted = [length for length in lengths if length]
     if count < len(wanted):
-        raise UserError(f"{path} has {count} streams, not {len(wanted)}; export it again")
+        raise damaged(path, f"has {count} streams, not {len(wanted)}")
     begin = HEADER.size + TABLE_OFFSET.size
     require_length(path, "header", len(data), begin)
     (table,) = TABLE_OFFSET.unpack_from(data, HEADER.size)
@@ -277,10 +273,7 @@ def _zstd_streams(
         packed, raw = STREAM.unpack_from(data, table + i * STREAM.size)
         require_length(path, "streams", len(data), offset + packed)
         if raw != length:
-            raise UserError(
-                f"{path} has {raw} bytes in stream {i} where its Gaussians need {length}; export "
-                "it again"
-            )
+            raise damaged(path, f"has {raw} bytes in stream {i} where its Gaussians need {length}")
         try:
             # read() of one byte more than fits: neither a frame that lies about its size nor a bomb
             # is unpacked further
@@ -291,9 +284,8 @@ def _zstd_streams(
         except zstandard.ZstdError as error:
             raise ValueError(str(error)) from error
         if len(part) != length:
-            raise UserError(
-                f"{path} has {len(part)} bytes in stream {i} where its Gaussians need {length}; "
-                "export it again"
+            raise damaged(
+                path, f"has {len(part)} bytes in stream {i} where its Gaussians need {length}"
             )
         parts.append(part)
         offset += packed

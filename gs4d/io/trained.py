@@ -50,7 +50,7 @@ FIELDS = {  # names in the checkpoints of gsplat and nerfstudio
 
 
 def trained_splats(folder: Path) -> Path | None:
-    """The file with the splats of the last step in the run folder of another trainer, or None where it is no such folder.
+    """Returns the splats of the last step in another trainer's run folder; None if it is none.
 
     Known are the layouts of 3D Gaussian Splatting and what descends from it (2DGS, Mip-Splatting,
     ...), gsplat and nerfstudio. Nothing is said; :func:`say_trained` does.
@@ -77,7 +77,7 @@ def _steps(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def snapshots(files: list[Path]) -> Path | None:
-    """The last of files that a trainer left every some hundred steps (export_5000.ply, ...), which are no frames."""
+    """Returns the last of files that a trainer left every some hundred steps; no frames."""
     numbers = [int(match[1]) if (match := SNAPSHOT.fullmatch(path.stem)) else -1 for path in files]
     if len(files) < 2 or min(numbers) < 0:
         return None
@@ -97,8 +97,7 @@ def say_trained(folder: Path, chosen: Path) -> None:
             if found := next(place.glob(pattern), None):
                 warn(
                     f"{found} moves these splats by a network that gs4d does not read: they are "
-                    "shown at rest; "
-                    "export one PLY per frame with its own program to see the motion"
+                    "shown at rest; export one PLY per frame with its own program to see the motion"
                 )
                 return
 

@@ -37,7 +37,10 @@ av.logging.set_level(None)  # what goes wrong is said once, by us
 
 # A file from a stranger may be a playlist that names other files or addresses: only true containers
 # are opened.
-CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,nut,mxf,dv,wtv,rm,gif,apng"
+CONTAINERS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,h264,hevc,m4v,ivf,obu,yuv4mpegpipe,"
+    "nut,mxf,dv,wtv,rm,gif,apng"
+)
 UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 HDR_CURVES = (16, 18)  # AVCOL_TRC_SMPTE2084 (PQ), AVCOL_TRC_ARIB_STD_B67 (HLG)
 ALPHA_DECODERS = {
@@ -56,7 +59,7 @@ NO_CLIP = (
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a moving picture before its frames are decoded.
+    """Facts about a moving picture before its frames are decoded.
 
     Attributes:
         times: when each frame is shown, in seconds after the first, rising.
@@ -80,7 +83,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class _Index:
-    """Where the frames of a video are.
+    """The places of a video's frames.
 
     Attributes:
         info: what callers see of it.
@@ -97,7 +100,7 @@ class _Index:
 
 
 def video_info(path: Path) -> VideoInfo:
-    """Reads the times of all frames of a video or of an animated GIF, PNG, WebP, AVIF or TIFF, holding none of them.
+    """Reads the times of all frames of a video or an animated picture, holding none of them.
 
     Raises:
         UserError: the file is absent, too large, or neither.
@@ -112,7 +115,7 @@ def video_info(path: Path) -> VideoInfo:
 def read_frames(
     path: Path, wanted: Sequence[int] | None = None, notes: list[str] | None = None
 ) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
-    """Yields frames of a video or of an animated picture as RGBA with straight alpha, upright, with square pixels.
+    """Yields frames of a moving picture as straight-alpha RGBA, upright, with square pixels.
 
     Args:
         path: the file.
@@ -139,9 +142,8 @@ def read_frames(
         if frame.shape != size:
             raise UserError(
                 f"{path} changes its size from {size[1]}x{size[0]} to "
-                f"{frame.shape[1]}x{frame.shape[0]} pixels at "
-                f"{info.times[number]:.2f} s; take the part before or after with --end or --start, "
-                "or export it in one size"
+                f"{frame.shape[1]}x{frame.shape[0]} pixels at {info.times[number]:.2f} s; take the "
+                "part before or after with --end or --start, or export it in one size"
             )
         yield frame
 
@@ -194,8 +196,7 @@ def _read_video(
     reached = index.info.times[numbers[at - 1]] if at else 0.0
     raise UserError(
         f"{path} is cut short: it can be decoded for {reached:.2f} s of {index.info.duration:.2f} "
-        "s; "
-        f"copy it again, or take the part that is there with --end {int(reached * 100) / 100:g}"
+        f"s; copy it again, or take the part that is there with --end {int(reached * 100) / 100:g}"
     )
 
 
@@ -347,7 +348,10 @@ def _choose(path: Path) -> tuple[int, list[str]]:
             f"{streams[i].width}x{streams[i].height} ({counts[i]} frames)" for i in moving
         )
         place = moving.index(chosen) + 1
-        note = f"{path.name} holds {len(moving)} video streams: {rows}; number {place} is read and the others are left out"
+        note = (
+            f"{path.name} holds {len(moving)} video streams: {rows}; number {place} is read and "
+            "the others are left out"
+        )
         return _small_enough(path, streams[chosen], chosen), [note]
 
 
@@ -521,7 +525,7 @@ def _has_alpha(frame: VideoFrame) -> bool:
 
 
 def has_layers(header: bytes) -> bool:
-    """Whether the parameter sets of an HEVC stream in mp4 (hvcC, ISO/IEC 14496-15) name a layer above the base, as alpha is."""
+    """Whether an HEVC stream's hvcC (ISO/IEC 14496-15) names a second layer, as alpha is."""
     at = 23
     for _ in range(header[22] if len(header) > at and header[0] == 1 else 0):
         units = int.from_bytes(header[at + 1 : at + 3], "big")
@@ -548,7 +552,7 @@ def _angle(turn: tuple[int, ...] | None) -> float:
 def _turned(
     image: UInt8[np.ndarray, "h w c"], turn: tuple[int, ...] | None
 ) -> UInt8[np.ndarray, "H W c"]:
-    """Applies a display matrix of quarter turns and mirrors, which takes (x, y) to (a x + c y, b x + d y)."""
+    """Applies a display matrix of quarter turns and mirrors: (x, y) to (a x + c y, b x + d y)."""
     if turn is None or _angle(turn) % 90:
         return image
     a, b, c, d = turn[0], turn[1], turn[3], turn[4]

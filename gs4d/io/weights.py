@@ -147,8 +147,7 @@ def fill(
         if weights[name].shape != value.shape:
             raise UserError(
                 f"{source} has '{name}' of shape {tuple(weights[name].shape)}, wanted "
-                f"{tuple(value.shape)}; "
-                "it belongs to another network"
+                f"{tuple(value.shape)}; it belongs to another network"
             )
     network.load_state_dict(weights, strict=False, assign=assign)
     return network.eval().requires_grad_(False)

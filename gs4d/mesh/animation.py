@@ -1,4 +1,4 @@
-"""Moving node trees: animation samplers, and where every node stands at a time (glTF 2.0, section 3.11 and appendix C)."""
+"""Moving node trees (glTF 2.0, section 3.11 and appendix C)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def transform(
 
 @dataclass(frozen=True)
 class Node:
-    """A node at rest: its transform relative to its parent, as parts or, where it never moves, as a matrix.
+    """A node at rest: its transform relative to its parent, in parts or as a matrix.
 
     Attributes:
         parent: index of the parent, -1 for a root.
@@ -147,7 +147,7 @@ class NodeTree:
     def at(
         self, time: float
     ) -> tuple[Float[np.ndarray, "n 4 4"], dict[int, Float[np.ndarray, "m"]]]:
-        """World matrices of all nodes at ``time`` in seconds, and the morph weights of the nodes that have any."""
+        """Returns the nodes' world matrices at ``time`` in seconds, and morph weights by node."""
         moved: dict[tuple[int, str], np.ndarray] = {
             (c.node, c.path): c.at(time) for c in self.channels
         }

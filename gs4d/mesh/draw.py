@@ -129,7 +129,7 @@ class Painter:
         ]
 
     def _sums(self, values: Float[np.ndarray, "f"]) -> Float[np.ndarray, "p"]:
-        """Of a value of the faces over each part."""
+        """Sums a value of the faces over each part."""
         return np.bincount(self.part_of, values, len(self.materials))
 
     def draw(
@@ -204,7 +204,7 @@ class Painter:
         height: int,
         width: int,
     ) -> UInt8[np.ndarray, "h w 4"]:
-        """Calls the native module; ``areas`` are twice the samples that each part covers with all its faces."""
+        """Calls the native module; ``areas`` are twice the samples that each part's faces cover."""
         if kernels is None:
             raise ImportError(
                 "gs4d's native module is missing, which draws triangles: run: pip install -e ."
@@ -231,7 +231,7 @@ class Painter:
     def _reads(
         self, areas: Float[np.ndarray, "p"]
     ) -> tuple[Int[np.ndarray, "p 2 4"], list[Float[np.ndarray, "h w 4"]]]:
-        """Which picture, wrapped how, each part reads for colour and emission, given the samples that it covers."""
+        """Returns the picture and wrap that each part reads, given the samples that it covers."""
         reads, textures = np.full((len(self.read), 2, 4), -1, np.int32), []
         for i, pair in enumerate(self.read):
             for k, texture in enumerate(pair):
@@ -266,7 +266,7 @@ def _numbers(material: Material) -> tuple[float, ...]:
 
 
 def _columns(part: Part) -> Float[np.ndarray, "v 8"]:
-    """What is interpolated and does not move.
+    """Returns what is interpolated and does not move.
 
     Texture coordinates of base colour and emission, and vertex colour.
     """

@@ -32,7 +32,7 @@ DRACO = "KHR_draco_mesh_compression"
 
 
 def load_animated_mesh(path: Path, clip: str | None = None, *, up: str = "y") -> AnimatedMesh:
-    """Reads an animated model, placed so that it stays inside a sphere of radius 0.6 around the origin, y up.
+    """Reads an animated model, placed inside a sphere of radius 0.6 around the origin, y up.
 
     Args:
         path: a .glb or .gltf file.
@@ -122,9 +122,8 @@ class _Loader:
                 self.file.item("nodes", i, "node").children, "nodes", f"children of node {i}"
             ):
                 if parents[child] >= 0:
-                    raise self.file.error(
-                        f"is damaged: node {child} has two parents, {parents[child]} and {i}; "
-                        "export it again"
+                    raise self.file.damaged(
+                        f"node {child} has two parents, {parents[child]} and {i}"
                     )
                 parents[child] = i
         order = [i for i in range(count) if parents[i] < 0]
@@ -134,7 +133,7 @@ class _Loader:
             )
         if len(order) < count:
             lost = min(set(range(count)) - set(order))
-            raise self.file.error(f"is damaged: node {lost} is its own ancestor; export it again")
+            raise self.file.damaged(f"node {lost} is its own ancestor")
         nodes = [self._node(i, parents[i]) for i in range(count)]
         for i in range(count):
             copies = self._copies(i, nodes[i])
@@ -148,7 +147,7 @@ class _Loader:
         return NodeTree(tuple(nodes), tuple(order), ())
 
     def _copies(self, index: int, node: Node) -> list[Node]:
-        """The nodes that EXT_mesh_gpu_instancing puts under a node, each of which shows its mesh."""
+        """Returns the nodes that EXT_mesh_gpu_instancing puts under one; each shows its mesh."""
         where = f"EXT_mesh_gpu_instancing of node {index}"
         attributes = self.file.extension(
             self.file.item("nodes", index, "node"), "EXT_mesh_gpu_instancing"
@@ -163,9 +162,7 @@ class _Loader:
         }
         counts = {len(values) for values in given.values()}
         if len(counts) > 1:
-            raise self.file.error(
-                f"is damaged: the attributes of {where} have different lengths; export it again"
-            )
+            raise self.file.damaged(f"the attributes of {where} have different lengths")
         count = min(max(counts, default=0), MAX_NODES + 1)
         rest = {"TRANSLATION": [0.0] * 3, "ROTATION": [0.0, 0.0, 0.0, 1.0], "SCALE": [1.0] * 3}
         rows = {
@@ -210,8 +207,8 @@ class _Loader:
         )
 
     def _rest_weights(self, index: int, node: Any) -> Float[np.ndarray, "m"]:
-        """Weights of the node, or else of its mesh; pygltflib's Node has none."""
-        raw = self.file.items("nodes")[index].get("weights")
+        """Returns the morph weights of the node, or where it has none of its mesh."""
+        raw = node.weights
         if raw is None and node.mesh is not None:
             raw = self.file.item("meshes", node.mesh, f"node {index}").weights
         values = self.file.list_of(raw, f"weights of node {index}")
@@ -248,7 +245,7 @@ class _Loader:
         return found
 
     def names(self) -> list[str]:
-        """Of the animations."""
+        """Returns the names of the animations."""
         entries = self.file.items("animations")
         names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
         return [
@@ -337,20 +334,15 @@ class _Loader:
         )
         interpolation = sampler.interpolation or "LINEAR"
         if interpolation not in ("LINEAR", "STEP", "CUBICSPLINE"):
-            raise self.file.error(
-                f"is damaged: {where} interpolates by {interpolation!s:.20}; export it again"
-            )
+            raise self.file.damaged(f"{where} interpolates by {interpolation!s:.20}")
         if (np.diff(times) < 0).any() or not (abs(times) < 1e6).all():
-            raise self.file.error(f"is damaged: the times of {where} do not rise; export it again")
+            raise self.file.damaged(f"the times of {where} do not rise")
         triple = (3,) if interpolation == "CUBICSPLINE" else ()
         width = PATHS.get(path) or values.size // max(1, len(times) * (3 if triple else 1))
         if values.size != len(times) * width * (3 if triple else 1) or (
             path == "weights" and width < weights
         ):
-            raise self.file.error(
-                f"is damaged: {where} has {values.size} numbers for {len(times)} times; export it "
-                "again"
-            )
+            raise self.file.damaged(f"{where} has {values.size} numbers for {len(times)} times")
         return Channel(node, path, times, values.reshape(len(times), *triple, width), interpolation)
 
     # --- parts ------------------------------------------------------------------------------------
@@ -366,7 +358,7 @@ class _Loader:
         return [first, *(i for i in range(count) if i != first)]
 
     def parts(self, tree: NodeTree, scene: int) -> Iterator[Part]:
-        """What the nodes of a scene carry."""
+        """Yields what the nodes of a scene carry."""
         vertices = 0
         for i in self._shown(tree, scene):
             node = self.file.item("nodes", i, "node")
@@ -393,7 +385,7 @@ class _Loader:
                     yield from (replace(part, node=carrier) for carrier in carriers)
 
     def _shown(self, tree: NodeTree, scene: int) -> list[int]:
-        """Nodes of the file that a scene shows, parents first, without those that KHR_node_visibility hides."""
+        """Returns the nodes that a scene shows, parents first (KHR_node_visibility hides some)."""
         count = len(self.file.items("nodes"))
         if self.file.items("scenes"):
             roots = self.file.item("scenes", scene, "scene").nodes
@@ -420,14 +412,13 @@ class _Loader:
         skin = self.file.item("skins", index, where)
         joints = np.array(self._indices(skin.joints, "nodes", f"joints of skin {index}"), np.int64)
         if not len(joints):
-            raise self.file.error(f"is damaged: skin {index} has no joints; export it again")
+            raise self.file.damaged(f"skin {index} has no joints")
         if skin.inverseBindMatrices is None:
             return Skin(joints, np.tile(np.eye(4), (len(joints), 1, 1)))
         matrices = self.file.floats(skin.inverseBindMatrices, f"skin {index}", "MAT4")
         if len(matrices) < len(joints):
-            raise self.file.error(
-                f"is damaged: skin {index} has {len(joints)} joints but {len(matrices)} matrices; "
-                "export it again"
+            raise self.file.damaged(
+                f"skin {index} has {len(joints)} joints but {len(matrices)} matrices"
             )
         return Skin(joints, matrices[: len(joints)].astype(np.float64))
 
@@ -448,10 +439,7 @@ class _Loader:
                 return None
             values = self.file.floats(attributes[name], f"{name} of {where}", *kinds, finite=finite)
             if len(values) != count:
-                raise self.file.error(
-                    f"is damaged: {where} has {count} positions but {len(values)} {name}; export "
-                    "it again"
-                )
+                raise self.file.damaged(f"{where} has {count} positions but {len(values)} {name}")
             return values
 
         def uv(info: Any) -> np.ndarray | None:
@@ -491,10 +479,7 @@ class _Loader:
         else:
             indices = self.file.integers(primitive.indices, f"indices of {where}", "SCALAR")
             if int(indices.max()) >= count:
-                raise self.file.error(
-                    f"is damaged: {where} refers to vertex {int(indices.max())} of {count}; export "
-                    "it again"
-                )
+                raise self.file.damaged(f"{where} refers to vertex {int(indices.max())} of {count}")
         if primitive.mode == STRIP:
             turns = np.arange(max(len(indices) - 2, 0))[:, None]
             return indices[turns + np.where(turns % 2, [1, 0, 2], [0, 1, 2])]
@@ -521,10 +506,7 @@ class _Loader:
                 for m, target in enumerate(targets)
             ]
             if any(len(array) != count for array in arrays):
-                raise self.file.error(
-                    f"is damaged: a morph target of {where} has another number of vertices; export "
-                    "it again"
-                )
+                raise self.file.damaged(f"a morph target of {where} has another number of vertices")
             moves.append(
                 np.nan_to_num(np.stack(arrays)) if arrays else np.zeros((0, count, 3), np.float32)
             )
@@ -547,31 +529,27 @@ class _Loader:
             for k in sets
         ]
         if any(len(column) != len(weights) for column in columns):
-            raise self.file.error(
-                f"is damaged: {where} has joints for another number of vertices; export it again"
-            )
+            raise self.file.damaged(f"{where} has joints for another number of vertices")
         total = np.where(weights > 0, weights, 0).sum(1, keepdims=True)
         lost = ~np.isfinite(weights).all(1) | ~(total[:, 0] > 1e-8)
         if lost.any():
             self.warn(
                 f"{np.count_nonzero(lost)} of {len(lost)} vertices of {where} have skin weights "
-                "that are zero or no numbers, "
-                "and hang on their first joint"
+                "that are zero or no numbers, and hang on their first joint"
             )
         weights = np.where(
             lost[:, None], np.eye(1, weights.shape[1], dtype=np.float32), np.maximum(weights, 0)
         )
         joints = np.where(weights > 0, np.concatenate(columns, 1), 0)  # unused places hold anything
         if int(joints.max()) >= len(skin.joints):
-            raise self.file.error(
-                f"is damaged: {where} hangs on joint {int(joints.max())} of {len(skin.joints)}; "
-                "export it again"
+            raise self.file.damaged(
+                f"{where} hangs on joint {int(joints.max())} of {len(skin.joints)}"
             )
         return joints, weights / np.where(lost[:, None], 1, total)
 
 
 def _apart(node: Node) -> Node:
-    """A node whose matrix is taken apart into translation, rotation and scale, as its animation replaces one of them."""
+    """Takes a node's matrix apart into translation, rotation and scale, which may be animated."""
     matrix = node.matrix if node.matrix is not None else np.eye(4)
     scale = np.linalg.norm(matrix[:3, :3], axis=0)
     if np.linalg.det(matrix[:3, :3]) < 0:

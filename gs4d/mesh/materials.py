@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from pygltflib import TextureInfo
 
 from ..errors import UserError
 from ..io.gltf import GltfFile
@@ -48,8 +47,7 @@ class Materials:
         ):  # replaces the other model, which is there for old readers
             glossy = self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness")
             factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
-            if isinstance(named, dict):
-                base = TextureInfo.from_dict(named)  # pyright: ignore[reportAttributeAccessIssue] (a decorator adds it)
+            base = named if isinstance(named, dict) else None
         elif surface is not None:
             factor, base = surface.baseColorFactor or factor, surface.baseColorTexture
         if glass := [name for name in GLASS if name in extensions]:
@@ -87,7 +85,7 @@ class Materials:
         return material, base, shine
 
     def uv_set(self, info: Any, where: str) -> tuple[int, Float[np.ndarray, "3 3"]]:
-        """Which texture coordinates a reference uses, and the transform of KHR_texture_transform."""
+        """Returns a reference's set of texture coordinates and its KHR_texture_transform."""
         turn = self.file.extension(info, "KHR_texture_transform")
         number = self.file.integer(
             turn.get("texCoord", info.texCoord or 0), f"texCoord in {where}", 0, 15

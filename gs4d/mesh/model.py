@@ -111,7 +111,7 @@ class AnimatedMesh:
     def fitted(
         self, times: Sequence[float], *, radius: float = RADIUS, up: str = "y"
     ) -> AnimatedMesh:
-        """This mesh moved and scaled, the same for the whole clip, so that it stays inside a sphere around the origin.
+        """Returns this mesh moved and scaled, so that it stays inside a sphere around the origin.
 
         The middle of the box around all poses comes to the origin; the vertex that is farthest from
         it, to the sphere.

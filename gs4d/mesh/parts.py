@@ -28,7 +28,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface looks like; colours are linear.
+    """The look of a surface; colours are linear.
 
     Attributes:
         color: RGBA factor.

@@ -81,7 +81,7 @@ class SurfaceGaussians:
 def surface_gaussians(
     mesh: AnimatedMesh, count: int, seed: int = 0, *, lighting: Lighting | None = None
 ) -> SurfaceGaussians:
-    """Spreads Gaussians evenly over the surface, by the area that triangles have where they are largest.
+    """Spreads Gaussians evenly over the surface, by the largest area of each triangle.
 
     Args:
         mesh: a mesh; its placement counts.
@@ -130,7 +130,7 @@ def surface_gaussians(
 
 
 def _planes(corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 2 2"]:
-    """Inverts the corner vectors of triangles, seen in a plane of their own whose first axis is the first edge."""
+    """Inverts triangles' corner vectors in planes of their own, first axis along the first edge."""
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     length = np.maximum(np.linalg.norm(first, axis=1), 1e-12)
     along = (first * second).sum(1) / length
@@ -145,7 +145,7 @@ def _planes(corners: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, "n 2 2"]:
 def _axes(
     stretch: Float[np.ndarray, "n 3 2"],
 ) -> tuple[Float[np.ndarray, "n 3 3"], Float[np.ndarray, "n 2"]]:
-    """Principal axes of the ellipse that a unit circle becomes, as a rotation whose third axis is the normal, and half axes."""
+    """Returns the axes of a stretched unit circle as a rotation (third: normal), and half axes."""
     gram = stretch.swapaxes(1, 2) @ stretch
     angle = 0.5 * np.arctan2(2 * gram[:, 0, 1], gram[:, 0, 0] - gram[:, 1, 1])
     cosine, sine = np.cos(angle), np.sin(angle)

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with every picture inside it, which opens without a server and without network."""
+"""The report of a run: one HTML file that holds its pictures and needs no network."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
 
 @torch.no_grad()
 def motion_amount(asset: Asset) -> list[float]:
-    """Mean displacement from each frame to the next of the Gaussians that can be seen, in sizes of the object.
+    """Returns the visible Gaussians' mean way from frame to frame, in sizes of the object.
 
     Those of an opacity above :data:`SEEN_OPACITY` in one of the two frames can be seen. The size is
     the longest side of the box that holds, in every frame and along every axis, the middle 98% of
@@ -178,7 +178,7 @@ def _place(track: Track) -> str:
 
 
 def _tiles(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """What one wants to know first, as (value, what it is)."""
+    """Returns the main figures as (value, label)."""
     held_out = "eval" in report["scores"]
     scores = report["scores"]["eval" if held_out else "train"]
     motion = report["motion"]

@@ -41,7 +41,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def spread(count: int, at_most: int) -> list[int]:
-    """Up to ``at_most`` (2 or more) of the indices below ``count``, evenly from the first to the last."""
+    """Returns up to ``at_most`` (2 or more) indices below ``count``, evenly from first to last."""
     shown = min(count, at_most)
     return [round(i * (count - 1) / max(shown - 1, 1)) for i in range(shown)]
 

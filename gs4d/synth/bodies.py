@@ -1,4 +1,4 @@
-"""What animals and characters share: coats, faces and ears."""
+"""Shared parts of animals and characters: coats, faces and ears."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -63,7 +64,7 @@ class Head:
 
 @dataclass
 class Plan:
-    """What a family of objects fills in; front is +z, up is +y, about one unit large.
+    """The plan of an object; front is +z, up is +y, about one unit large.
 
     Attributes:
         rng: where all its chance comes from.
@@ -116,11 +117,11 @@ class Plan:
         self.bones.append(Bone(parent, np.asarray(joint, float), turns, slide, grow))
         return len(self.bones) - 1
 
-    def add(self, surface: Sweep, paint: Paint | Colour, *bones: int, **how: object) -> None:
+    def add(self, surface: Sweep, paint: Paint | Colour, *bones: int, **how: Any) -> None:
         """Adds a part; ``how`` are further fields of :class:`Part`."""
         self.parts.append(
             Part(surface, solid(paint) if isinstance(paint, ndarray) else paint, bones, **how)
-        )  # type: ignore[arg-type]
+        )
 
     def chain(
         self,
@@ -144,9 +145,9 @@ class Plan:
         return found
 
     def sway(
-        self, amount: float, cycles: float | None = None, phase: Number | None = None, **how: object
+        self, amount: float, cycles: float | None = None, phase: Number | None = None, **how: Any
     ) -> Wave:
-        """A wave scaled by the object's vigour, one or two cycles at the object's tempo, at a random phase unless said."""
+        """Returns a wave scaled by the vigour, one or two cycles, at a random phase unless said."""
         rng = self.rng
         if cycles is None:
             cycles = float(rng.integers(1, 3))
@@ -158,7 +159,7 @@ class Plan:
             cycles * tempo,
             float(rng.random() if phase is None else phase),
             **how,
-        )  # type: ignore[arg-type]
+        )
 
     # --- helpers that several families use ---
 
@@ -171,7 +172,7 @@ class Plan:
         self.add(superquadric(np.ones(3) * np.asarray(size, float)).place(centre), paint, bone)
 
     def eyes(self, head: Head, colour: Colour, forward: float = 0.8) -> None:
-        """Two eyes: dots, or white with pupils, or with coloured irises, or lenses that stand out."""
+        """Adds two eyes: dots, white with pupils or coloured irises, or lenses."""
         rng = self.rng
         spread, lift = rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.4)
         eye = min(head.size[0], head.size[1]) * rng.uniform(0.14, 0.34)
@@ -216,7 +217,7 @@ class Plan:
         paint: Paint | Colour,
         bones: Sequence[int],
         side: Vector,
-        **how: object,
+        **how: Any,
     ) -> None:
         """A flat part - leaf, ear, wing, fin - whose width runs along ``side``."""
         flat = 0.018 / max(max(widths), 0.02)
@@ -224,7 +225,7 @@ class Plan:
 
 
 def turned(*turns: tuple[Vector, float]) -> Float[ndarray, "3 3"]:
-    """Rows: the images of x, y and z under turns about axes by angles in radians, the last applied first."""
+    """Returns as rows the images of x, y, z under turns (axis, radians), last applied first."""
     matrix = np.eye(3)
     for axis, angle in turns:
         x, y, z = np.asarray(axis, float) / np.sqrt(np.square(axis).sum())

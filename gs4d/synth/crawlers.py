@@ -1,4 +1,4 @@
-"""What has more legs than four, or none: fish, snakes, worms, octopuses, spiders."""
+"""Animals with more legs than four, or none: fish, snakes, worms, octopuses, spiders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .surface import lathe, superquadric, tube
 
 
 def crawler(plan: Plan) -> None:
-    """What has more legs than four, or none.
+    """Plans an animal with more legs than four, or none.
 
     Fish, snakes, worms, octopuses, jellyfish, spiders, crabs.
     """

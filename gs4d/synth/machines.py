@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 from numpy import ndarray
+from numpy.random import Generator
 
 from .build import WHITE, Plan, X, Y, Z, upright
-from .paint import Paint, Patch, checks, hsv, mixed, palette, solid, span, step, texture, waves
+from .paint import (
+    Paint,
+    Palette,
+    Patch,
+    checks,
+    hsv,
+    mixed,
+    palette,
+    solid,
+    span,
+    step,
+    texture,
+    waves,
+)
 from .rig import Wave
 from .surface import lathe, norm, superquadric, tube
 
@@ -41,116 +55,173 @@ def _wheel(plan: Plan, at: ndarray, radius: float, wide: float, paint: Paint, bo
     plan.add(lathe(profile).place(at, upright(X)), wheel, bone)
 
 
+class _Vehicle:
+    """Sizes, colours and bones of a vehicle that its parts share."""
+
+    colours: Palette
+    long_: float
+    wide: float
+    tall: float
+    edge: float
+    kind: str
+    steer: Wave
+    drive: int
+    body: Paint
+    glass: ndarray
+    high: float
+
+
 def _car(plan: Plan) -> None:
+    v = _Vehicle()
+    _chassis(plan, v)
+    _superstructure(plan, v)
+    _wheels(plan, v)
+
+
+def _chassis(plan: Plan, v: _Vehicle) -> None:
+    """Chooses sizes and colours, and adds the body."""
     rng = plan.rng
-    colours = palette(rng)
-    long_, wide, tall = rng.uniform(0.4, 0.65), rng.uniform(0.18, 0.28), rng.uniform(0.08, 0.16)
-    edge = rng.uniform(0.15, 0.7)
-    kind = rng.choice(["car", "truck", "tank", "train"], p=[0.45, 0.25, 0.15, 0.15])
+    v.colours = palette(rng)
+    v.long_, v.wide, v.tall = (
+        rng.uniform(0.4, 0.65),
+        rng.uniform(0.18, 0.28),
+        rng.uniform(0.08, 0.16),
+    )
+    v.edge = rng.uniform(0.15, 0.7)
+    v.kind = rng.choice(["car", "truck", "tank", "train"], p=[0.45, 0.25, 0.15, 0.15])
     root = plan.bone(
         (0, 0, 0), (X, plan.sway(0.05)), (Z, plan.sway(0.05)), slide=(Y, plan.sway(0.03, 2.0))
     )
-    steer = plan.sway(0.25, 1.0)
-    drive = plan.bone((0, 0, 0), (Y, Wave(steer.amount * 0.5, 1.0, steer.phase - 0.1)), parent=root)
-    body = texture(rng, colours, 0.6)
-    plan.add(superquadric((wide, tall, long_), edge, edge).place((0, 0, 0)), body, drive)
-    glass = np.array([0.25, 0.4, 0.5]) * rng.uniform(0.4, 1.4)
-    high = rng.uniform(0.09, 0.18)
-    if kind == "car":
-        place = np.array([0, tall + high * 0.6, rng.uniform(-0.25, 0.05) * long_])
-        cabin = superquadric((wide * 0.85, high, long_ * rng.uniform(0.35, 0.6)), 0.6, edge)
+    v.steer = plan.sway(0.25, 1.0)
+    v.drive = plan.bone(
+        (0, 0, 0), (Y, Wave(v.steer.amount * 0.5, 1.0, v.steer.phase - 0.1)), parent=root
+    )
+    v.body = texture(rng, v.colours, 0.6)
+    plan.add(
+        superquadric((v.wide, v.tall, v.long_), v.edge, v.edge).place((0, 0, 0)), v.body, v.drive
+    )
+    v.glass = np.array([0.25, 0.4, 0.5]) * rng.uniform(0.4, 1.4)
+    v.high = rng.uniform(0.09, 0.18)
+
+
+def _superstructure(plan: Plan, v: _Vehicle) -> None:
+    """Adds a cabin, a load, a turret or a boiler."""
+    rng = plan.rng
+    if v.kind == "car":
+        place = np.array([0, v.tall + v.high * 0.6, rng.uniform(-0.25, 0.05) * v.long_])
+        cabin = superquadric((v.wide * 0.85, v.high, v.long_ * rng.uniform(0.35, 0.6)), 0.6, v.edge)
         pane = mixed(
-            solid(colours.main),
-            solid(glass),
+            solid(v.colours.main),
+            solid(v.glass),
             lambda p: ((p.along > 0.3) & (p.along < 0.82)).astype(float),
         )
-        plan.add(cabin.place(place), pane, drive)
-    elif kind == "truck":
+        plan.add(cabin.place(place), pane, v.drive)
+    elif v.kind == "truck":
         plan.add(
-            superquadric((wide * 0.95, high * 1.3, long_ * 0.3), 0.25, edge).place(
-                (0, tall + high, long_ * 0.6)
+            superquadric((v.wide * 0.95, v.high * 1.3, v.long_ * 0.3), 0.25, v.edge).place(
+                (0, v.tall + v.high, v.long_ * 0.6)
             ),
             mixed(
-                solid(colours.second),
-                solid(glass),
+                solid(v.colours.second),
+                solid(v.glass),
                 step(
                     lambda p: (
-                        p.normals[:, 2] - 8 * np.maximum(0, tall + 0.5 * high - p.points[:, 1])
+                        p.normals[:, 2] - 8 * np.maximum(0, v.tall + 0.5 * v.high - p.points[:, 1])
                     ),
                     0.6,
                 ),
             ),
-            drive,
+            v.drive,
         )
-        tip = plan.bone(
-            (0, tall, -long_),
-            (X, plan.sway(-0.4, 1.0, shape="hop") if rng.random() < 0.5 else plan.sway(0.02)),
-            parent=drive,
-        )
-        load = rng.uniform(1.0, 2.2) * high
-        plan.add(
-            superquadric((wide, load, long_ * 0.6), 0.1, 0.15).place(
-                (0, tall + load, -long_ * 0.4)
-            ),
-            texture(rng, colours, 0.5, colours.any(rng)),
-            tip,
-        )
-    elif kind == "tank":
-        turret = plan.bone((0, tall, 0), (Y, plan.sway(0.9, 1.0)), parent=drive)
-        plan.add(
-            superquadric((wide * 0.7, high * 0.7, wide * 0.8), 0.5, 0.8).place(
-                (0, tall + high * 0.5, 0)
-            ),
-            body,
-            turret,
-        )
-        gun = plan.bone((0, tall + high * 0.5, wide * 0.5), (X, plan.sway(0.3)), parent=turret)
-        plan.limb(
-            [(0, tall + high * 0.5, wide * 0.4), (0, tall + high * 0.55, long_ * 1.2)],
-            [0.03, 0.035],
-            solid(colours.dark),
-            [gun],
-        )
+        _load(plan, v, rng)
+    elif v.kind == "tank":
+        _turret(plan, v)
     else:
         plan.add(
-            tube([(0, tall + 0.1, -0.1 * long_), (0, tall + 0.1, long_ * 0.95)], wide * 0.65),
-            solid(colours.second),
-            drive,
-        )
-        plan.add(
-            superquadric((wide * 0.95, high * 1.6, long_ * 0.3), 0.2, 0.2).place(
-                (0, tall + high * 1.3, -long_ * 0.65)
+            tube(
+                [(0, v.tall + 0.1, -0.1 * v.long_), (0, v.tall + 0.1, v.long_ * 0.95)],
+                v.wide * 0.65,
             ),
-            body,
-            drive,
+            solid(v.colours.second),
+            v.drive,
         )
         plan.add(
-            lathe([(0, 0), (0.05, 0), (0.08, 0.2), (0, 0.2)]).place((0, tall + 0.2, long_ * 0.7)),
-            solid(colours.dark),
-            drive,
+            superquadric((v.wide * 0.95, v.high * 1.6, v.long_ * 0.3), 0.2, 0.2).place(
+                (0, v.tall + v.high * 1.3, -v.long_ * 0.65)
+            ),
+            v.body,
+            v.drive,
         )
+        plan.add(
+            lathe([(0, 0), (0.05, 0), (0.08, 0.2), (0, 0.2)]).place(
+                (0, v.tall + 0.2, v.long_ * 0.7)
+            ),
+            solid(v.colours.dark),
+            v.drive,
+        )
+
+
+def _load(plan: Plan, v: _Vehicle, rng: Generator) -> None:
+    """Adds the load of a truck, which may tip."""
+    tip = plan.bone(
+        (0, v.tall, -v.long_),
+        (X, plan.sway(-0.4, 1.0, shape="hop") if rng.random() < 0.5 else plan.sway(0.02)),
+        parent=v.drive,
+    )
+    load = rng.uniform(1.0, 2.2) * v.high
+    plan.add(
+        superquadric((v.wide, load, v.long_ * 0.6), 0.1, 0.15).place(
+            (0, v.tall + load, -v.long_ * 0.4)
+        ),
+        texture(rng, v.colours, 0.5, v.colours.any(rng)),
+        tip,
+    )
+
+
+def _turret(plan: Plan, v: _Vehicle) -> None:
+    """Adds a turret and a gun."""
+    turret = plan.bone((0, v.tall, 0), (Y, plan.sway(0.9, 1.0)), parent=v.drive)
+    plan.add(
+        superquadric((v.wide * 0.7, v.high * 0.7, v.wide * 0.8), 0.5, 0.8).place(
+            (0, v.tall + v.high * 0.5, 0)
+        ),
+        v.body,
+        turret,
+    )
+    gun = plan.bone((0, v.tall + v.high * 0.5, v.wide * 0.5), (X, plan.sway(0.3)), parent=turret)
+    plan.limb(
+        [(0, v.tall + v.high * 0.5, v.wide * 0.4), (0, v.tall + v.high * 0.55, v.long_ * 1.2)],
+        [0.03, 0.035],
+        solid(v.colours.dark),
+        [gun],
+    )
+
+
+def _wheels(plan: Plan, v: _Vehicle) -> None:
+    """Adds lights and wheels."""
+    rng = plan.rng
     for mirror in (-1, 1):
         plan.ball(
-            (mirror * wide * 0.6, 0.02, long_ * 0.97),
+            (mirror * v.wide * 0.6, 0.02, v.long_ * 0.97),
             (0.045, 0.045, 0.03),
             hsv(0.14, 0.3, 1.0),
-            drive,
+            v.drive,
         )
         plan.ball(
-            (mirror * wide * 0.65, 0.03, -long_ * 0.97),
+            (mirror * v.wide * 0.65, 0.03, -v.long_ * 0.97),
             (0.045, 0.03, 0.03),
             hsv(0.0, 0.9, 0.8),
-            drive,
+            v.drive,
         )
     radius = rng.uniform(0.1, 0.17)
-    hub = mixed(solid(colours.light), solid(colours.dark), checks(int(rng.integers(2, 4)), 1))
+    hub = mixed(solid(v.colours.light), solid(v.colours.dark), checks(int(rng.integers(2, 4)), 1))
     turn = plan.spin(rng.uniform(0.4, 1.2))
-    axles = np.linspace(-0.62, 0.62, 2 if kind == "car" else int(rng.integers(2, 4)))
+    axles = np.linspace(-0.62, 0.62, 2 if v.kind == "car" else int(rng.integers(2, 4)))
     for z in axles:
         for mirror in (-1.0, 1.0):
-            at = np.array([mirror * (wide + 0.01), -tall * 0.9, z * long_])
-            turns = ((Y, steer),) if z == axles[-1] and kind == "car" else ()
-            _wheel(plan, at, radius, 0.045, hub, plan.bone(at, *turns, (X, turn), parent=drive))
+            at = np.array([mirror * (v.wide + 0.01), -v.tall * 0.9, z * v.long_])
+            turns = ((Y, v.steer),) if z == axles[-1] and v.kind == "car" else ()
+            _wheel(plan, at, radius, 0.045, hub, plan.bone(at, *turns, (X, turn), parent=v.drive))
 
 
 def _plane(plan: Plan) -> None:
@@ -169,33 +240,7 @@ def _plane(plan: Plan) -> None:
     skin, trim = texture(rng, colours, 0.5), texture(rng, colours, 0.4, colours.accent)
     turn = plan.spin(rng.uniform(0.8, 2.2) * float(rng.choice([-1, 1])))
     if kind == "rocket":
-        line = [(0, -long_, 0), (0, 0, 0), (0, long_, 0)]
-        rocket = plan.bone((0, 0, 0), (Y, plan.spin(rng.uniform(-0.5, 0.5))), parent=root)
-        plan.add(
-            tube(line, girth * np.array([0.7, 1.1, 1.0, 0.05])),
-            mixed(skin, solid(colours.accent), span(0.78, 1.0)),
-            rocket,
-        )
-        for k in range(fins := int(rng.integers(3, 5))):
-            out = np.array([np.sin(2 * np.pi * k / fins), 0, np.cos(2 * np.pi * k / fins)])
-            plan.blade(
-                [out * girth * 0.5 + [0, -long_ * 0.6, 0], out * girth * 2 + [0, -long_ * 1.1, 0]],
-                [0.12, 0.08],
-                trim,
-                [rocket],
-                Y,
-            )
-        plan.ball(
-            (0, 0.35 * long_, girth * 0.85), (0.06, 0.06, 0.03), np.array([0.3, 0.6, 0.8]), rocket
-        )
-        flame = plan.bone((0, -long_ - girth * 0.5, 0), grow=plan.sway(0.35, 3.0), parent=rocket)
-        plan.add(
-            lathe([(0, -0.35), (girth * 0.5, -0.1), (girth * 0.4, 0), (0, 0)]).place(
-                (0, -long_, 0)
-            ),
-            mixed(solid(hsv(0.03, 0.9, 1)), solid(hsv(0.14, 0.7, 1)), span(0.55, 1)),
-            flame,
-        )
+        _rocket(plan, long_, rng, root, girth, skin, colours, trim)
         return
     line = [(0, 0, -long_), (0, 0.02, -0.1), (0, 0, long_ * 0.8)]
     pod = girth * (1.5 if kind == "helicopter" else 1.1)
@@ -230,6 +275,13 @@ def _plane(plan: Plan) -> None:
         if kind == "plane"
         else np.array([0, pod * 1.35, long_ * 0.15])
     )
+    _rotor(plan, kind, rng, centre, turn, root, colours)
+
+
+def _rotor(
+    plan: Plan, kind: str, rng: Generator, centre: ndarray, turn: Wave, root: int, colours: Palette
+) -> None:
+    """Adds a propeller or a rotor."""
     axis, blades = (
         (Z, 2 + int(rng.integers(2))) if kind == "plane" else (Y, 2 + int(rng.integers(3)))
     )
@@ -250,6 +302,44 @@ def _plane(plan: Plan) -> None:
             [rotor],
             np.cross(out, np.asarray(axis)) + 0.3 * np.asarray(axis),
         )
+
+
+def _rocket(
+    plan: Plan,
+    long_: float,
+    rng: Generator,
+    root: int,
+    girth: float,
+    skin: Paint,
+    colours: Palette,
+    trim: Paint,
+) -> None:
+    """Adds a rocket with fins and a flame."""
+    line = [(0, -long_, 0), (0, 0, 0), (0, long_, 0)]
+    rocket = plan.bone((0, 0, 0), (Y, plan.spin(rng.uniform(-0.5, 0.5))), parent=root)
+    plan.add(
+        tube(line, girth * np.array([0.7, 1.1, 1.0, 0.05])),
+        mixed(skin, solid(colours.accent), span(0.78, 1.0)),
+        rocket,
+    )
+    for k in range(fins := int(rng.integers(3, 5))):
+        out = np.array([np.sin(2 * np.pi * k / fins), 0, np.cos(2 * np.pi * k / fins)])
+        plan.blade(
+            [out * girth * 0.5 + [0, -long_ * 0.6, 0], out * girth * 2 + [0, -long_ * 1.1, 0]],
+            [0.12, 0.08],
+            trim,
+            [rocket],
+            Y,
+        )
+    plan.ball(
+        (0, 0.35 * long_, girth * 0.85), (0.06, 0.06, 0.03), np.array([0.3, 0.6, 0.8]), rocket
+    )
+    flame = plan.bone((0, -long_ - girth * 0.5, 0), grow=plan.sway(0.35, 3.0), parent=rocket)
+    plan.add(
+        lathe([(0, -0.35), (girth * 0.5, -0.1), (girth * 0.4, 0), (0, 0)]).place((0, -long_, 0)),
+        mixed(solid(hsv(0.03, 0.9, 1)), solid(hsv(0.14, 0.7, 1)), span(0.55, 1)),
+        flame,
+    )
 
 
 def _arm(plan: Plan) -> None:

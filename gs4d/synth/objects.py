@@ -62,7 +62,7 @@ FORMAT = 1  # part of every seed: another number gives other objects
 
 @dataclass(frozen=True)
 class ObjectOptions:
-    """How objects are made."""
+    """Options of objects."""
 
     spacing: float = 0.02
     """Distance between neighbouring Gaussians in world units: 0.02 is a pixel of a 64-pixel
@@ -126,7 +126,7 @@ class AnimatedObject:
     def cells(
         self, t: float
     ) -> tuple[Float[ndarray, "n 3"], Float[ndarray, "n 3"], Float[ndarray, "n 3"]]:
-        """Centres of the cells that cover the surface at time ``t``, and their two edges, world units, float32."""
+        """Returns the surface's cells at ``t``: centres and two edges, world units, float32."""
         places, first, second = self._rig.move(self._points, self._edges, self._skin, np.array([t]))
         return places[0], first[0], second[0]
 
@@ -165,7 +165,7 @@ class AnimatedObject:
 
 @dataclass(frozen=True)
 class _Skin:
-    """Which bones carry each point: ``low``, and ``high`` by ``weight``.
+    """The bones that carry each point: ``low``, and ``high`` by ``weight``.
 
     ``slope`` is its change along the second edge.
     """
@@ -191,7 +191,7 @@ class _Rig:
     def move(
         self, points: ndarray, edges: ndarray, skin: _Skin, times: ndarray
     ) -> tuple[ndarray, ndarray, ndarray]:
-        """Positions (t, n, 3) at some times and what becomes of the two edges of the points' cells, float32."""
+        """Returns positions (t, n, 3) and the two edges of the points' cells at times, float32."""
         matrices = pose(self.bones, times).astype(np.float32)
         low, high = matrices[:, skin.low], matrices[:, skin.high]
         start, end = _apply(low, points), _apply(high, points)
@@ -231,7 +231,7 @@ def _apply(matrix: ndarray, points: ndarray, *, shift: bool = True) -> ndarray:
 
 
 def _frames(first: ndarray, second: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-    """Rotations (third axis: the normal), standard deviations and normals of flat Gaussians that fill cells."""
+    """Returns rotations (third axis: normal), scales and normals of Gaussians that fill cells."""
     normal = np.cross(second, first)
     length = norm(first)[..., None] + 1e-9
     area = norm(normal)[..., None] + 1e-12
@@ -331,7 +331,7 @@ def _cover(parts: Sequence[Part], spacing: float) -> tuple[ndarray, ndarray, _Sk
 def _weights(
     part: Part, along: ndarray, change: ndarray
 ) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """The two bones at each height of a part, the share of the second, and its change by ``change``."""
+    """Returns two bones at each height of a part, the second's share, and its change."""
     bones = np.array(part.bones)
     place = along * len(bones) - 0.5
     low = np.clip(np.floor(place), 0, max(len(bones) - 2, 0)).astype(int)
@@ -359,7 +359,7 @@ def _fit(parts: Sequence[Part], rig: _Rig) -> tuple[_Rig, float]:
 
 
 def _openness(points: ndarray, edges: ndarray) -> Float[ndarray, "n"]:
-    """How much of the sky each point sees in the rest pose, from the density of surface around it.
+    """Returns the share of the sky that each point sees in the rest pose.
 
     1 on a convex body.
     """
@@ -388,7 +388,7 @@ def draw_views(
     orbits: Sequence[Orbit],
     size: int,
 ) -> UInt8[ndarray, "b h w 4"]:
-    """Pictures of an object: picture i from orbit i at time i, RGBA with straight alpha, ``size`` pixels square.
+    """Draws picture i from orbit i at time i: straight-alpha RGBA, ``size`` pixels square.
 
     Raises:
         ValueError: there are not as many times as orbits, or a time is outside [0, 1].

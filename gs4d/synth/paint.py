@@ -22,7 +22,7 @@ Colour = Float[ndarray, "3"]
 
 @dataclass(frozen=True)
 class Patch:
-    """Where the points of a part lie, in the rest pose.
+    """The points of a part in the rest pose.
 
     Attributes:
         points: positions.
@@ -279,7 +279,7 @@ class Light:
     def __call__(
         self, normals: Float[ndarray, "*b 3"], openness: Float[ndarray, "n"]
     ) -> Float[ndarray, "*b 3"]:
-        """What a white surface shows.
+        """Returns the light that a white surface shows.
 
         ``openness`` in [0, 1] is the share of the sky that it sees.
         """

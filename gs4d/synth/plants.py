@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy import ndarray
+from numpy.random import Generator
 
 from .build import Plan, X, Y, Z, upright
-from .paint import Paint, grained, hsv, mixed, palette, solid, span, texture, waves
+from .paint import Paint, Palette, grained, hsv, mixed, palette, solid, span, texture, waves
 from .rig import Deform, Wave
 from .surface import lathe, superquadric, tube
 
@@ -115,51 +116,54 @@ def _flower(plan: Plan, root: int) -> None:
                 leaf,
                 bones[int(share * len(bones))],
             )
-        tip = line[2]
-        lean = np.array([rng.normal(0, 0.3), 1, rng.uniform(0, 1.2)])
-        up = upright(lean)[1]
-        side = upright(lean)[0]
-        other = np.cross(side, up)
-        head = plan.bone(tip, (X, plan.sway(0.2)), (Z, plan.sway(0.2)), parent=bones[-1])
-        heart = rng.uniform(0.03, 0.1)
-        plan.add(
-            superquadric((heart, heart * 0.5, heart)).place(tip + up * 0.02, upright(lean)),
-            solid(bloom.accent),
-            head,
-        )
-        petals, length, wide = (
-            int(rng.integers(4, 12)),
-            rng.uniform(0.12, 0.3),
-            rng.uniform(0.6, 1.25),
-        )
-        opening = (
-            Wave(rng.uniform(0.4, 1.1) * plan.vigour, rng.uniform(1.0, 1.6), 0.0, "ease")
-            if rng.random() < 0.5
-            else plan.sway(0.15, 1.0)
-        )
-        petal = (
-            mixed(solid(bloom.main), solid(bloom.second), span(0.55, 1.0))
-            if rng.random() < 0.5
-            else texture(rng, bloom, 0.2)
-        )
-        closed = rng.uniform(0.2, 1.1)
-        for layer in range(1 if rng.random() < 0.6 else 2):
-            for k in range(petals):
-                angle = 2 * np.pi * (k + 0.5 * layer) / petals
-                out = np.cos(angle) * side + np.sin(angle) * other
-                across = np.cross(up, out)
-                reach = length * (1 - 0.25 * layer)
-                steep = closed + 0.35 * layer
-                path = [
-                    tip + out * heart * 0.7,
-                    tip + reach * (0.6 * out + 0.5 * steep * up),
-                    tip + reach * (out * 1.1 + 0.7 * steep * up),
-                ]
-                broad = wide * reach * np.pi / petals
-                bone = plan.bone(path[0], (-across, opening), parent=head)
-                plan.blade(
-                    path, [broad * 0.3, broad, broad * 1.1, broad * 0.3], petal, [bone], across
-                )
+        _bloom(plan, line, rng, bones, bloom)
+
+
+def _bloom(plan: Plan, line: ndarray, rng: Generator, bones: list[int], bloom: Palette) -> None:
+    """Adds a flower's head with its petals."""
+    tip = line[2]
+    lean = np.array([rng.normal(0, 0.3), 1, rng.uniform(0, 1.2)])
+    up = upright(lean)[1]
+    side = upright(lean)[0]
+    other = np.cross(side, up)
+    head = plan.bone(tip, (X, plan.sway(0.2)), (Z, plan.sway(0.2)), parent=bones[-1])
+    heart = rng.uniform(0.03, 0.1)
+    plan.add(
+        superquadric((heart, heart * 0.5, heart)).place(tip + up * 0.02, upright(lean)),
+        solid(bloom.accent),
+        head,
+    )
+    petals, length, wide = (
+        int(rng.integers(4, 12)),
+        rng.uniform(0.12, 0.3),
+        rng.uniform(0.6, 1.25),
+    )
+    opening = (
+        Wave(rng.uniform(0.4, 1.1) * plan.vigour, rng.uniform(1.0, 1.6), 0.0, "ease")
+        if rng.random() < 0.5
+        else plan.sway(0.15, 1.0)
+    )
+    petal = (
+        mixed(solid(bloom.main), solid(bloom.second), span(0.55, 1.0))
+        if rng.random() < 0.5
+        else texture(rng, bloom, 0.2)
+    )
+    closed = rng.uniform(0.2, 1.1)
+    for layer in range(1 if rng.random() < 0.6 else 2):
+        for k in range(petals):
+            angle = 2 * np.pi * (k + 0.5 * layer) / petals
+            out = np.cos(angle) * side + np.sin(angle) * other
+            across = np.cross(up, out)
+            reach = length * (1 - 0.25 * layer)
+            steep = closed + 0.35 * layer
+            path = [
+                tip + out * heart * 0.7,
+                tip + reach * (0.6 * out + 0.5 * steep * up),
+                tip + reach * (out * 1.1 + 0.7 * steep * up),
+            ]
+            broad = wide * reach * np.pi / petals
+            bone = plan.bone(path[0], (-across, opening), parent=head)
+            plan.blade(path, [broad * 0.3, broad, broad * 1.1, broad * 0.3], petal, [bone], across)
 
 
 def _tree(plan: Plan, root: int) -> None:
@@ -180,20 +184,7 @@ def _tree(plan: Plan, root: int) -> None:
     style = rng.choice(["round", "fir", "palm"], p=[0.5, 0.25, 0.25])
     crown = grained(texture(rng, green, 0.3), rng, 0.18, 0.05)
     if style == "fir":
-        for k in range(layers := int(rng.integers(2, 5))):
-            wide, low = (
-                rng.uniform(0.26, 0.4) * (1 - 0.22 * k),
-                tall * (0.4 + 0.35 * k / layers) + 0.16 * k,
-            )
-            tier = plan.bone(
-                (0, low, 0), (X, plan.sway(0.07)), (Z, plan.sway(0.07)), parent=bones[min(k + 1, 3)]
-            )
-            cone = lathe(
-                [(0, 0), (wide, 0), (wide * 0.4, 0.18), (0.01, 0.36)],
-                teeth=int(rng.integers(6, 12)),
-                tooth=0.07,
-            )
-            plan.add(cone.place(line[2] * [1, 0, 1] + [0, low, 0]), crown, tier)
+        _tiers(plan, rng, tall, bones, line, crown)
         return
     count = int(rng.integers(5, 9))
     if style == "palm":
@@ -227,6 +218,26 @@ def _tree(plan: Plan, root: int) -> None:
             plan.ball(end + aim / np.linalg.norm(aim) * size, 0.035, green.accent, branch)
 
 
+def _tiers(
+    plan: Plan, rng: Generator, tall: float, bones: list[int], line: ndarray, crown: Paint
+) -> None:
+    """Adds the tiers of a fir."""
+    for k in range(layers := int(rng.integers(2, 5))):
+        wide, low = (
+            rng.uniform(0.26, 0.4) * (1 - 0.22 * k),
+            tall * (0.4 + 0.35 * k / layers) + 0.16 * k,
+        )
+        tier = plan.bone(
+            (0, low, 0), (X, plan.sway(0.07)), (Z, plan.sway(0.07)), parent=bones[min(k + 1, 3)]
+        )
+        cone = lathe(
+            [(0, 0), (wide, 0), (wide * 0.4, 0.18), (0.01, 0.36)],
+            teeth=int(rng.integers(6, 12)),
+            tooth=0.07,
+        )
+        plan.add(cone.place(line[2] * [1, 0, 1] + [0, low, 0]), crown, tier)
+
+
 def _mushroom(plan: Plan, root: int) -> None:
     rng = plan.rng
     colours = palette(rng, rng.choice(["vivid", "fur"]))
@@ -248,10 +259,7 @@ def _mushroom(plan: Plan, root: int) -> None:
         dome = rng.uniform(0.5, 1.3)
         profile = np.array(
             [(stalk / wide, 0), (0.9, -0.12), (1.0, 0), (0.8, 0.45), (0.4, 0.72), (0, 0.8)]
-        ) * [
-            wide,
-            wide * dome,
-        ]
+        ) * [wide, wide * dome]
         cap = plan.bone(
             foot + [0, tall, 0], (X, plan.sway(0.15)), grow=plan.sway(0.08), parent=bones[-1]
         )

@@ -1,4 +1,4 @@
-"""What makes an object move: bones that turn, slide and grow, and deformations of all of space."""
+"""Motion of objects: bones that turn, slide and grow, and deformations of all of space."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Bone:
 
 
 def pose(bones: Sequence[Bone], times: Float[ndarray, "t"]) -> Float[ndarray, "t b 3 4"]:
-    """What every bone does to the points of the rest pose, at some times."""
+    """Returns what every bone does to the points of the rest pose, at some times."""
     turns = [turn for bone in bones for turn in bone.turns]
     rotations = (
         iter(_rotations([a for a, _ in turns], np.stack([w(times) for _, w in turns])))

@@ -1,4 +1,4 @@
-"""A rose that opens: the demo object, made of formulas alone, as dense surface splats that keep their identity.
+"""The demo's rose, which opens: dense surface splats, made of formulas alone.
 
 Every part (petal, sepal, leaflet, stem) is a grid of material points bent into shape; each point
 becomes one flat Gaussian as wide as its grid cell. Petals stand at the golden angle and open from a
@@ -72,7 +72,7 @@ def rose(t: float) -> Gaussians:
 def _frames(
     sheets: list[Sheet],
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
-    """Centres, rotations (third axis: the normal) and standard deviations of the Gaussians that tile the sheets."""
+    """Returns centres, rotations (third axis: normal) and scales of Gaussians that tile sheets."""
     edges = [torch.gradient(sheet.points, dim=(0, 1)) for sheet in sheets]
     along, across = (torch.cat([edge[axis].reshape(-1, 3) for edge in edges]) for axis in (0, 1))
     normal = torch.linalg.cross(along, across)
@@ -146,7 +146,7 @@ def _blade(
 
 
 def _petal(i: int, bloom: float) -> Sheet:
-    """Petal ``i`` (0 is the innermost) of a flower that is open by ``bloom`` in [0, 1], foot at the origin."""
+    """Petal ``i`` (0: innermost) of a flower open by ``bloom`` in [0, 1], foot at the origin."""
     generator = torch.Generator().manual_seed(1000 + i)
     jitter = torch.rand(8, generator=generator, dtype=torch.float64) * 2 - 1
     f = i / (PETALS - 1)
@@ -245,7 +245,7 @@ def _tube(line: Float[Tensor, "h 3"], thickness: Float[Tensor, "h"]) -> Sheet:
 
 
 def _leaflet(size: float, lean: float) -> Sheet:
-    """A serrated, folded leaflet with veins, foot at the origin, leaning from +y to +z by ``lean`` radians."""
+    """A serrated leaflet with veins, foot at the origin, leaning to +z by ``lean`` radians."""
     v, u = _grid(size, 0.62 * size)
     teeth = 1 - 0.10 * ((v * 15) % 1.0) * (1 - v) ** 0.3
     half = (
@@ -301,7 +301,7 @@ def _petal_albedo(
 
 @lru_cache(maxsize=1)
 def _baked_colours() -> Float[Tensor, "n 3"]:
-    """Colours under a fixed key light and sky, shaded by the plant itself at the pose of ``BAKE_TIME``.
+    """Returns colours under a fixed lamp and sky, shaded by the plant at ``BAKE_TIME``.
 
     Occlusion is absorption along rays through a grid of surface density, so that it is soft, and
     darkest in the heart.
@@ -359,7 +359,7 @@ def _smoothstep(low: float, high: float, x: Tensor) -> Tensor:
 
 
 def _upright(points: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
-    """From the blade's frame (outwards, up, sideways) to the world's (x, y, z) with outwards along +z."""
+    """Turns the blade's frame (outwards, up, sideways) to the world's, outwards along +z."""
     return points[..., [2, 1, 0]]
 
 

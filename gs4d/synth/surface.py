@@ -1,4 +1,4 @@
-"""Closed surfaces as a cross-section swept along an axis or a line, and the points that cover them evenly.
+"""Closed surfaces: a section swept along an axis or a line, and points that cover it evenly.
 
 One formula gives most of the shapes that objects are made of: ellipsoids, superquadrics, boxes,
 cylinders, cones, capsules, bowls, gears, tubes along curves, tori, leaves and wings. A surface is a
@@ -61,7 +61,7 @@ class Sweep:
     frame: Float[ndarray, "4 3"] | None = None
 
     def place(self, origin: Vector, axes: Float[ndarray, "3 3"] | None = None) -> Sweep:
-        """The same surface with its origin moved there and its axes turned to the rows of ``axes``."""
+        """Returns the surface at another origin, its axes turned to the rows of ``axes``."""
         return replace(
             self,
             frame=np.concatenate(

@@ -43,7 +43,7 @@ MAX_ROWS = 400  # points of a plot
 
 @contextlib.contextmanager
 def _guarded_socket() -> Iterator[None]:
-    """Has the server that viser opens in the block ask :func:`refusal` first.
+    """Makes the server that viser opens in the block ask :func:`refusal` first.
 
     Viser itself answers any website.
 
@@ -160,7 +160,7 @@ class LiveWindow:
         return self.moved.is_set() or self.play.value
 
     def _build(self, fitter: Fitter) -> None:
-        """What depends on the clip: the splat, the cameras and the time slider."""
+        """Adds what depends on the clip: the splat, the cameras and the time slider."""
         gui, scene, clip = self.server.gui, self.server.scene, fitter.clip
         self.splat = scene.add_gaussian_splats(
             "/splat", scale=1 / ENLARGE, **_arrays(fitter.asset().at(0.0))
@@ -247,7 +247,7 @@ def _pose(orbit: Orbit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _arrays(g: Gaussians) -> dict[str, Any]:
-    """What viser draws: covariances for scales and rotations, and the colour of degree 0."""
+    """Returns what viser draws: covariances for scales and rotations, colours of degree 0."""
     numbers = {
         "centers": g.means * ENLARGE,
         "covariances": covariances(g.quats, g.log_scales) * ENLARGE**2,

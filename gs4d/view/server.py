@@ -1,4 +1,4 @@
-"""`gs4d view`: shows a run or a splat file in the browser, and keeps up with a run that is still training."""
+"""`gs4d view`: shows a run, also one still training, or a splat file in the browser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ READ_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class ViewOptions(Options):
-    """What to show, and where."""
+    """Options of the page."""
 
     path: tyro.conf.Positional[Path] = Path("output/rose")
     """Folder of a run, finished or still training, or a splat file."""
@@ -48,7 +48,7 @@ class ViewOptions(Options):
 
 @dataclass(frozen=True)
 class News:
-    """What a page hears about the splats it shows.
+    """The state of the splats that a page shows.
 
     Attributes:
         version: differs whenever the splats do; empty while there are none.
@@ -62,7 +62,7 @@ class News:
 
 
 class Subject:
-    """What is shown: a run folder or a splat file, as the bytes of a .glb that are made when a page wants them.
+    """A run folder or splat file, as the bytes of a .glb that are made when a page wants them.
 
     Raises:
         UserError: there is nothing at ``path`` that can be shown, now or soon.
@@ -82,7 +82,7 @@ class Subject:
         return self.path.resolve().name
 
     def news(self) -> News:
-        """What there is now."""
+        """Returns the present state."""
         stamp = self._stamp()
         if not self._is_run():
             return News(stamp, "", True)
@@ -160,7 +160,7 @@ class Server(ThreadingHTTPServer):
         )
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle of an answer or between two requests is no error."""
+        """Passes over browsers that go away in the middle of an answer or between requests."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -171,7 +171,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         return f"http://{ADDRESS}:{self.server_address[1]}/"
 
 
