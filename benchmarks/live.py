@@ -38,11 +38,15 @@ def watch(url: str) -> None:
     """
     import msgspec
     from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
 
     address = url.replace("http", "ws")
     with connect(
-        address, subprotocols=[f"viser-v{version('viser')}"], max_size=None, compression=None
-    ) as page:  # type: ignore[list-item]
+        address,
+        subprotocols=[Subprotocol(f"viser-v{version('viser')}")],
+        max_size=None,
+        compression=None,
+    ) as page:
         page.send(msgspec.msgpack.encode(CAMERA))
         for _ in page:
             pass

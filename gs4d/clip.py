@@ -134,7 +134,8 @@ class Track:
             )
         if len(self.confidence) not in (1, len(self.images)):
             raise ValueError(
-                f"track '{self.name}' has {len(self.confidence)} weights for {len(self.images)} frames"
+                f"track '{self.name}' has {len(self.confidence)} weights for {len(self.images)} "
+                "frames"
             )
 
     @property
@@ -156,7 +157,10 @@ class Track:
         return self.confidence[min(frame, len(self.confidence) - 1)]
 
     def confidence_map_at(self, frame: int) -> Float[Tensor, "h w"]:
-        """Returns the confidence in each pixel of ``frame``; its mean is at most ``confidence_at``."""
+        """Returns the confidence in each pixel of ``frame``.
+
+        Its mean is at most ``confidence_at``.
+        """
         if self.confidence_map is None:
             return torch.full(self.size, self.confidence_at(frame))
         confidence = self.confidence_map[frame].float()[None, None]
@@ -241,7 +245,7 @@ class Clip:
 
     @cached_property
     def hidden(self) -> tuple[bool, ...]:
-        """Per frame, whether no view shows anything, because the object appears later or is gone."""
+        """Per frame, whether no view shows anything: the object appears later or is gone."""
         others = self.tracks[1:]
         return tuple(
             not area and not any((track.images[frame][..., 3] > COVERED).any() for track in others)

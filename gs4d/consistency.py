@@ -126,7 +126,8 @@ def inconsistency(
     triples: Triples,
     draw: Callable[[Moments], Float[Tensor, "b h w c"]],
 ) -> Float[Tensor, ""]:
-    """Mean square difference between the middles and what the interpolator makes of the outer pictures, which stay as they are.
+    """Mean square difference between the middles and what the interpolator makes of the outer
+    pictures, which stay as they are.
 
     Args:
         interpolator: who finds the middle.

@@ -1,4 +1,6 @@
-"""The demo clip: the procedural rose filmed by the input camera, by SyncDreamer's 16 and by six cameras to score on."""
+"""The demo clip: the procedural rose filmed by the input camera, by SyncDreamer's 16 and by six
+cameras to score on.
+"""
 
 from __future__ import annotations
 

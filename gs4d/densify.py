@@ -97,7 +97,8 @@ def densify(
     options: DensifyOptions,
     generator: torch.Generator,
 ) -> None:
-    """One pass: prune, then clone or split where ``need`` is largest, then sort along a Morton curve for the cache.
+    """One pass: prune, then clone or split where ``need`` is largest, then sort along a Morton
+    curve for the cache.
 
     ``parameters`` holds at least means, quats, log_scales and logit_opacities; every other entry
     (colours, motion residuals) is copied along.

@@ -1,4 +1,6 @@
-"""``gs4d doctor``: what this machine has, which priors are there, what they need and allow, and how to get the rest."""
+"""``gs4d doctor``: what this machine has, which priors are there, what they need and allow, and how
+to get the rest.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,10 @@ def machine() -> Iterator[str]:
         missing = "; for the GPU: pip install 'gs4d[cuda]'" if gpus else ""
         yield f"rasterizer   gs4d's own on the CPU, compiled for {kernels.isa()}{missing}"
     else:
-        yield "rasterizer   none: the compiled module is missing; in the project's folder run: pip install -e ."
+        yield (
+            "rasterizer   none: the compiled module is missing; in the project's folder run: "
+            "pip install -e ."
+        )
 
 
 def libraries() -> Iterator[str]:
@@ -129,7 +134,9 @@ def priors(there: dict[str, Cached]) -> Iterator[str]:
 
     What it does, needs and allows, and where it is or how to get it.
     """
-    yield "priors (memory is that of the weights; pictures and what the networks compute come on top)"
+    yield (
+        "priors (memory is that of the weights; pictures and what the networks compute come on top)"
+    )
     for name, family in FAMILIES.items():
         yield f"  {name:16} {family.title}: {', '.join(TASKS[task] for task in family.tasks)}"
         yield f"  {'':16} licence: {family.licence}"
@@ -137,21 +144,27 @@ def priors(there: dict[str, Cached]) -> Iterator[str]:
             yield f"  {'':16} there: it needs no weights"
             continue
         about = "" if COUNTED & set(family.tasks) else "about "
-        yield f"  {'':16} needs {'what the model says' if family.parameters is None else about + _count(family.parameters)}"
+        known = family.parameters
+        needs = "what the model says" if known is None else about + _count(known)
+        yield f"  {'':16} needs {needs}"
         if family.file is not None and family.file.is_file():
             yield f"  {'':16} there: {name}, which comes with gs4d"
             continue
         found = [id for id in family.hub if id in there]
         for id in found:
             state = "there" if there[id].whole else "the download was cut, fetch it again"
-            yield f"  {'':16} {state}: {name}:{id} ({there[id].size / GB:.2f} GB in {there[id].folder})"
+            size = f"{there[id].size / GB:.2f} GB"
+            yield f"  {'':16} {state}: {name}:{id} ({size} in {there[id].folder})"
         if not found:
             yield f"  {'':16} missing: {family.how_to_get(name)}"
 
 
 def _count(parameters: int) -> str:
     full, half = 4 * parameters / GB, 2 * parameters / GB
-    return f"{parameters / 1e6:.0f} million parameters, {half:.2f} GB in half floats (GPU), {full:.2f} GB in floats (CPU)"
+    return (
+        f"{parameters / 1e6:.0f} million parameters, {half:.2f} GB in half floats (GPU), "
+        f"{full:.2f} GB in floats (CPU)"
+    )
 
 
 def _parameters(prior: Any) -> int:

@@ -1,4 +1,6 @@
-"""The first noun: a set of 3D Gaussians in its unconstrained parameters, the ones that are optimised and stored."""
+"""The first noun: a set of 3D Gaussians in its unconstrained parameters, the ones that are
+optimised and stored.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +139,9 @@ class Gaussians:
         )
 
     def turned(self, matrix: Float[Tensor, "3 3"]) -> Gaussians:
-        """Everything turned about the origin by an orthogonal matrix, or mirrored where its determinant is -1."""
+        """Everything turned about the origin by an orthogonal matrix, or mirrored where its
+        determinant is -1.
+        """
         turn = matrix.double().cpu()
         # A Gaussian looks the same when all its axes point the other way: so a mirror is a rotation
         # of its shape.

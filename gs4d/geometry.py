@@ -95,13 +95,16 @@ def quat_multiply(a: Float[Tensor, "... 4"], b: Float[Tensor, "... 4"]) -> Float
 def covariances(
     quats: Float[Tensor, "*b 4"], log_scales: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b 3 3"]:
-    """World covariance R S S^T R^T (Kerbl et al. 2023, eq. 6) of wxyz quaternions and log standard deviations."""
+    """World covariance R S S^T R^T (Kerbl et al. 2023, eq. 6) of wxyz quaternions and log standard
+    deviations.
+    """
     half = quats_to_rotations(quats) * log_scales.exp().unsqueeze(-2)
     return half @ half.transpose(-1, -2)
 
 
 def sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*b k"]:
-    """Real spherical harmonics of unit directions up to ``degree`` (0-3), k = (degree + 1)^2, in 3DGS order and sign.
+    """Real spherical harmonics of unit directions up to ``degree`` (0-3), k = (degree + 1)^2, in
+    3DGS order and sign.
 
     Raises:
         ValueError: ``degree`` is outside 0-3.
@@ -139,8 +142,9 @@ def sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*
 
 
 def sh_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "k k"]:
-    """Matrix (float64) that takes the coefficients of a function on directions to those of the function turned by ``rotation``
-    (or mirrored, where that is what it does).
+    """Returns the matrix (float64) that turns the coefficients of a function on directions.
+
+    ``rotation`` turns the function, or mirrors it where its determinant is -1.
     """
     # The turned function at d is the function at R^T d. Both are in the span of the basis, so
     # enough directions tell all.
@@ -164,7 +168,9 @@ def orbit_position(azimuth_deg: float, elevation_deg: float, radius: float) -> F
 
 
 def morton_order(points: Float[Tensor, "n 3"]) -> Tensor:
-    """Indices that sort points along a Morton (Z-order) curve of 1024^3 cells over their bounding box; stable."""
+    """Indices that sort points along a Morton (Z-order) curve of 1024^3 cells over their bounding
+    box; stable.
+    """
     low, high = points.amin(0), points.amax(0)
     cells = (
         ((points - low) / (high - low).clamp_min(1e-12) * 1023).nan_to_num().clamp(0, 1023).long()

@@ -1,4 +1,6 @@
-"""Where a fit starts: points inside the visual hull of the masks, coloured by the pictures that see them."""
+"""Where a fit starts: points inside the visual hull of the masks, coloured by the pictures that see
+them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ BOUND = 0.7  # half side of the carved cube: what SyncDreamer's camera sees at t
 def project(
     camera: Camera, points: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-    """Image coordinates in [-1, 1] (x right, y down; grid_sample's, without aligned corners) and depth, of one camera."""
+    """Image coordinates in [-1, 1] (x right, y down; grid_sample's, without aligned corners) and
+    depth, of one camera.
+    """
     T, K = camera.T_camera_world[0], camera.K[0]
     x, y, z = (points @ T[:3, :3].T + T[:3, 3]).unbind(1)
     u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
@@ -29,7 +33,8 @@ def project(
 def carve(
     clip: Clip, frame: int, *, cells: int = 96, agreement: float = 1.0
 ) -> Float[Tensor, "m 3"]:
-    """Centres of the cells of a cube whose projection lies inside the mask in at least ``agreement`` of the views.
+    """Centres of the cells of a cube whose projection lies inside the mask in at least
+    ``agreement`` of the views.
 
     With the input view alone the hull is an endless cone; it is cut where the depth exceeds half
     the silhouette's radius.
@@ -63,7 +68,8 @@ def start_gaussians(
     *,
     kind: str = "hull",
 ) -> Gaussians:
-    """``count`` Gaussians inside the visual hull of ``frame``, or in a ball where the masks leave no hull.
+    """``count`` Gaussians inside the visual hull of ``frame``, or in a ball where the masks leave
+    no hull.
 
     Labels that disagree carve too much away, so that the vote is lowered until at least 0.05 % of
     the cube is left.

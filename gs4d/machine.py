@@ -22,12 +22,17 @@ def peak_memory_mb() -> int:
 
 
 def _windows_peak_bytes() -> int:
-    """``PeakWorkingSetSize`` of GetProcessMemoryInfo, a structure of two 32-bit numbers and eight sizes; 0 if it fails."""
+    """``PeakWorkingSetSize`` of GetProcessMemoryInfo, a structure of two 32-bit numbers and eight
+    sizes; 0 if it fails.
+    """
     assert sys.platform == "win32"
     import ctypes
     from ctypes import wintypes
 
-    sizes = "PeakWorkingSetSize WorkingSetSize QuotaPeakPagedPoolUsage QuotaPagedPoolUsage QuotaPeakNonPagedPoolUsage"
+    sizes = (
+        "PeakWorkingSetSize WorkingSetSize QuotaPeakPagedPoolUsage QuotaPagedPoolUsage "
+        "QuotaPeakNonPagedPoolUsage"
+    )
     sizes += " QuotaNonPagedPoolUsage PagefileUsage PeakPagefileUsage"
 
     class Counters(ctypes.Structure):

@@ -83,7 +83,10 @@ def writing_into(model_path: Path, out: Path | None) -> Iterator[None]:
     if out is not None or not is_run(model_path):
         yield
         return
-    busy = f"{model_path} is being written by another process; wait for it, or choose another folder with --out"
+    busy = (
+        f"{model_path} is being written by another process; wait for it, or choose another folder "
+        "with --out"
+    )
     with one_writer(model_path / LOCK, busy):
         _require_run(model_path)
         yield
@@ -122,7 +125,8 @@ def _is_earlier_run(folder: Path) -> bool:
 
 
 def clear_run(folder: Path, targets: list[Path]) -> None:
-    """Removes the results of an earlier run, which would stand beside a config that is not theirs, and lists those to come.
+    """Removes the results of an earlier run, which would stand beside a config that is not theirs,
+    and lists those to come.
 
     Raises:
         UserError: something that no run made is where a result belongs; nothing is removed then.

@@ -48,7 +48,8 @@ TURNS: dict[Up, tuple[tuple[float, float, float], ...]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """How a file's numbers become gs4d's world (y up, object at the origin inside a sphere of radius 0.6): turn, shift, scale.
+    """How a file's numbers become gs4d's world (y up, object at the origin inside a sphere of
+    radius 0.6): turn, shift, scale.
 
     Attributes:
         up: where up is in the file: y, its opposite, z or x; it is turned first.
@@ -78,7 +79,9 @@ class Stage:
         )
 
     def place_deltas(self, deltas: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The deltas of a :class:`LowRank` motion in gs4d's world, as :meth:`place` turns what they are added to."""
+        """The deltas of a :class:`LowRank` motion in gs4d's world, as :meth:`place` turns what they
+        are added to.
+        """
         turned = dict(deltas)
         matrix = torch.tensor(TURNS[self.up], dtype=torch.float64)
         if "means" in turned:
@@ -92,7 +95,8 @@ class Stage:
 
 
 def read_scene(path: Path, y_axis: YAxis = "auto") -> Asset:
-    """One file, or the frames of a folder in natural order, placed on the stage and seen by the default camera.
+    """One file, or the frames of a folder in natural order, placed on the stage and seen by the
+    default camera.
 
     Files are what they say they are, by a comment in a PLY (of gs4d, "Vertical Axis: z", ...), or
     what viewers take them for: y down. A scene that already stands about the origin in about the

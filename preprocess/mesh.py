@@ -1,4 +1,7 @@
-"""Draws a clip from an animated model: ``python preprocess/mesh.py --path model.glb --name fox``."""
+"""Draws a clip from an animated model.
+
+``python preprocess/mesh.py --path model.glb --name fox``.
+"""
 
 import sys
 from functools import partial

@@ -1,4 +1,6 @@
-"""Names and shapes of the tensors in checkpoints of latent diffusion, by the rules of its published configurations."""
+"""Names and shapes of the tensors in checkpoints of latent diffusion, by the rules of its published
+configurations.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""Names and shapes of the tensors in checkpoints of multi-view models, by the rules of their published configurations."""
+"""Names and shapes of the tensors in checkpoints of multi-view models, by the rules of their
+published configurations.
+"""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,6 @@
-"""A reader of docs/format.md by its words alone, and ways to make files that are not as they should be."""
+"""A reader of docs/format.md by its words alone, and ways to make files that are not as they should
+be.
+"""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""The animated mesh: a closed surface around the Gaussians that moves with them, as others read it."""
+"""The animated mesh: a closed surface around the Gaussians that moves with them."""
 
 import subprocess
 import sys
@@ -182,7 +182,8 @@ def test_a_still_asset_gives_a_still_mesh(tmp_path: Path):
     [("open3d", "gs4d.export.surface", "gs4d[mesh]"), ("viser", "gs4d.view.live", "gs4d[viewer]")],
 )
 def test_what_is_not_installed_is_named(package: str, module: str, sentence: str):
-    code = f"import sys; sys.modules[{package!r}] = None\nfrom gs4d.cli import guarded\nfrom importlib import import_module\n"
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom gs4d.cli import guarded\n"
+    code += "from importlib import import_module\n"
     code += f"sys.exit(guarded(lambda _: import_module({module!r}), []))"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -45,7 +45,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def orbiting(frames: int = 6, size: int = 32) -> Clip:
-    """The blobs seen by the input camera, two that stay, and one that walks around while time goes on."""
+    """The blobs seen by the input camera, two that stay, and one that walks around while time goes
+    on.
+    """
     path = tuple(Orbit(360.0 * t / frames, 10.0) for t in range(frames))
     cameras = {
         "input": (Orbit(),),

@@ -1,4 +1,6 @@
-"""4D datasets on disk: what is rejected and why, going on after a kill, the same result for any number of workers."""
+"""4D datasets on disk: what is rejected and why, going on after a kill, the same result for any
+number of workers.
+"""
 
 from __future__ import annotations
 

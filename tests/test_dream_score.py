@@ -50,7 +50,7 @@ def opened(folders: dict[str, Path], name: str, **place: Any) -> Any:
 
 
 def score_batch(frames: int = 1, turn: float = 0.0, seed: int = 0) -> ScoreBatch:
-    """A ring of four views of some frames, the first of each frame's condition at azimuth ``turn``."""
+    """Four views of some frames, the first of each frame's condition at azimuth ``turn``."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(4 * frames, 16, 16, 3, generator=generator).requires_grad_()
     condition = torch.rand(frames, 16, 16, 4, generator=generator)
@@ -80,7 +80,9 @@ def verdict(
 def test_the_gradient_is_that_of_the_published_network(
     folders: dict[str, Path], name: str, frames: int
 ):
-    """w(t) (guided noise - noise) from direct calls of the UNet, carried back through the autoencoder."""
+    """w(t) (guided noise - noise) from direct calls of the UNet, carried back through the
+    autoencoder.
+    """
     prior, asked = opened(folders, name), score_batch(frames)
     nets = prior.networks
     _, found = verdict(prior, asked)

@@ -143,8 +143,11 @@ def test_what_is_written_is_a_clip_with_previews_beside_it(tmp_path: Path):
     path = SOURCES["white.mp4"](tmp_path / "white.mp4")
     made(path, tmp_path / "data")
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == [
-        "a_frames.json", "a_pose0", "a_pose0_preview.mp4", "a_pose0_preview.png",
-    ]  # fmt: skip
+        "a_frames.json",
+        "a_pose0",
+        "a_pose0_preview.mp4",
+        "a_pose0_preview.png",
+    ]
     assert clip_names(tmp_path / "data") == ["a"]
     clip = read_clip(tmp_path / "data", "a", resolution=64)
     assert clip.frames == 6
@@ -465,8 +468,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "absent.mp4": (lambda p: p, "does not exist"),
     "empty.mp4": (lambda p: written(p, b""), "cannot be read as a video"),
     "cut.mp4": (lambda p: cut_short(SOURCES["white.mp4"](p)), "damaged or cut short"),
-    "cut.gif": (lambda p: cut_short(SOURCES["alpha.gif"](p)), "cut short: frames are there up to .* --end"),
-    "cut.webm": (lambda p: cut_short(encode(p, things(40), "libvpx-vp9", "yuva420p")), "cut short: frames are there up to"),
+    "cut.gif": (
+        lambda p: cut_short(SOURCES["alpha.gif"](p)),
+        "cut short: frames are there up to .* --end",
+    ),
+    "cut.webm": (
+        lambda p: cut_short(encode(p, things(40), "libvpx-vp9", "yuva420p")),
+        "cut short: frames are there up to",
+    ),
     "faststart.mp4": (
         lambda p: cut_short(encode(p, [over(t, WHITE) for t in things(40)], movflags="faststart")),
         "cut short",
@@ -478,13 +487,23 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "text.png": (lambda p: written(p, b"hello"), "cannot be read as a picture"),
     "huge.png": (lambda p: written(p, png_of(20000, 20000)), "more than 64 million pixels"),
     "large.png": (lambda p: written(p, png_of(9000, 9000)), "is 9000x9000 pixels"),
-    "list.mp4": (lambda p: written(p, b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n"), "cannot be read as a video"),
+    "list.mp4": (
+        lambda p: written(p, b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n"),
+        "cannot be read as a video",
+    ),
     "clear.png": (lambda p: saved(p, np.zeros((20, 20, 4), np.uint8)), "shows no object"),
     "blank.png": (lambda p: saved(p, np.full((20, 20, 3), 255, np.uint8)), "shows no object"),
-    "room.mp4": (lambda p: encode(p, [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in (0, 1)]),
-                 "give --matting MODEL.onnx"),
-    "mixed": (lambda p: folder_of(p, [thing(), thing(size=(60, 60))]), r"is 60x60 pixels but 0.png is 120x90"),
-}  # fmt: skip
+    "room.mp4": (
+        lambda p: encode(
+            p, [np.random.default_rng(i).integers(0, 255, (64, 64, 3), np.uint8) for i in (0, 1)]
+        ),
+        "give --matting MODEL.onnx",
+    ),
+    "mixed": (
+        lambda p: folder_of(p, [thing(), thing(size=(60, 60))]),
+        r"is 60x60 pixels but 0.png is 120x90",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BAD)

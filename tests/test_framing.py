@@ -1,4 +1,6 @@
-"""Frames cropped as the authors of a model crop them, and its views placed back, against exact renders of a moved object."""
+"""Frames cropped as the authors of a model crop them, and its views placed back, against exact
+renders of a moved object.
+"""
 
 import math
 from dataclasses import replace
@@ -82,7 +84,9 @@ def test_the_object_of_all_frames_takes_its_share_of_the_middle(source: Orbit, s
 def test_views_of_a_faithful_model_are_placed_where_the_object_is(
     source: Orbit, center: tuple[float, float, float]
 ):
-    """A model that draws the object, as it would in a world of its own, agrees with exact renders of the clip's."""
+    """A model that draws the object, as it would in a world of its own, agrees with exact renders
+    of the clip's.
+    """
     frames = picture(beads(center, 0.6), source)[None]
     framing = plan_framing(masks(*frames), source, 200 / 256)
     assert framing is not None

@@ -298,9 +298,17 @@ def test_tokenizers_are_read_from_sentencepiece_files(models: Path, tmp_path: Pa
     path = folder / "tokenizer" / "spiece.model"
     with open(path, "wb") as stream:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(["a horse walking, a toy horse", "a walking rose, a toy rose"] * 9), model_writer=stream,
-            vocab_size=22, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
-        )  # fmt: skip
+            sentence_iterator=iter(
+                ["a horse walking, a toy horse", "a walking rose, a toy rose"] * 9
+            ),
+            model_writer=stream,
+            vocab_size=22,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            minloglevel=2,
+        )
     (folder / "tokenizer" / "tokenizer.json").unlink()
     config = folder / "tokenizer" / "tokenizer_config.json"
     config.write_text(
@@ -341,7 +349,7 @@ def test_places_without_weights_are_refused(family: str, tmp_path: Path):
 def test_names_are_checked_before_anything_is_opened(models: Path):
     with pytest.raises(
         UserError,
-        match="'zero123' cannot turn a picture into a video; those that can: svd, wan, ltx, cogvideox",
+        match="'zero123' cannot turn a picture into a video; those that can: svd, wan, ltx",
     ):
         open_prior("zero123:x", "video")
     with pytest.raises(

@@ -1,4 +1,6 @@
-"""glTF files are read to the numbers that are in them, and refused in one sentence where those cannot be true."""
+"""glTF files are read to the numbers that are in them, and refused in one sentence where those
+cannot be true.
+"""
 
 from __future__ import annotations
 

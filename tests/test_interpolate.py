@@ -106,8 +106,8 @@ def test_pushing_spreads_over_four_pixels_and_sampling_undoes_it():
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------- RI
-# F E
+# --- R ---
+# I F E
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def test_the_published_file_says_its_version_and_fills_the_network(name: str):
 
 
 def published(version: Version, weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
-    """The middle, computed from the file's tensors alone, by the formulas of the published network."""
+    """The middle from the file's tensors alone, by the formulas of the published network."""
 
     def warp(x: Tensor, flow: Tensor) -> Tensor:
         h, w = x.shape[2:]

@@ -239,7 +239,7 @@ def four_lessons() -> list[torch.Tensor]:
 
 
 def test_shipped_tokens_tell_pictures_apart_and_are_heard(four_lessons: list[torch.Tensor]) -> None:
-    """Scores do not show whether tokens have all grown alike, or whether nothing listens to them."""
+    """Scores do not show whether all tokens have grown alike, or nothing listens to them."""
     network = read_lift(LIFT_WEIGHTS)
     pictures, thickness, camera = four_lessons
     rows = pictures[:, :1], thickness[:, :1], camera

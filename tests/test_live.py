@@ -25,9 +25,17 @@ from gs4d.io.checkpoint import read_record
 from gs4d.view.live import ENLARGE, LiveWindow
 
 CAMERA = {
-    "type": "ViewerCameraMessage", "wxyz": (1.0, 0.0, 0.0, 0.0), "position": (0.0, 0.0, 1.5), "fov": 0.8, "near": 0.01,
-    "far": 100.0, "image_height": 60, "image_width": 80, "look_at": (0.0, 0.0, 0.0), "up_direction": (0.0, 1.0, 0.0),
-}  # fmt: skip
+    "type": "ViewerCameraMessage",
+    "wxyz": (1.0, 0.0, 0.0, 0.0),
+    "position": (0.0, 0.0, 1.5),
+    "fov": 0.8,
+    "near": 0.01,
+    "far": 100.0,
+    "image_height": 60,
+    "image_width": 80,
+    "look_at": (0.0, 0.0, 0.0),
+    "up_direction": (0.0, 1.0, 0.0),
+}
 SHORT = replace(OPTIONS, steps=24)
 
 

@@ -1,4 +1,6 @@
-"""Picture losses: against scikit-image, against finite differences, and the kernel against its float64 twin."""
+"""Picture losses: against scikit-image, against finite differences, and the kernel against its
+float64 twin.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +53,15 @@ def value_and_gradient(
 def test_ssim_is_that_of_scikit_image_inside() -> None:
     prediction, target = pictures(1, 40, 32, 3)
     _, wanted = structural_similarity(
-        prediction[0].numpy(), target[0].numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-        data_range=1, channel_axis=-1, full=True,
-    )  # fmt: skip
+        prediction[0].numpy(),
+        target[0].numpy(),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1,
+        channel_axis=-1,
+        full=True,
+    )
     inside = (slice(5, -5), slice(5, -5))
     torch.testing.assert_close(
         ssim_map(prediction, target)[0][inside], torch.tensor(wanted)[inside], atol=1e-4, rtol=0
@@ -112,9 +120,12 @@ def test_the_kernel_equals_its_float64_twin(shape, kind: str, isa: str) -> None:
         photometric, prediction, target, None if weights is None else weights.float()
     )
     truth, exact = value_and_gradient(
-        photometric_torch, prediction.double(), target.double(), None if weights is None else weights.float().double(),
+        photometric_torch,
+        prediction.double(),
+        target.double(),
+        None if weights is None else weights.float().double(),
         ssim_weight=0.2,
-    )  # fmt: skip
+    )
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(truth.item(), rel=1e-5)
     # The variance is a difference of means near 1, so a flat region holds 1e-7 / C2 of relative

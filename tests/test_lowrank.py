@@ -16,7 +16,9 @@ from gs4d.motion import Bounds, LowRank, factor, lowrank
 
 
 def spinning(times: Tensor) -> Gaussians:
-    """A rigid body that turns once and a half about z, its quaternions with signs as a careless exporter leaves them."""
+    """A rigid body that turns once and a half about z, its quaternions with signs as a careless
+    exporter leaves them.
+    """
     base = random_gaussians(60)
     angle = 3 * math.pi * times
     c, s = angle.cos()[:, None], angle.sin()[:, None]

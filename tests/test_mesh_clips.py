@@ -77,8 +77,13 @@ def test_running_again_replaces_its_own_and_nothing_else(tmp_path: Path):
     make_clip(options(path, data))
     make_clip(options(path, data, sync=False, eval=False, frames=2))
     assert everything(data) == [
-        "toy_mesh.json", "toy_mesh_preview.mp4", "toy_mesh_preview.png", "toy_pose0", "toy_pose0/0.png", "toy_pose0/1.png"
-    ]  # fmt: skip
+        "toy_mesh.json",
+        "toy_mesh_preview.mp4",
+        "toy_mesh_preview.png",
+        "toy_pose0",
+        "toy_pose0/0.png",
+        "toy_pose0/1.png",
+    ]
     (data / "toy_pose0" / "0.png").write_bytes(b"mine")
     with pytest.raises(UserError, match="was changed after it was made"):
         make_clip(options(path, data))

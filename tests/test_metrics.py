@@ -1,4 +1,6 @@
-"""Every metric against its definition, or against an independent implementation with the same inputs or weights."""
+"""Every metric against its definition, or against an independent implementation with the same
+inputs or weights.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``mini``: the true network at tiny size, saved and opened as users do, as painter, judge and maker of orbit videos."""
+"""``mini``: the true network at tiny size, saved and opened as users do, as painter, judge and
+maker of orbit videos.
+"""
 
 import json
 import shutil
@@ -104,8 +106,8 @@ def seed(number: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
-# ------------------------------------------------------------------------------------------------------------------ the netwo
-# r k
+# --- the ne ---
+# t w o r k
 
 
 @pytest.mark.parametrize(("views", "frames"), [(1, 1), (3, 2), (2, 5)])
@@ -213,8 +215,8 @@ def test_orbits_are_found_again_from_their_cameras():
             assert getattr(found, name) == pytest.approx(value, abs=2e-3), name
 
 
-# ------------------------------------------------------------------------------------------------------------------- the fold
-# e r
+# --- the f ---
+# o l d e r
 
 
 def test_the_folder_is_diffusers_layout_and_opens_to_the_bit(folder: Path):
@@ -314,8 +316,8 @@ def test_wrong_folders_are_refused_in_a_sentence(case: str, folder: Path, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------------------ the paint
-# e r
+# --- the pa ---
+# i n t e r
 
 
 def frames(count: int = 3) -> Tensor:
@@ -459,8 +461,8 @@ def test_a_camera_that_moves_while_time_goes_on(mini: Mini):
         assert torch.equal(condition["rendered"][0, 0, t], still["rendered"][0, t, t])
 
 
-# -------------------------------------------------------------------------------------------------------------------- the jud
-# g e
+# --- the ---
+# j u d g e
 
 
 def score_batch(views: int = 2, count: int = 2, size: int = 16) -> ScoreBatch:

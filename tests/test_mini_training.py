@@ -1,4 +1,6 @@
-"""What ``mini`` is taught: true samples, the renders beside them, and a few steps of a tiny network."""
+"""What ``mini`` is taught: true samples, the renders beside them, and a few steps of a tiny
+network.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,6 @@
-"""Multi-view models with their true networks at tiny size, and their published names and shapes at full size."""
+"""Multi-view models with their true networks at tiny size, and their published names and shapes at
+full size.
+"""
 
 import math
 from collections.abc import Callable
@@ -157,7 +159,9 @@ def test_a_tensor_too_few_or_too_many_or_of_another_shape_is_named(family: str):
 
 
 def test_published_sizes():
-    """Sizes of the files on the hub and in the authors' drives, and of the networks as users counted them."""
+    """Sizes of the files on the hub and in the authors' drives, and of the networks as users
+    counted them.
+    """
 
     def count(shapes: ldm_layout.Shapes) -> int:
         return sum(math.prod(shape) for shape in shapes.values())
@@ -205,8 +209,8 @@ def test_zero123plus_has_the_published_tensors():
         )
 
 
-# ------------------------------------------------------------------------------------------------------------- the networ
-# k s
+# --- the netwo ---
+# r k s
 
 
 @pytest.mark.parametrize("linear", [False, True])
@@ -319,7 +323,9 @@ def test_clip_is_converted_to_the_same_function():
 
 
 def test_imagedream_cameras():
-    """At azimuth 0 the camera stands at the front, which is +x in MVDream's world (z up), and is turned as Blender's are."""
+    """At azimuth 0 the camera stands at the front, which is +x in MVDream's world (z up), and is
+    turned as Blender's are.
+    """
     front, right = mvdream.camera_numbers(
         cameras_of([Orbit(0.0, 0.0, 2.0), Orbit(90.0, 30.0, 3.0)], width=8, height=8)
     ).unflatten(1, (4, 4))
@@ -333,8 +339,8 @@ def test_imagedream_cameras():
     assert torch.equal(front[3], torch.tensor([0.0, 0, 0, 1]))
 
 
-# ------------------------------------------------------------------------------------------------------ SyncDreamer's volum
-# e s
+# --- SyncDreamer's volu ---
+# m e s
 
 
 def test_the_volume_and_the_frustums_lie_where_the_cameras_look():
@@ -402,15 +408,15 @@ def test_volumes_of_neighbours_are_mixed():
     assert syncdreamer.smoothed([a], 0.25)[0] is a
 
 
-# -------------------------------------------------------------------------------------------------------------- Zero123
-# + +
+# --- Zero12 ---
+# 3 + +
 
 
 @torch.no_grad()
 def plain_zero123plus(
     parts: zero123plus.Networks, picture: Tensor, ids: Tensor, steps: int, cells: int, seed: int
 ) -> Tensor:
-    """One frame as the report tells it, with diffusers' own attention around the reference tokens."""
+    """One frame as the report tells it, with diffusers' attention around reference tokens."""
     kept: dict[str, Tensor] = {}
 
     class Reader(AttnProcessor2_0):
@@ -568,8 +574,8 @@ def test_syncdreamer_loads_to_the_same_bits(sync_file: Path):
     assert not torch.equal(a.images, drawn(opened, frames(), source=Orbit(elevation=20.0)).images)
 
 
-# --------------------------------------------------------------------------------------------------------------- over ti
-# m e
+# --- over t ---
+# i m e
 
 
 def test_anchored_attention():

@@ -91,7 +91,8 @@ def test_a_time_that_is_no_number_is_refused_in_a_sentence() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks /proc for the memory in use")
 def test_without_another_thread_those_that_are_there_do_the_work() -> None:
-    code = f"import sys; sys.path.insert(0, {str(__import__('pathlib').Path(__file__).parent)!r})\n{FEW_THREADS}"
+    here = str(__import__("pathlib").Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r})\n{FEW_THREADS}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 8

@@ -52,7 +52,10 @@ def test_a_seed_gives_the_same_bits_in_any_order_process_and_number_of_threads()
     set_threads(1)
     make_object(77, COARSE)
     assert fingerprint(seeds) == here
-    code = f"import sys; sys.path.insert(0, 'tests'); from test_objects import fingerprint; print(fingerprint({seeds}))"
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); from test_objects import fingerprint; "
+        f"print(fingerprint({seeds}))"
+    )
     elsewhere = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -331,8 +331,10 @@ def test_the_built_in_clip_keeps_its_name(tmp_path: Path):
 
 
 def test_the_flags(tmp_path: Path):
-    words = "-e horse --image horse.png --video_prior svd:here --matting u2net.onnx --origin.film.length 14 --origin.frames 8"
-    words += " --origin.prompt walking --origin.video_seed 3 --origin.place.dtype bfloat16 --origin.film.guidance 2"
+    words = "-e horse --image horse.png --video_prior svd:here --matting u2net.onnx"
+    words += " --origin.film.length 14 --origin.frames 8"
+    words += " --origin.prompt walking --origin.video_seed 3"
+    words += " --origin.place.dtype bfloat16 --origin.film.guidance 2"
     config = parse(Config, words.split(), default=Config(), program="train.py", description="")
     assert (config.image, config.video_prior, config.matting) == (
         Path("horse.png"),

@@ -1,4 +1,4 @@
-"""Every fast renderer, on every instruction set, against the plain-torch specification in float64."""
+"""Every fast renderer, on every instruction set, against the plain-torch float64 twin."""
 
 from __future__ import annotations
 
@@ -391,9 +391,16 @@ def test_wrong_arguments_are_named() -> None:
     eye, ints, images = torch.eye(4)[None], torch.eye(3)[None], torch.zeros(1, 4, 4)
     with pytest.raises(ValueError, match="quats holds 4 numbers in 2 axes: wanted 8 in 2"):
         _native.raster_forward(
-            [g.means, g.quats[:1], g.log_scales, g.logit_opacities, g.sh, None], eye, ints, torch.zeros(1, 3),
-            torch.zeros(1, 4, 4, 3), images, images.clone(), torch.zeros(1, 2, dtype=torch.int32), False,
-        )  # fmt: skip
+            [g.means, g.quats[:1], g.log_scales, g.logit_opacities, g.sh, None],
+            eye,
+            ints,
+            torch.zeros(1, 3),
+            torch.zeros(1, 4, 4, 3),
+            images,
+            images.clone(),
+            torch.zeros(1, 2, dtype=torch.int32),
+            False,
+        )
 
 
 def test_missing_backends_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ VOID = {"meta", "link", "img", "source", "br"}
 
 
 class Rise(DeltaMotion):
-    """The toy's true motion: the red ball, which is the first half of the Gaussians, rises by 0.15."""
+    """The toy's true motion: the red ball, the first half of the Gaussians, rises by 0.15."""
 
     def moves(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> dict[str, Tensor]:
         lift = torch.zeros(len(times), len(means), 3)

@@ -1,4 +1,4 @@
-"""Files as assets: still scenes and sequences of frames, placed where the default cameras see them."""
+"""Files as assets: still scenes and sequences, placed where the default cameras see them."""
 
 from __future__ import annotations
 

@@ -166,7 +166,8 @@ def test_with_the_reconstruction_weight_one_step_lands_on_the_models_clean_pictu
 
 
 def expected_optimum(options: SdsOptions, negative: bool) -> float:
-    """Where the gradient's mean over noise and time is zero, by scalar arithmetic of the variants' definitions.
+    """Where the gradient's mean over noise and time is zero, by scalar arithmetic of the variants'
+    definitions.
 
     The mean gradient is linear in z, so two values of it tell where it vanishes.
     """
@@ -312,8 +313,11 @@ def test_the_schedules():
         schedule="ramp", noise=(0.98, 0.98), noise_end=(0.02, 0.5), ramp=0.8
     )  # of 10 000 steps 8 000
     assert [time_range(dream, p) for p in (0.0, 0.4, 0.8, 1.0)] == [
-        (0.98, 0.98), pytest.approx((0.5, 0.74)), pytest.approx((0.02, 0.5)), pytest.approx((0.02, 0.5))
-    ]  # fmt: skip
+        (0.98, 0.98),
+        pytest.approx((0.5, 0.74)),
+        pytest.approx((0.02, 0.5)),
+        pytest.approx((0.02, 0.5)),
+    ]
     drawn = draw_times(uniform, STEPS, 20000, 0.0, torch.Generator().manual_seed(0))
     assert (drawn.min(), drawn.max()) == (20, 980)
     assert drawn.float().mean() == pytest.approx(500, abs=8)
@@ -334,7 +338,9 @@ def test_clipping_shortens_long_pixels_only():
 
 
 class Bound:
-    """Data of views x frames that is one common Normal(0.8, 1) value for all, and a little of its own in each."""
+    """Data of views x frames that is one common Normal(0.8, 1) value for all, and a little of its
+    own in each.
+    """
 
     own = 0.05
 
@@ -496,9 +502,12 @@ def test_the_nearest_anchor_is_asked_as_often_as_wanted():
     assert is_side.float().mean() == pytest.approx(0.4, abs=0.06)
     orbits = cameras_of([track.orbit for track in clip.tracks[1:]], width=1, height=1).centers
     for camera, source, frame, picture in zip(
-        sample.cameras.centers[is_side], sample.sources.centers[is_side], torch.tensor(sample.frames)[is_side],
-        sample.condition[is_side], strict=True,
-    ):  # fmt: skip
+        sample.cameras.centers[is_side],
+        sample.sources.centers[is_side],
+        torch.tensor(sample.frames)[is_side],
+        sample.condition[is_side],
+        strict=True,
+    ):
         best = int((torch.nn.functional.normalize(orbits, dim=1) @ camera).argmax())
         torch.testing.assert_close(source, orbits[best], atol=1e-4, rtol=0)
         torch.testing.assert_close(picture, clip.tracks[1 + best].premultiplied(int(frame)))

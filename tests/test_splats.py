@@ -1,4 +1,6 @@
-"""Splat files: what is written is read back within the format's steps, foreign files mean what they say, lies are errors."""
+"""Splat files: what is written is read back within the format's steps, foreign files mean what they
+say, lies are errors.
+"""
 
 from __future__ import annotations
 
@@ -446,7 +448,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     ),
     "ply lies in lists": (
         "a.ply",
-        b"ply\nformat binary_little_endian 1.0\nelement face 9000000000\nproperty list int int x\nend_header\n1\n",
+        b"ply\nformat binary_little_endian 1.0\nelement face 9000000000\n"
+        b"property list int int x\nend_header\n1\n",
         "its header claims at least 36000000000 bytes",
     ),
     "ply of no vertices": (
@@ -574,7 +577,9 @@ EDITS = st.lists(
 
 
 def spoil(data: bytes, edits: list[tuple[str, int, int]]) -> bytes:
-    """The bytes with some changed, cut off, left out, or with a number of the header's text replaced."""
+    """The bytes with some changed, cut off, left out, or with a number of the header's text
+    replaced.
+    """
     spoiled = bytearray(data)
     for kind, where, what in edits:
         at = where % max(len(spoiled), 1)

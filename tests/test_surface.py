@@ -1,4 +1,6 @@
-"""Training scenes as rays see them, the network that sees depth, its loss, and the skin that is drawn of it."""
+"""Training scenes as rays see them, the network that sees depth, its loss, and the skin that is
+drawn of it.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +150,8 @@ def test_a_sample_is_its_number_and_is_kept_whole(tmp_path: Path) -> None:
 
 def test_models_of_other_splits_are_never_drawn(tmp_path: Path) -> None:
     (tmp_path / "models.json").write_text(
-        '[{"file": "a.glb", "body": "x", "split": "train"}, {"file": "b.glb", "body": "y", "split": "validation"},'
+        '[{"file": "a.glb", "body": "x", "split": "train"},'
+        '{"file": "b.glb", "body": "y", "split": "validation"},'
         ' {"file": "c.glb", "body": "x", "split": "train", "clip": "Run"}]'
     )
     assert read_models(tmp_path).bodies == (
@@ -270,9 +273,20 @@ def test_training_learns_and_leaves_weights_that_lift_opens(
     monkeypatch.setattr(task_module, "HELD_OUT_COUNT", 3)
     store = SampleStore(tmp_path / "samples")
     options = TrainOptions(
-        model="surface", surface=TINY, out=tmp_path / "out", samples=store.folder, batch=2, steps=3, warmup=1,
-        first_samples=3, samples_per_step=0.0, workers=0, threads=1, precision="no", measure_every=3,
-    )  # fmt: skip
+        model="surface",
+        surface=TINY,
+        out=tmp_path / "out",
+        samples=store.folder,
+        batch=2,
+        steps=3,
+        warmup=1,
+        first_samples=3,
+        samples_per_step=0.0,
+        workers=0,
+        threads=1,
+        precision="no",
+        measure_every=3,
+    )
     train(options, SurfaceTask(store, store, TINY))
     assert isinstance(read_lift(tmp_path / "out"), SurfaceNet)
     assert (tmp_path / "out" / "held_out_000003.png").is_file()

@@ -1,4 +1,6 @@
-"""Other people's side views: recognised, cut out, placed, matched with the input's frames, and doubted where they should be."""
+"""Other people's side views: recognised, cut out, placed, matched with the input's frames, and
+doubted where they should be.
+"""
 
 import json
 import math
@@ -60,7 +62,9 @@ def film(path: Path, pictures: Sequence[np.ndarray]) -> None:
 
 
 def rig_of(name: str, scale: float = 1.0) -> list[Orbit]:
-    """The cameras of a format; those of an object that its generator shows ``scale`` times as large are nearer."""
+    """The cameras of a format; those of an object that its generator shows ``scale`` times as large
+    are nearer.
+    """
     return [
         replace(view.orbits[0], radius=view.orbits[0].radius / scale)
         for view in FORMATS[name].views

@@ -1,4 +1,6 @@
-"""The procedural rose: a fixed set of material points that moves smoothly inside its sphere, and its clip on disk."""
+"""The procedural rose: a fixed set of material points that moves smoothly inside its sphere, and
+its clip on disk.
+"""
 
 from __future__ import annotations
 

@@ -210,7 +210,9 @@ def test_relief_is_how_parts_lie_to_each_other() -> None:
 
 
 def test_wide_layers_learn_more_slowly(store: SolidSampleStore, tmp_path: Path) -> None:
-    """The first step of Adam moves whatever has a gradient by the rate, so a layer's own rate can be read from it."""
+    """The first step of Adam moves whatever has a gradient by the rate, so a layer's own rate can
+    be read from it.
+    """
     o = options(
         store, tmp_path, learning_rate=0.01, warmup=0, cooldown=0.0, weight_decay=0.0, fan_in=36
     )
@@ -316,7 +318,10 @@ def test_state_of_another_network_is_refused(store: SolidSampleStore, tmp_path: 
 def test_two_processes_learn_as_one_with_twice_the_batch(
     store: SolidSampleStore, tmp_path: Path
 ) -> None:
-    flags = "--samples_per_step 0 --first_samples 3 --workers 0 --precision no --steps 3 --warmup 1 --measure_every 100 --threads 1"
+    flags = (
+        "--samples_per_step 0 --first_samples 3 --workers 0 --precision no --steps 3 --warmup 1 "
+        "--measure_every 100 --threads 1"
+    )
     flags += " --lift.channels 8 8 8 --lift.width 16 --lift.depth 2 --lift.heads 2"
     command = ["-m", "gs4d.prior.train", "--samples", str(store.folder), *flags.split()]
     launcher = [

@@ -1,4 +1,6 @@
-"""What a player would show of a video, an animation or a picture, and one sentence where that cannot be had."""
+"""What a player would show of a video, an animation or a picture, and one sentence where that
+cannot be had.
+"""
 
 from __future__ import annotations
 
@@ -448,9 +450,15 @@ def test_numbers_whose_white_is_unknown_are_refused(tmp_path: Path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientation: int):
     turns: list[Callable[[np.ndarray], np.ndarray]] = [
-        lambda i: i, lambda i: i[:, ::-1], lambda i: i[::-1, ::-1], lambda i: i[::-1],
-        lambda i: i.swapaxes(0, 1), np.rot90, lambda i: i[::-1, ::-1].swapaxes(0, 1), lambda i: np.rot90(i, -1),
-    ]  # fmt: skip
+        lambda i: i,
+        lambda i: i[:, ::-1],
+        lambda i: i[::-1, ::-1],
+        lambda i: i[::-1],
+        lambda i: i.swapaxes(0, 1),
+        np.rot90,
+        lambda i: i[::-1, ::-1].swapaxes(0, 1),
+        lambda i: np.rot90(i, -1),
+    ]
     exif = Image.Exif()
     exif[0x112] = orientation
     stored = np.ascontiguousarray(turns[orientation - 1](frame(3)))

@@ -288,9 +288,21 @@ def test_openais_clip_is_converted_to_a_network_that_computes_the_same(tmp_path:
         at = f"transformer.resblocks.{i}"
         y = norm(x, f"{at}.ln_1").transpose(0, 1)
         y, _ = nn.functional.multi_head_attention_forward(
-            y, y, y, 128, 2, weights[f"{at}.attn.in_proj_weight"], weights[f"{at}.attn.in_proj_bias"], None, None, False, 0.0,
-            weights[f"{at}.attn.out_proj.weight"], weights[f"{at}.attn.out_proj.bias"], training=False,
-        )  # fmt: skip
+            y,
+            y,
+            y,
+            128,
+            2,
+            weights[f"{at}.attn.in_proj_weight"],
+            weights[f"{at}.attn.in_proj_bias"],
+            None,
+            None,
+            False,
+            0.0,
+            weights[f"{at}.attn.out_proj.weight"],
+            weights[f"{at}.attn.out_proj.bias"],
+            training=False,
+        )
         x = x + y.transpose(0, 1)
         y = nn.functional.linear(
             norm(x, f"{at}.ln_2"), weights[f"{at}.mlp.c_fc.weight"], weights[f"{at}.mlp.c_fc.bias"]
@@ -345,7 +357,9 @@ def test_the_published_checkpoint_fills_the_full_size_networks():
 
 
 def test_published_descriptions_are_the_full_size_networks():
-    """The sizes in the folders of ashawkey, bennyguo and kxic, against those that are read off the original checkpoint."""
+    """The sizes in the folders of ashawkey, bennyguo and kxic, against those that are read off the
+    original checkpoint.
+    """
     unet, _ = ldm.unet({k: torch.empty(s, device="meta") for k, s in ldm_layout.unet().items()})
     assert unet["block_out_channels"] == [320, 640, 1280, 1280]
     assert unet["down_block_types"] == ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
@@ -448,7 +462,9 @@ def test_the_unet_is_told_the_input_and_nothing_by_zeros(networks: Networks):
 
 
 def test_the_score_pulls_through_the_autoencoder(networks: Networks):
-    """The gradient by the pictures is that of the latents, w(t) d, carried back through the encoder."""
+    """The gradient by the pictures is that of the latents, w(t) d, carried back through the
+    encoder.
+    """
     prior, asked, options = (
         Zero123(networks, Place(), "zero123", stable=False),
         score_batch(),
@@ -501,7 +517,9 @@ def test_renders_are_reduced_as_threestudio_does_it(size: int):
 
 
 def test_pictures_with_their_channels_last_keep_their_digits():
-    """Group norms of torch lose them on a CPU where pictures are nearly of one colour, as those over white are."""
+    """Group norms of torch lose them on a CPU where pictures are nearly of one colour, as those
+    over white are.
+    """
     torch.manual_seed(0)
     vae = AutoencoderKL.from_config(VAE).eval()
     for layer in vae.modules():

@@ -172,7 +172,7 @@ def save_model(folder: Path, model: Any, prefix: str = "") -> None:
 
 
 def write_mvdream(folder: Path, weights: dict[str, Tensor], *, pictures: bool) -> Path:
-    """A checkpoint in the layout of ashawkey/mvdream-sd2.1-diffusers or imagedream-ipmv-diffusers."""
+    """A checkpoint like ashawkey/mvdream-sd2.1-diffusers or imagedream-ipmv-diffusers."""
     parts = mvdream.from_checkpoint(weights, "here")
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "config.json").write_text(

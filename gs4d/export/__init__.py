@@ -25,7 +25,8 @@ __all__ = [
 
 
 def export(asset: Asset, folder: Path, name: str, options: ExportOptions) -> list[Path]:
-    """Writes every format of ``options.to`` into ``folder`` under ``name``, and returns what was written, in that order.
+    """Writes every format of ``options.to`` into ``folder`` under ``name``, and returns what was
+    written, in that order.
 
     Each file or folder appears whole or not at all. Memory does not grow with the number of frames.
 

@@ -1,4 +1,6 @@
-"""The formats that hold the whole motion in one file, with the rate and the loop that the options ask for."""
+"""The formats that hold the whole motion in one file, with the rate and the loop that the options
+ask for.
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ def write_gif(path: Path, asset: Asset, options: ExportOptions) -> None:
 
 
 def write_turntable(path: Path, asset: Asset, options: ExportOptions) -> None:
-    """The turntable's video, whatever the camera and the number of frames that ``options`` ask of other videos."""
+    """The turntable's video, whatever the camera and the number of frames that ``options`` ask of
+    other videos.
+    """
     write_mp4(path, asset, replace(options, camera="turntable", frames=None))
 
 

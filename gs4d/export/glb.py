@@ -177,7 +177,9 @@ def _names(parts: list[Part]) -> list[str]:
 def _box(
     means: Float[Tensor, "n 3"], motion: LowRank, parts: list[Part]
 ) -> tuple[np.ndarray, float]:
-    """Translation and even scale of the node, between whose -1 and 1 all positions lie, and all modes at their largest."""
+    """Translation and even scale of the node, between whose -1 and 1 all positions lie, and all
+    modes at their largest.
+    """
     low, high = means.amin(0).double(), means.amax(0).double()
     center = ((low + high) / 2).float()
     reach = [float((high - low).max() / 2)]
@@ -224,7 +226,9 @@ def _attributes(
 def _targets(
     writer: GlbWriter, motion: LowRank, parts: list[Part], scale: float
 ) -> tuple[list[dict[str, int]], dict[str, list[float]]]:
-    """Morph targets whose numbers fill their integers, and the units of attributes that are not positions."""
+    """Morph targets whose numbers fill their integers, and the units of attributes that are not
+    positions.
+    """
     targets: list[dict[str, int]] = []
     units: dict[str, list[float]] = {}
     for i, part in enumerate(parts):

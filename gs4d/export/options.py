@@ -58,6 +58,8 @@ class ExportOptions(Options):
     """Triangles of the mesh, at most."""
 
     def with_aspect(self, aspect: float) -> ExportOptions:
-        """The largest size within width x height whose sides have the ratio ``aspect``, width over height."""
+        """The largest size within width x height whose sides have the ratio ``aspect``, width over
+        height.
+        """
         width = min(self.width, max(1, round(self.height * aspect)))
         return replace(self, width=width, height=min(self.height, max(1, round(width / aspect))))

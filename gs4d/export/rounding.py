@@ -77,8 +77,9 @@ def _thinned(
     step: float,
     bound: float,
 ) -> Int[Tensor, "m n 3"]:
-    """The last modes, ``deltas``, in steps: of every Gaussian the smallest are zero, as many as its bound allows when all
-    modes together should move it as ``wanted``.
+    """Returns the last modes, ``deltas``, in steps, the smallest of every Gaussian set to zero.
+
+    As many are zero as its bound allows when all modes together should move it as ``wanted``.
     """
     values = (deltas / step).round().int()
     own = weights[:, len(wanted) - len(deltas) :]

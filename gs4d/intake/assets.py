@@ -114,7 +114,7 @@ class Source(Protocol):
         ...
 
     def views(
-        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, " b"], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Pictures of a candidate, each at its own time in [0, 1] and from its own camera.
 
@@ -142,7 +142,7 @@ class SynthSource:
         return self.count
 
     def views(
-        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, " b"], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn at the density that the size wants."""
         subject = make_object(
@@ -184,7 +184,7 @@ class MeshSource:
         """Known only when every file has been opened."""
 
     def views(
-        self, entry: Entry, times: Float[ndarray, b], orbits: Sequence[Orbit], size: int
+        self, entry: Entry, times: Float[ndarray, " b"], orbits: Sequence[Orbit], size: int
     ) -> UInt8[ndarray, "b h w 4"]:
         """Drawn by the mesh renderer."""
         mesh = _mesh(self.folder / entry.origin["file"], entry.origin["clip"])

@@ -249,6 +249,7 @@ def doubts(
     *,
     with_input: bool,
 ) -> list[str]:
+    """Returns warnings about views that disagree with the others."""
     said = []
     for number, (row, view) in enumerate(zip(weights, views, strict=True)):
         doubted = np.count_nonzero(row < DOUBTED)

@@ -100,9 +100,11 @@ class FilePictures(Pictures):
         return self.cache.get(self.paths[frame], self._size)
 
     def expect(self, frame: int) -> None:
+        """Has a frame decoded ahead."""
         self.cache.expect(self.paths[frame], self._size)
 
     def digest(self, start: int) -> int:
+        """Returns a checksum of the files, which goes on from ``start``."""
         value = zlib.crc32(repr(self.shape).encode(), start)
         for path in self.paths:
             try:

@@ -166,7 +166,8 @@ class Painter:
         columns: Float[np.ndarray, "n 8"],
         lighting: Lighting,
     ) -> Float[np.ndarray, "n 4"]:
-        """Colours (sRGB) and alpha, in [0, 1], of places on the surface, given what is interpolated there.
+        """Colours (sRGB) and alpha, in [0, 1], of places on the surface, given what is interpolated
+        there.
 
         Each is drawn as a triangle over a pixel of its own.
         """

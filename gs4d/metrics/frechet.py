@@ -1,4 +1,6 @@
-"""Frechet distances between sets of features, the closed form that passes for one, and which videos a view-time grid holds."""
+"""Frechet distances between sets of features, the closed form that passes for one, and which videos
+a view-time grid holds.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ def _half(features: Float[Tensor, "n d"]) -> Tensor:
 def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
     """Squared Frechet distance of the Gaussians fitted to two sets of features, in float64.
 
-    |mu_x - mu_y|^2 + Tr(X + Y - 2 (X Y)^(1/2)) with unbiased covariances (Dowson & Landau 1982; FID: Heusel et al. 2017;
-    FVD: Unterthiner et al. 2018). A single sample has covariance 0.
+    |mu_x - mu_y|^2 + Tr(X + Y - 2 (X Y)^(1/2)) with unbiased covariances (Dowson & Landau 1982;
+    FID: Heusel et al. 2017; FVD: Unterthiner et al. 2018). A single sample has covariance 0.
 
     Raises:
         ValueError: a set is empty, the feature lengths differ, or a value is not finite.
@@ -66,7 +68,8 @@ GridVideos = dict[str, list[list[tuple[int, int]]]]
 
 
 def grid_videos(views: int, frames: int) -> GridVideos:
-    """The videos that SV4D's four scores see in a grid of views x frames (Xie et al. 2024), as (view, frame) cells.
+    """The videos that SV4D's four scores see in a grid of views x frames (Xie et al. 2024), as
+    (view, frame) cells.
 
     The paper describes them in words; where these leave a choice it is made here.
 

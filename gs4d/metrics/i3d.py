@@ -82,7 +82,9 @@ MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
 
 
 class I3D(nn.Module):
-    """Inception-I3D for RGB; its layers are named as in the file ``i3d_pretrained_400.pt`` that FVD scripts use."""
+    """Inception-I3D for RGB; its layers are named as in the file ``i3d_pretrained_400.pt`` that FVD
+    scripts use.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +119,8 @@ class I3D(nn.Module):
 
 
 def load_i3d(path: Path) -> I3D:
-    """Reads I3D from a local file in the key layout of ``i3d_pretrained_400.pt`` (``Conv3d_1a_7x7.conv3d.weight`` ...).
+    """Reads I3D from a local file in the key layout of ``i3d_pretrained_400.pt``
+    (``Conv3d_1a_7x7.conv3d.weight`` ...).
 
     Raises:
         UserError: the file cannot be read, or a tensor is missing or misshapen.

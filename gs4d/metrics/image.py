@@ -59,7 +59,8 @@ def inside(
 def psnr_inside(
     pred: Float[Tensor, "h w c"], truth: Float[Tensor, "h w c"], mask: Bool[Tensor, "h w"]
 ) -> Float[Tensor, ""]:
-    """PSNR over the pixels of ``mask`` (see :func:`inside`) only, so that the empty background earns nothing.
+    """PSNR over the pixels of ``mask`` (see :func:`inside`) only, so that the empty background
+    earns nothing.
 
     NaN, which means undefined, when the mask is empty.
 
@@ -84,7 +85,8 @@ def mask_iou(
 
 
 def edge_cells(picture: Float[Tensor, "h w 3"]) -> Float[Tensor, "r c"]:
-    """Mean gradient magnitudes of the grey picture, reduced to a width of EDGE_SIDE, in cells of EDGE_CELL pixels.
+    """Mean gradient magnitudes of the grey picture, reduced to a width of EDGE_SIDE, in cells of
+    EDGE_CELL pixels.
 
     The gradient is the difference to the next pixel along both axes; the last row and column have
     none.
@@ -130,7 +132,9 @@ def gradient_share(
 def gaussian_window(
     maps: Float[Tensor, "*b h w"], sigma: float, radius: int
 ) -> Float[Tensor, "*b H W"]:
-    """Gaussian-weighted means, at the positions where the window of 2 radius + 1 pixels lies wholly inside the picture."""
+    """Gaussian-weighted means, at the positions where the window of 2 radius + 1 pixels lies wholly
+    inside the picture.
+    """
     # Shifted multiply-adds run from cache, many times faster on a CPU than a convolution of one
     # channel.
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
@@ -146,7 +150,8 @@ def gaussian_window(
 
 
 def ssim(pred: Float[Tensor, "h w c"], truth: Float[Tensor, "h w c"]) -> Float[Tensor, ""]:
-    """Structural similarity for a data range of 1 (Wang et al. 2004, eq. 13), the mean over channels; 1 for equal pictures.
+    """Structural similarity for a data range of 1 (Wang et al. 2004, eq. 13), the mean over
+    channels; 1 for equal pictures.
 
     Border handling: only windows that lie wholly inside the picture count, which is also the region
     that scikit-image averages (``gaussian_weights=True, sigma=1.5, use_sample_covariance=False,

@@ -1,4 +1,6 @@
-"""LPIPS: how far two pictures lie apart for a network that people's judgements calibrated (Zhang et al. 2018)."""
+"""LPIPS: how far two pictures lie apart for a network that people's judgements calibrated (Zhang et
+al. 2018).
+"""
 
 from __future__ import annotations
 

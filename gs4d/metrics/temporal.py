@@ -43,7 +43,9 @@ def _blur(maps: Float[Tensor, "c h w"], sigma: float) -> Float[Tensor, "c h w"]:
 
 
 def warp(picture: Float[Tensor, "c h w"], flow: Float[Tensor, "2 h w"]) -> Float[Tensor, "c h w"]:
-    """``picture`` read at every pixel's place displaced by ``flow`` (x, y in pixels), bilinear, clamped at the border."""
+    """``picture`` read at every pixel's place displaced by ``flow`` (x, y in pixels), bilinear,
+    clamped at the border.
+    """
     h, w = picture.shape[1:]
     x = (torch.arange(w, device=flow.device) + flow[0] + 0.5) * (2 / w) - 1
     y = (torch.arange(h, device=flow.device)[:, None] + flow[1] + 0.5) * (2 / h) - 1

@@ -15,7 +15,8 @@ from ..geometry import SH_C0
 
 @dataclass(frozen=True)
 class Heads:
-    """The quantities that move; their columns stand in this order in a tensor of deltas, and all zeros is the identity.
+    """The quantities that move; their columns stand in this order in a tensor of deltas, and all
+    zeros is the identity.
 
     Attributes:
         position: 3 columns, added to the means, world units.
@@ -93,7 +94,9 @@ class DeltaMotion(nn.Module, ABC):
 
     @abstractmethod
     def moves(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> dict[str, Tensor]:
-        """The deltas of each head that is on, (t, n, columns), for Gaussians whose canonical centres are ``means``."""
+        """The deltas of each head that is on, (t, n, columns), for Gaussians whose canonical
+        centres are ``means``.
+        """
 
     def at_times(self, gaussians: Gaussians, times: Float[Tensor, " b"]) -> Gaussians:
         """The Gaussians of ``b`` views, each at its own time in [0, 1].

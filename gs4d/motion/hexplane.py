@@ -70,7 +70,8 @@ class HexPlaneOptions(Options):
 
 
 class HexPlane(DeltaMotion):
-    """Features of (x, y, z, t) from six planes per level, multiplied, and a small decoder into deltas.
+    """Features of (x, y, z, t) from six planes per level, multiplied, and a small decoder into
+    deltas.
 
     Sources: HexPlane (Cao & Johnson 2023) and K-Planes (Fridovich-Keil et al. 2023): product of the
     planes of a level (K-Planes eq. 1), levels concatenated, time planes at one when training
@@ -111,8 +112,9 @@ class HexPlane(DeltaMotion):
 
     @torch.no_grad()
     def fit_box(self, means: Float[Tensor, "n 3"], margin: float = 0.1) -> None:
-        """Lays the box around ``means``, larger by ``margin`` of its size on every side. Do it before training: the
-        texels do not move along.
+        """Lays the box around ``means``, larger by ``margin`` of its size on every side.
+
+        Do it before training: the texels do not move along.
         """
         low, high = means.amin(0), means.amax(0)
         room = margin * (high - low) + 1e-6
@@ -135,11 +137,13 @@ class HexPlane(DeltaMotion):
         return (decode_fused if fused else decode_torch)(unit, list(self.space), rows, *weights)
 
     def moves(self, means: Float[Tensor, "n 3"], times: Float[Tensor, " t"]) -> dict[str, Tensor]:
+        """Returns the deltas of each head at some times, (t, n, columns)."""
         return self.heads.split(self.deltas(means, times))
 
     def plane_smoothness(self) -> Float[Tensor, ""]:
-        """Total variation over space: mean squared first difference along the spatial axes (K-Planes eq. 4), summed
-        over planes' axes and levels.
+        """Returns the total variation over space (K-Planes eq. 4).
+
+        It is the mean squared first difference along the spatial axes, summed over axes and levels.
         """
         terms = [mean_squared_difference(plane, axis, 1) for plane in self.space for axis in (1, 2)]
         return torch.stack(
@@ -147,7 +151,9 @@ class HexPlane(DeltaMotion):
         ).sum()
 
     def time_smoothness(self) -> Float[Tensor, ""]:
-        """Acceleration: mean squared second difference along time (K-Planes eq. 5), summed over levels."""
+        """Acceleration: mean squared second difference along time (K-Planes eq. 5), summed over
+        levels.
+        """
         return torch.stack([mean_squared_difference(plane, 1, 2) for plane in self.time]).sum()
 
 

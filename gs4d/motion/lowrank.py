@@ -36,7 +36,8 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class LowRank:
-    """At time t a field is its canonical value plus the modes' deltas times their weights, interpolated between keyframes.
+    """At time t a field is its canonical value plus the modes' deltas times their weights,
+    interpolated between keyframes.
 
     Attributes:
         times: of the keyframes, from 0 to 1, increasing.
@@ -216,8 +217,10 @@ def _column(gaussians: Gaussians, name: str) -> Tensor:
 def _modes(
     paths: dict[str, Float[Tensor, "t m c"]], keys: int, tolerance: float, centers: Bounds | None
 ) -> tuple[Float[Tensor, "t k"], dict[str, int], Float[Tensor, "t k"]]:
-    """Weights of the modes at all times, orthonormal at the frames, the most important mode first; how many of them each
-    field needs (0: it is left out); and what makes the modes out of the paths at all times.
+    """Returns the modes' weights, how many each field needs, and the paths' shares in the modes.
+
+    Weights are given at all times, orthonormal at the frames, the most important mode first. A
+    field that needs no mode is left out. The shares make the modes out of the paths at all times.
     """
     times = len(next(iter(paths.values()), torch.zeros(1)))
     gram = torch.zeros(times, times, dtype=torch.float64)
@@ -260,7 +263,9 @@ def _modes(
 
 
 def _rank(basis: Float[Tensor, "t k"], parts: Float[Tensor, "k m c"], bound: float) -> int:
-    """How many of the first modes there must be for no path to be further than ``bound`` from where it should be."""
+    """How many of the first modes there must be for no path to be further than ``bound`` from where
+    it should be.
+    """
     lacking = torch.zeros(len(basis), *parts.shape[1:], dtype=parts.dtype)
     for k in reversed(range(len(parts))):
         lacking.addcmul_(basis[:, k, None, None], parts[k])

@@ -18,7 +18,9 @@ LEAST_LOGIT = -30.0  # of the opacity far from a Gaussian's moment
 
 
 class Moments:
-    """Position plus a cubic of (t - center), rotation plus omega (t - center), opacity times a Gaussian of time."""
+    """Position plus a cubic of (t - center), rotation plus omega (t - center), opacity times a
+    Gaussian of time.
+    """
 
     def __init__(
         self,
@@ -29,7 +31,8 @@ class Moments:
         omega: Float[Tensor, "n 4"],
         place: Callable[[Gaussians], Gaussians],
     ) -> None:
-        """Gaussians at their own moments ``centers``, in [0, 1], in the space that ``place`` takes to the world.
+        """Gaussians at their own moments ``centers``, in [0, 1], in the space that ``place`` takes
+        to the world.
 
         Args:
             gaussians: a set without views.

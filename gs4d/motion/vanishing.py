@@ -16,7 +16,8 @@ GONE = -12.0  # logit of the opacity of what is not there: below all that is dra
 
 @dataclass(frozen=True)
 class Vanishing:
-    """Another motion, whose Gaussians are invisible at the times nearest to frames that show nothing.
+    """Another motion, whose Gaussians are invisible at the times nearest to frames that show
+    nothing.
 
     Attributes:
         motion: moves them; any :class:`gs4d.motion.Motion`.

@@ -104,7 +104,9 @@ def unet(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tenso
 
 
 def unet_name(name: str, layers: int) -> str:
-    """Returns the diffusers name of a tensor of ldm's UNet, which counts all its blocks in one list."""
+    """Returns the diffusers name of a tensor of ldm's UNet, which counts all its blocks in one
+    list.
+    """
     for old, new in UNET_ENDS.items():
         if name.startswith(old + "."):
             return new + name.removeprefix(old)

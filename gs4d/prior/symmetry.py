@@ -44,7 +44,7 @@ class Plane:
 def project(
     places: Float[Tensor, "n 3"], source: Orbit
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-    """World positions as x, y in [-1, 1] of a camera's square picture, and depth in units of REACH."""
+    """World positions as x, y in [-1, 1] of a square picture, and depth in units of REACH."""
     T = cameras_of([source], width=1, height=1).T_camera_world[0]
     at = places @ T[:3, :3].T + T[:3, 3]
     focal = 1 / math.tan(math.radians(source.fov / 2))

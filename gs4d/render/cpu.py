@@ -1,4 +1,4 @@
-"""The renderer for CPUs: a torch.autograd function over the native rasterizer (submodules/native)."""
+"""The renderer for CPUs, a torch.autograd function over the rasterizer of submodules/native."""
 
 from __future__ import annotations
 

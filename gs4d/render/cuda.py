@@ -53,9 +53,19 @@ def draw(
     quats = torch.where((quats == 0).all(-1, keepdim=True), identity, quats)
     cameras = cameras.to(device)
     radii, means2d, depths, conics, _ = gsplat.fully_fused_projection(
-        means, None, quats, fields["log_scales"].exp(), cameras.T_camera_world[:, None], cameras.K[:, None],
-        width, height, eps2d=EPS2D, near_plane=NEAR, far_plane=FAR, opacities=opacities,
-    )  # fmt: skip
+        means,
+        None,
+        quats,
+        fields["log_scales"].exp(),
+        cameras.T_camera_world[:, None],
+        cameras.K[:, None],
+        width,
+        height,
+        eps2d=EPS2D,
+        near_plane=NEAR,
+        far_plane=FAR,
+        opacities=opacities,
+    )
     if screen_offsets is not None:
         means2d = means2d + screen_offsets[:, None]
     directions = normalize(means - cameras.centers[:, None], dim=-1)[:, None]

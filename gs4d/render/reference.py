@@ -1,4 +1,5 @@
-"""The specification: every formula of the rasterizer in plain torch, any float dtype, differentiated by autograd.
+"""The specification: every formula of the rasterizer in plain torch, any float dtype,
+differentiated by autograd.
 
 EWA splatting (Zwicker et al. 2001) as 3D Gaussian Splatting draws it (Kerbl et al. 2023), with
 gsplat 1.5.3's cut-offs. Memory is b * n * h * w for one row block at a time: for tests and small

@@ -116,7 +116,9 @@ class Scorer:
 
     @torch.inference_mode()
     def finish(self) -> None:
-        """Computes what needs all objects, and writes down what is absent and what deserves a warning."""
+        """Computes what needs all objects, and writes down what is absent and what deserves a
+        warning.
+        """
         for name in GRID:
             pred, truth = self.sets[name]
             if name in self.wanted and name not in self.table.absent and pred:
@@ -160,7 +162,9 @@ class Scorer:
         return NAN
 
     def _pictures(self, pair: FramePair, last: FramePair | None) -> Scores:
-        """What needs no network: the render against the truth, and both against the last frame of their view."""
+        """What needs no network: the render against the truth, and both against the last frame of
+        their view.
+        """
         scores: Scores = {}
         for name, metric in METRICS.items():
             if name in self.wanted and metric.of_picture is not None:
@@ -238,7 +242,9 @@ class Scorer:
         return {"motion_ratio": moved.mean / true.mean} if moved and true and true.mean > 0 else {}
 
     def _score_videos(self, network: I3D, films: dict[str, _Film], name: str) -> None:
-        """Every view's C4D-FVD, and the features of all videos in the object's grid of views and times."""
+        """Every view's C4D-FVD, and the features of all videos in the object's grid of views and
+        times.
+        """
         kept = list(films.items())
         lengths = {len(film.pred) for film in films.values()}
         videos = grid_videos(len(kept), max(lengths))

@@ -142,7 +142,9 @@ class ScoreTable:
         }
 
     def to_csv(self) -> str:
-        """One value per line: level (frame, view, object, all), object, view, frame, metric, value, spread, count."""
+        """One value per line: level (frame, view, object, all), object, view, frame, metric, value,
+        spread, count.
+        """
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["level", "object", "view", "frame", "metric", "value", "spread", "count"])
