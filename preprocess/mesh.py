@@ -1,7 +1,4 @@
-"""Draws a clip from an animated model.
-
-``python preprocess/mesh.py --path model.glb --name fox``.
-"""
+"""Draws a clip from an animated model: python preprocess/mesh.py --path model.glb --name fox."""
 
 import sys
 from functools import partial

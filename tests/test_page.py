@@ -294,7 +294,7 @@ def test_a_port_in_use_is_passed_over(tmp_path: Path) -> None:
 def test_what_cannot_be_shown_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         Subject(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"view\.port is 0"):
+    with pytest.raises(UserError, match=r"ViewOptions.port is 0"):
         ViewOptions(port=0)
     with pytest.raises(UserError, match=r"unknown option --prot \(did you mean '--port'\?\)"):
         main([str(tmp_path), "--prot", "1"])
