@@ -20,9 +20,8 @@ from gs4d.motion.fused import decode_fused
 from gs4d.motion.hexplane import decode_torch, time_rows
 from gs4d.native import kernels
 
-Case = Callable[
-    [], tuple[Tensor, list[Tensor]]
-]  # runs forward, returns a scalar and what to differentiate by
+# runs forward, returns a scalar and what to differentiate by
+Case = Callable[[], tuple[Tensor, list[Tensor]]]
 
 
 def milliseconds(case: Case, repeats: int) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """How well priors draw the sides of a clip that they see from the front.
 
-Python -m benchmarks.priors --clips data/fox
+``python -m benchmarks.priors --clips data/fox``.
 
 Every clip needs its true side views (NAME_sync). Scores are means over those 12 of SyncDreamer's 16
 views that lie farthest from the input, at 64x64 pixels over white; edges and gradients (see

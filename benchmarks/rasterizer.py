@@ -1,6 +1,6 @@
 """Times the native rasterizer on a standard scene and prints a markdown table.
 
-Python -m benchmarks.rasterizer --help
+``python -m benchmarks.rasterizer --help``.
 
 The scene is a bumpy shell of radius 0.8 seen from distance 2, with Gaussians of the same size for
 any count, so that large counts are deep. Cells are run in turn, round after round, so that a busy

@@ -1,6 +1,6 @@
 """Times the making and drawing of procedural objects and prints a markdown table.
 
-Python -m benchmarks.synth --help
+``python -m benchmarks.synth --help``.
 
 Each object is made from its seed and drawn from SyncDreamer's 16 side views at 8 times, as training
 on the fly does. Every process works on seeds of its own with one thread. Wall time suffers from

@@ -63,13 +63,25 @@ class Camera:
         return Camera(self.T_camera_world.to(target), self.K.to(target), self.width, self.height)
 
 
-def orbit_pose(azimuth_deg: float, elevation_deg: float, radius: float) -> Float[Tensor, "4 4"]:
-    """T_camera_world (float64) of an OpenCV camera on the orbit that looks at the origin.
+def project(
+    camera: Camera, points: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+    """Returns where the first camera sees world positions.
 
-    Straight above and below too.
+    Image coordinates in [-1, 1] (x right, y down; those of grid_sample without aligned corners),
+    and camera z in world units.
+    """
+    T, K = camera.T_camera_world[0], camera.K[0]
+    x, y, z = (points @ T[:3, :3].T + T[:3, 3]).unbind(1)
+    u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
+    return torch.stack([2 * u / camera.width - 1, 2 * v / camera.height - 1], 1), z
+
+
+def orbit_pose(azimuth_deg: float, elevation_deg: float, radius: float) -> Float[Tensor, "4 4"]:
+    """Returns T_camera_world (float64) of an OpenCV camera on an orbit, looking at the origin.
 
     Its up is the direction in which elevation grows: the world's +y as seen from there, and defined
-    at the poles.
+    straight above and below too.
     """
     az, el = math.radians(azimuth_deg), math.radians(elevation_deg)
     position = orbit_position(azimuth_deg, elevation_deg, radius)

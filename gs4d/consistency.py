@@ -63,9 +63,9 @@ class Moments:
 
 @dataclass(frozen=True)
 class Triples:
-    """Evenly spaced pictures: of each triple the middle one.
+    """The middle and the outer pictures of evenly spaced triples.
 
-    And the outer ones, all firsts before all lasts.
+    Of the outer ones, all firsts stand before all lasts.
     """
 
     middle: Moments

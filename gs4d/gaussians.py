@@ -15,24 +15,7 @@ from .geometry import quat_multiply, rotations_to_quats, sh_rotation
 
 # Signs of the spherical-harmonic coefficients under half a turn about x: those odd in y and z
 # together change theirs.
-HALF_TURN_SH = (
-    1.0,
-    -1.0,
-    -1.0,
-    1.0,
-    -1.0,
-    1.0,
-    1.0,
-    -1.0,
-    1.0,
-    -1.0,
-    1.0,
-    -1.0,
-    -1.0,
-    1.0,
-    -1.0,
-    1.0,
-)
+HALF_TURN_SH = tuple(1.0 if sign == "+" else -1.0 for sign in "+--+-++-+-+--+-+")
 FIELD_NDIM = {"means": 2, "quats": 2, "log_scales": 2, "logit_opacities": 1, "sh": 3}
 
 

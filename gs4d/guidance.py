@@ -182,8 +182,7 @@ def score_gradient(
     score = prior.score(batch, options, progress, generator)
     if not score.isfinite():  # the fit says so
         return score.detach()
-    gradients = torch.autograd.grad(
-        score, (rgb, alpha), materialize_grads=True
-    )  # of alpha: 0 where a prior scores colours alone
+    # of alpha: 0 where a prior scores colours alone
+    gradients = torch.autograd.grad(score, (rgb, alpha), materialize_grads=True)
     carrier = (drawn.rgb * gradients[0]).sum() + (drawn.alpha * gradients[1]).sum()
     return carrier + (score - carrier).detach()

@@ -1,6 +1,4 @@
-"""Where a fit starts: points inside the visual hull of the masks, coloured by the pictures that see
-them.
-"""
+"""The start of a fit: coloured points inside the visual hull of the masks."""
 
 from __future__ import annotations
 
@@ -9,25 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .camera import Camera
+from .camera import project
 from .clip import Clip
 from .gaussians import Gaussians
 from .geometry import SH_C0, morton_order
 
 BALL_RADIUS = 0.5  # of the random start, as 4DGen's
 BOUND = 0.7  # half side of the carved cube: what SyncDreamer's camera sees at the object
-
-
-def project(
-    camera: Camera, points: Float[Tensor, "n 3"]
-) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-    """Image coordinates in [-1, 1] (x right, y down; grid_sample's, without aligned corners) and
-    depth, of one camera.
-    """
-    T, K = camera.T_camera_world[0], camera.K[0]
-    x, y, z = (points @ T[:3, :3].T + T[:3, 3]).unbind(1)
-    u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
-    return torch.stack([2 * u / camera.width - 1, 2 * v / camera.height - 1], 1), z
 
 
 def carve(

@@ -16,9 +16,8 @@ def peak_memory_mb() -> int:
     import resource  # absent on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(
-        peak / 1e6 if sys.platform == "darwin" else peak / 1e3
-    )  # bytes on macOS, KiB elsewhere
+    # bytes on macOS, KiB elsewhere
+    return round(peak / 1e6 if sys.platform == "darwin" else peak / 1e3)
 
 
 def _windows_peak_bytes() -> int:

@@ -62,10 +62,7 @@ class OriginOptions(Options):
 
 @dataclass(frozen=True)
 class Origin(Options):
-    """The video, picture or sentence that a clip without an input view is made from.
-
-    A video, a picture or a sentence.
-    """
+    """The video, picture or sentence that a clip without an input view is made from."""
 
     video: Path | None = None
     """Make the clip from a video, a gif or a folder of pictures, as `gs4d frames` does."""

@@ -9,13 +9,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-GONE = {
-    errno.EPIPE,
-    errno.EIO,
-    errno.EBADF,
-    errno.ENXIO,
-    errno.ECONNRESET,
-}  # the reader, or the terminal
+# the reader, or the terminal
+GONE = {errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ECONNRESET}
 
 
 class Outlet(io.FileIO):

@@ -3,9 +3,8 @@
 import os
 from collections.abc import Iterator
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "passive"
-)  # as in train.py: torch's threads must not spin while ours work
+# as in train.py: torch's threads must not spin while ours work
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # they share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 

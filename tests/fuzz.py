@@ -498,9 +498,8 @@ def worker(names: list[str], seed: int, count: int, keep: Path | None) -> int:
     torch.set_num_threads(1)
     wrong = 0
     with tempfile.TemporaryDirectory() as place:
-        for name in (
-            names
-        ):  # intact files are read first: what libraries take once for all counts for nobody
+        # intact files are read first: what libraries take once for all counts for nobody
+        for name in names:
             (Path(place) / f"ok {name}").mkdir()
             CASES[name].read(CASES[name].make(Path(place) / f"ok {name}"))
         signal.signal(signal.SIGALRM, _alarm)
@@ -512,9 +511,8 @@ def worker(names: list[str], seed: int, count: int, keep: Path | None) -> int:
             for number in range(count):
                 folder = Path(place) / f"{name}-{number}"
                 folder.mkdir()
-                print(
-                    f"{name} {seed} {number}", file=sys.stderr, flush=True
-                )  # the last one, where the process dies
+                # the last one, where the process dies
+                print(f"{name} {seed} {number}", file=sys.stderr, flush=True)
                 start = resident()
                 why = trial(CASES[name], folder, f"{name} {seed} {number}")
                 if why is None and resident() - start > RESIDENT:

@@ -34,9 +34,8 @@ from pygltflib import (
 CODES = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 QUAD = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
 QUAD_FACES = np.array([0, 1, 2, 0, 2, 3], np.uint16)
-QUAD_UV = np.array(
-    [[0, 1], [1, 1], [1, 0], [0, 0]], np.float32
-)  # the picture's upper edge at the quad's
+# the picture's upper edge at the quad's
+QUAD_UV = np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32)
 
 
 class Builder:

@@ -57,9 +57,8 @@ def test_the_surface_is_closed_and_faces_outwards(surface: Surface):
         surface.vertices[:, :1] < 0, torch.tensor([-0.2, 0.0, 0.0]), torch.tensor([0.22, 0.0, 0.05])
     )
     away = surface.vertices - center
-    assert (
-        away.norm(dim=1).min() > 0.15
-    )  # nothing inside the balls of radius 0.16 plus the width of the Gaussians
+    # nothing inside the balls of radius 0.16 plus the width of the Gaussians
+    assert away.norm(dim=1).min() > 0.15
     assert away.norm(dim=1).max() < 0.26
     outward = (vertex_normals(surface.vertices, surface.faces) * away).sum(1) / away.norm(dim=1)
     assert outward.mean() > 0.95
@@ -141,9 +140,8 @@ def test_the_glb_plays_the_same_motion_elsewhere(folder: Path, asset: Asset, ski
         )
         assert (torch.from_numpy(normals) * vertex_normals(wanted, faces)).sum(1).median() > 0.99
     color = accessor(gltf, primitive.attributes.COLOR_0)[base[:, 0] < -0.1] / 65535
-    assert color.mean(0).tolist() == pytest.approx(
-        [0.79, 0.033, 0.01, 1.0], abs=0.06
-    )  # linear light
+    # linear light
+    assert color.mean(0).tolist() == pytest.approx([0.79, 0.033, 0.01, 1.0], abs=0.06)
 
 
 def test_the_objs_are_the_frames(folder: Path, asset: Asset, skin: Skin):

@@ -218,10 +218,8 @@ def test_evaluation_renders_stand_at_consistent4ds_views_or_a_rig(place: Path, t
     rig.write_text('{"azimuth": [15.0, 200.0], "elevation": [0.0, 45.0]}')
     done = command("render.py", *options, "--rig", str(rig))
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == [
-        "eval_0",
-        "eval_1",
-    ]  # the earlier ones are gone
+    # the earlier ones are gone
+    assert sorted(p.name for p in (tmp_path / "toy").iterdir()) == ["eval_0", "eval_1"]
     assert (read_image(tmp_path / "toy/eval_0/0.png") == before).all()
     rig.write_text('{"eval": {"eval_0": {}}}')
     done = command("render.py", *options, "--rig", str(rig))

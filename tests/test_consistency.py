@@ -125,9 +125,10 @@ def test_the_fit_adds_exactly_the_weighted_terms():
     plain = found[0.0, 0.0]
     assert plain.keys() == {"stage", "loss", "psnr", "gaussians"}
     for (time, view), stats in found.items():
+        # every second step
         terms = 2 * time * stats.get("time_consistency", 0) + 2 * view * stats.get(
             "view_consistency", 0
-        )  # every second step
+        )
         assert stats["loss"] == pytest.approx(plain["loss"] + terms, rel=1e-5)
         assert ("time_consistency" in stats, "view_consistency" in stats) == (time > 0, view > 0)
         assert (terms > 0) == (time + view > 0)

@@ -133,9 +133,8 @@ def test_named_priors_are_opened(zero123: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "flownet.pkl").write_bytes(b"no weights")
     with pytest.raises(UserError, match="flownet.pkl cannot be read"):
         main(["--prior", f"rife:{tmp_path}", f"zero123:{folder}"])
-    assert (
-        capsys.readouterr().out.count(" can be used: ") == 1
-    )  # the others are looked at nevertheless
+    # the others are looked at nevertheless
+    assert capsys.readouterr().out.count(" can be used: ") == 1
     with pytest.raises(UserError, match="unknown option --priors .did you mean '--prior'"):
         main(["--priors", "inflate"])
 

@@ -57,9 +57,8 @@ def small(*to: str, **changes: object) -> ExportOptions:
 def test_the_rate_resamples_the_same_span_of_time():
     asset = toy_asset(frames=16)
     assert moments(asset, ExportOptions()) == asset.times().tolist()
-    assert (
-        len(moments(asset, ExportOptions(fps=24.0))) == 46
-    )  # 15 steps of the input, three of the output each
+    # 15 steps of the input, three of the output each
+    assert len(moments(asset, ExportOptions(fps=24.0))) == 46
     assert len(moments(asset, ExportOptions(fps=24.0, input_fps=24.0))) == 16
     assert len(moments(asset, ExportOptions(fps=24.0, frames=7))) == 7
     times = moments(asset, ExportOptions(fps=24.0))
@@ -100,10 +99,8 @@ def test_a_ply_sequence_is_the_asset_at_its_moments(tmp_path: Path):
     for i in range(5):
         assert torch.equal(read_ply(folder / f"{i:04d}.ply").means, asset.at(i / 4).means)
     export(asset, tmp_path, "toy", small("ply", frames=2))
-    assert [p.name for p in sorted(folder.iterdir())] == [
-        "0000.ply",
-        "0001.ply",
-    ]  # the earlier ones are gone
+    # the earlier ones are gone
+    assert [p.name for p in sorted(folder.iterdir())] == ["0000.ply", "0001.ply"]
 
 
 def test_films_move_and_stand_where_the_camera_does(tmp_path: Path):

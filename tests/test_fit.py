@@ -403,9 +403,8 @@ def test_what_appears_late_is_fitted_where_it_shows_and_vanishes_where_not(
     assert max(cover[:2]) == 0
     assert min(cover[2:]) > 0
     moved = asset.at_times(late.times())
-    base, motion = factor(
-        asset.at_times, late.times(), tolerance=1e-3
-    )  # as files that hold a motion take it
+    # as files that hold a motion take it
+    base, motion = factor(asset.at_times, late.times(), tolerance=1e-3)
     again = motion.at_times(base, late.times()).logit_opacities.sigmoid()
     assert torch.allclose(again, moved.logit_opacities.sigmoid(), atol=0.02)
     with pytest.raises(UserError, match="shows nothing; leave it out"):

@@ -55,9 +55,8 @@ def test_a_frame_in_two_formats_counts_once(tmp_path: Path):
         find_series(folder)
 
 
-@pytest.mark.parametrize(
-    "pair", [("1.png", "01.png"), ("1.png", "1.PNG"), ("1.png", "\uff11.png")]
-)  # a full-width 1
+# a full-width 1
+@pytest.mark.parametrize("pair", [("1.png", "01.png"), ("1.png", "1.PNG"), ("1.png", "\uff11.png")])
 def test_two_spellings_of_a_number_are_one_frame(tmp_path: Path, pair: tuple[str, str]):
     with pytest.raises(UserError, match="are the same frame; remove one of them"):
         find_series(put(tmp_path / "a", "0.png", *pair))

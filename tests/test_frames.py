@@ -237,13 +237,11 @@ def test_a_white_thing_before_white_stays_whole_and_gaps_are_seen_through():
     picture = Image.new("RGB", (200, 200), "white")
     draw = ImageDraw.Draw(picture)
     draw.rectangle([40, 40, 160, 160], fill=(225, 225, 228))  # a white body ...
-    draw.ellipse(
-        [60, 60, 90, 90], fill="white", outline=(60, 60, 60), width=2
-    )  # ... with a white eye ...
+    # ... with a white eye ...
+    draw.ellipse([60, 60, 90, 90], fill="white", outline=(60, 60, 60), width=2)
     draw.ellipse([72, 72, 78, 78], fill="black")
-    draw.rectangle(
-        [110, 60, 140, 90], fill="white", outline=(70, 70, 70), width=3
-    )  # ... and an outlined white patch,
+    # ... and an outlined white patch,
+    draw.rectangle([110, 60, 140, 90], fill="white", outline=(70, 70, 70), width=3)
     draw.rectangle([80, 110, 120, 140], fill="white")  # and a gap
     draw.line([0, 199, 0, 150], fill=(225, 225, 228))
     image = np.asarray(picture)
@@ -334,9 +332,8 @@ def test_masks_from_elsewhere(tmp_path: Path):
     masks = tmp_path / "masks"
     masks.mkdir()
     for i, truth in enumerate(things()):
-        Image.fromarray((truth[..., 3] > 127).astype(np.uint8)).save(
-            masks / f"{i:05d}.png"
-        )  # numbered, not white
+        # numbered, not white
+        Image.fromarray((truth[..., 3] > 127).astype(np.uint8)).save(masks / f"{i:05d}.png")
     cut, record = made(frames, tmp_path / "data", mask=masks)
     assert record["mask"] == f"the masks in {masks}: labels, object 1"
     assert mask_facts(cut[0][..., 3]).parts[0] > 500

@@ -125,9 +125,8 @@ def test_frames_that_are_framed_already_are_left_alone():
     assert plan_framing([mask], Orbit(), 200 / 256) is None
     assert plan_framing([torch.zeros_like(mask)], Orbit(), 200 / 256) is None
     assert plan_framing([mask], Orbit(), 0.5) is not None
-    further = plan_framing(
-        [mask], Orbit(radius=2.0), 200 / 256
-    )  # framed alike, but by another camera: a larger object
+    # framed alike, but by another camera: a larger object
+    further = plan_framing([mask], Orbit(radius=2.0), 200 / 256)
     assert further is not None
     assert further.scale == pytest.approx(2.0 / 1.5, rel=1e-3)
 

@@ -234,9 +234,8 @@ def test_memory_options(models: Path):
     image = noise(32, 24)
     whole = film(opened(models, "svd"), image, 5).int()
     sliced = film(opened(models, "svd", Place(vae_slicing=True)), image, 5).int()
-    assert (
-        sliced.shape == whole.shape
-    )  # its decoder looks along time, so that frames alone come out a little differently
+    # its decoder looks along time, so that frames alone come out a little differently
+    assert sliced.shape == whole.shape
     with pytest.raises(UserError, match="no tiling; leave out vae_tiling"):
         film(opened(models, "svd", Place(vae_tiling=True)), image, 5)
     tiled = opened(models, "wan", Place(vae_tiling=True, vae_slicing=True, offload=True))
@@ -349,7 +348,8 @@ def test_places_without_weights_are_refused(family: str, tmp_path: Path):
 def test_names_are_checked_before_anything_is_opened(models: Path):
     with pytest.raises(
         UserError,
-        match="'zero123' cannot turn a picture into a video; those that can: svd, wan, ltx",
+        match="'zero123' cannot turn a picture into a video; "
+        "those that can: svd, wan, ltx, cogvideox",
     ):
         open_prior("zero123:x", "video")
     with pytest.raises(

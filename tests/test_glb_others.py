@@ -57,12 +57,8 @@ def foreign(
     writer.write(path)
 
 
-MOVE = [
-    [0.0, -2.0, 0.0, 1.0],
-    [2.0, 0.0, 0.0, -3.0],
-    [0.0, 0.0, 2.0, 0.5],
-    [0.0, 0.0, 0.0, 1.0],
-]  # a quarter turn, twice as large
+# a quarter turn, twice as large
+MOVE = [[0.0, -2.0, 0.0, 1.0], [2.0, 0.0, 0.0, -3.0], [0.0, 0.0, 2.0, 0.5], [0.0, 0.0, 0.0, 1.0]]
 SHEAR = [[1.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.2, 0.0], [0.0, 0.0, 3.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
 MIRROR = [[-1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 
@@ -79,9 +75,8 @@ def test_nodes_place_shapes_and_colors(tmp_path: Path, matrix: list[list[float]]
         dim=(1, 2)
     )
     assert error.max() < 1e-4
-    if (
-        matrix is not SHEAR
-    ):  # what a shear does to colours that depend on the direction is anyone's choice
+    # what a shear does to colours that depend on the direction is anyone's choice
+    if matrix is not SHEAR:
         direction = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.7]), dim=0)
         turn = linear / torch.linalg.det(linear).abs() ** (1 / 3)
         before, after = (
@@ -146,9 +141,8 @@ def test_several_sets_become_one(tmp_path: Path):
 
 def test_drafts_with_logarithmic_scales_are_seen(tmp_path: Path):
     g = random_gaussians(10)
-    foreign(
-        tmp_path / "a.glb", g.replace(log_scales=g.log_scales.exp()), {}
-    )  # exp(exp(s)) - as if it were linear
+    # exp(exp(s)) - as if it were linear
+    foreign(tmp_path / "a.glb", g.replace(log_scales=g.log_scales.exp()), {})
     writer_sees = read_glb(tmp_path / "a.glb").gaussians.log_scales
     assert (writer_sees - g.log_scales.exp()).abs().max() < 1e-5
 

@@ -74,9 +74,8 @@ def test_matrices_come_row_by_row_and_their_columns_may_be_padded(tmp_path: Path
     b = Builder()
     matrix = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
     b.accessor(matrix)
-    stored = np.zeros(
-        (3, 4), np.uint8
-    )  # three columns of three bytes, each from a multiple of four on
+    # three columns of three bytes, each from a multiple of four on
+    stored = np.zeros((3, 4), np.uint8)
     stored[:, :3] = np.arange(9).reshape(3, 3).T
     b.accessor(np.zeros((1, 3), np.uint8), type="MAT3", bufferView=b.view(stored.tobytes()))
     file = GltfFile(b.save(tmp_path / "a.glb"))

@@ -43,9 +43,8 @@ def test_the_flow_of_a_moving_disc_is_its_shift(shift: tuple[float, float]):
     flow = optical_flow(a, b)
     inside = a[0, 3] > 0.95
     error = (flow[0] - torch.tensor(shift)[:, None, None]).norm(dim=0)[inside]
-    assert error.mean() < 0.15 + 0.08 * math.hypot(
-        *shift
-    )  # from coarse to fine, long ways are less exact
+    # from coarse to fine, long ways are less exact
+    assert error.mean() < 0.15 + 0.08 * math.hypot(*shift)
     far = F.max_pool2d(a[:, 3:] + b[:, 3:], 31, 1, 15)[0, 0] < 1e-3
     assert flow[0][:, far].abs().max() < 0.01  # where nothing is, nothing moves
 
@@ -284,9 +283,8 @@ def test_rife_computes_what_the_published_network_does(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["4.6", "4.25"])
 def test_rife_takes_any_size_and_passes_gradients_to_the_colours(name: str, tmp_path: Path):
-    torch.save(
-        random_weights(narrowed(name)), tmp_path / "rife47.pth"
-    )  # as ComfyUI's users have it
+    # as ComfyUI's users have it
+    torch.save(random_weights(narrowed(name)), tmp_path / "rife47.pth")
     a, b = (
         picture[None].requires_grad_()
         for picture in (blob(20, 20, (40, 50)), blob(28, 22, (40, 50)))
@@ -302,9 +300,8 @@ def test_a_known_motion_and_mixing_come_out_of_the_last_block(tmp_path: Path):
     weights = {
         name: torch.zeros_like(value) for name, value in random_weights(narrowed("4.6")).items()
     }
-    bias = torch.zeros(
-        6, 4
-    )  # four sub-pixels each of: flow to a (x, y), flow to b (x, y), mixing, nothing
+    # four sub-pixels each of: flow to a (x, y), flow to b (x, y), mixing, nothing
+    bias = torch.zeros(6, 4)
     bias[0], bias[3], bias[4] = 2.0, -1.0, 20.0
     weights["module.block3.lastconv.0.bias"] = bias.flatten()
     torch.save(weights, tmp_path / "flownet.pkl")

@@ -68,9 +68,8 @@ def offences(source: str, path: Path) -> list[str]:
         parts = name.split(".")
         if parts[0] != "gs4d" or len(parts) < 2 or parts[1] not in ROW or parts[1] == box:
             continue
-        if ROW[parts[1]] >= ROW.get(
-            box, 0
-        ):  # the package's __init__ has no row: it imports nothing
+        # the package's __init__ has no row: it imports nothing
+        if ROW[parts[1]] >= ROW.get(box, 0):
             found.append(f"{path.relative_to(ROOT)}: {box} -> {parts[1]}")
     return found
 

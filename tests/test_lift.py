@@ -96,11 +96,8 @@ def test_cells_lie_on_the_rays_of_their_pixels() -> None:
 def test_prior_logits_are_those_of_the_inflated_solid() -> None:
     thickness = torch.tensor([0.0, 0.25, 0.9]).view(1, 1, 1, 3)
     inside = prior_logits(thickness, 32)[0, 0, :, 0] > 0
-    assert inside.sum(0).tolist() == [
-        0,
-        8,
-        28,
-    ]  # of 32 layers over twice REACH: as many as are as thick
+    # of 32 layers over twice REACH: as many as are as thick
+    assert inside.sum(0).tolist() == [0, 8, 28]
     assert torch.equal(inside, inside.flip(0))
 
 

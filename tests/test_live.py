@@ -135,9 +135,8 @@ def test_the_cameras_stand_where_the_rig_does(window: LiveWindow):
     for track, frustum in zip(fitter.clip.tracks, window.frusta, strict=True):
         assert frustum.position == pytest.approx(track.camera().centers[0].numpy(), abs=1e-5)
         w, x, y, z = frustum.wxyz
-        ahead = np.array(
-            [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)]
-        )  # the turned z axis
+        # the turned z axis
+        ahead = np.array([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
         assert ahead == pytest.approx(
             -frustum.position / np.linalg.norm(frustum.position), abs=1e-5
         )
@@ -170,9 +169,8 @@ def test_pause_resume_and_finish_from_the_page(tmp_path: Path, window: LiveWindo
         thread.start()
         wait_for(lambda: len(seen) > 3)
         page.press(window.pause_button)
-        wait_for(
-            lambda: len(seen) > 6 and len(set(seen[-3:])) == 1
-        )  # asked again and again at the same step
+        # asked again and again at the same step
+        wait_for(lambda: len(seen) > 6 and len(set(seen[-3:])) == 1)
         assert window.pause_button.label == "Resume"
         held = seen[-1]
         page.press(window.pause_button)

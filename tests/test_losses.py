@@ -13,11 +13,8 @@ from gs4d.losses import l1, photometric, photometric_torch, ssim, ssim_map
 from gs4d.native import kernels
 
 ISAS = kernels.isas()
-SHAPES = [
-    (1, 3, 2, 3),
-    (2, 67, 33, 4),
-    (1, 130, 21, 3),
-]  # smaller than the window, ragged vectors, several bands
+# smaller than the window, ragged vectors, several bands
+SHAPES = [(1, 3, 2, 3), (2, 67, 33, 4), (1, 130, 21, 3)]
 
 
 def pictures(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:

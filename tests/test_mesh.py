@@ -58,9 +58,8 @@ def test_positions_between_keys(
 def test_rotations_take_the_short_way_at_even_speed(tmp_path: Path):
     b = Builder()
     node = b.node(mesh=b.mesh(TRIANGLE))
-    b.animate(
-        node, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, -HALF, -HALF]]
-    )  # 90 degrees about z, written with -w
+    # 90 degrees about z, written with -w
+    b.animate(node, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, -HALF, -HALF]])
     mesh = load(b, tmp_path)
     turn = math.radians(30)
     expected = (
@@ -82,31 +81,16 @@ def test_cubic_rotations_are_brought_back_to_unit_length(tmp_path: Path):
         [zero, [0, 0, 0, 1], zero, zero, [0, 0, 1, 0], zero],
         "CUBICSPLINE",
     )
+    # half way to 180 degrees
     assert np.allclose(
         stand(load(b, tmp_path), 0.5), TRIANGLE[:, [1, 0, 2]] * [-1, 1, 1], atol=1e-6
-    )  # half way to 180 degrees
+    )
 
 
 def test_children_follow_their_parents_and_matrices_may_be_animated_over(tmp_path: Path):
     b = Builder()
-    matrix = [
-        2,
-        0,
-        0,
-        0,
-        0,
-        2,
-        0,
-        0,
-        0,
-        0,
-        2,
-        0,
-        5,
-        0,
-        0,
-        1,
-    ]  # scale 2, then along x by 5; column by column
+    # scale 2, then along x by 5; column by column
+    matrix = [2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0, 5, 0, 0, 1]
     parent = b.node(matrix=matrix)
     b.node(parent=parent, mesh=b.mesh(TRIANGLE), translation=[0, 0, 3], scale=[1, 10, 1])
     b.animate(parent, "translation", [0, 1], [[5, 0, 0], [7, 0, 0]])
@@ -126,12 +110,10 @@ def test_keys_hold_before_the_first_and_after_the_last(tmp_path: Path):
 
 def test_skins_blend_joints_and_ignore_their_own_node(tmp_path: Path):
     b = Builder()
-    joints = np.array(
-        [[0, 1, 99, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.uint16
-    )  # where the weight is zero, anything may stand
-    weights = np.array(
-        [[1, 0, 0, 0], [2, 0, 0, 0], [0.25, 0.75, 0, 0]], np.float32
-    )  # a sum of two counts as one
+    # where the weight is zero, anything may stand
+    joints = np.array([[0, 1, 99, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.uint16)
+    # a sum of two counts as one
+    weights = np.array([[1, 0, 0, 0], [2, 0, 0, 0], [0.25, 0.75, 0, 0]], np.float32)
     mesh = b.mesh(TRIANGLE, JOINTS_0=b.accessor(joints), WEIGHTS_0=b.accessor(weights))
     root = b.node(translation=[0, 0, 1])
     hip, knee = b.node(parent=root), b.node(parent=root, translation=[1, 0, 0])
@@ -140,11 +122,8 @@ def test_skins_blend_joints_and_ignore_their_own_node(tmp_path: Path):
     b.node(mesh=mesh, skin=b.skin([hip, knee], inverse), translation=[50, 60, 70])
     b.animate(knee, "rotation", [0, 1], [[0, 0, 0, 1], [0, 0, HALF, HALF]])
     got = stand(load(b, tmp_path), 1.0)
-    turned = TRIANGLE @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + [
-        1,
-        -1,
-        1,
-    ]  # a quarter about (1, 0)
+    # a quarter about (1, 0)
+    turned = TRIANGLE @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + [1, -1, 1]
     expected = [
         TRIANGLE[0] + [0, 0, 1],
         turned[1],
@@ -175,9 +154,8 @@ def test_morph_targets_add_up_by_animated_weights(tmp_path: Path):
 def test_quantized_positions_are_scaled_by_their_node(tmp_path: Path):
     b = Builder()
     b.gltf.extensionsUsed = b.gltf.extensionsRequired = ["KHR_mesh_quantization"]
-    quantized = np.array(
-        [[0, 0, 0, 0], [32767, 0, 0, 0], [0, 32767, 0, 0]], np.int16
-    )  # rows padded to 8 bytes
+    # rows padded to 8 bytes
+    quantized = np.array([[0, 0, 0, 0], [32767, 0, 0, 0], [0, 32767, 0, 0]], np.int16)
     mesh = b.mesh(TRIANGLE)
     b.gltf.meshes[mesh].primitives[0].attributes.POSITION = b.accessor(
         quantized, type="VEC3", bufferView=b.view(quantized.tobytes(), stride=8), normalized=True
@@ -192,9 +170,8 @@ def test_quantized_positions_are_scaled_by_their_node(tmp_path: Path):
 )
 def test_triangles_strips_and_fans(tmp_path: Path, mode: int, expected: list[list[int]]):
     b = Builder()
-    normals = b.accessor(
-        np.tile(np.array([[0, 0, 1]], np.float32), (4, 1))
-    )  # with normals, vertices are not split
+    # with normals, vertices are not split
+    normals = b.accessor(np.tile(np.array([[0, 0, 1]], np.float32), (4, 1)))
     b.node(mesh=b.mesh(QUAD, np.arange(4, dtype=np.uint8), mode=mode, NORMAL=normals))
     assert load(b, tmp_path).parts[0].faces.tolist() == expected
 

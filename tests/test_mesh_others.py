@@ -118,9 +118,8 @@ def test_clips_that_share_nodes_are_alternatives(tmp_path: Path):
     )
     for node in both:
         b.animate(node, "translation", [0, 1], [[0, 0, 0], [1, 0, 0]], clip="jump")
-    assert (
-        len(load(b, tmp_path).clips) == 3
-    )  # what a third clip ties together are poses of one body
+    # what a third clip ties together are poses of one body
+    assert len(load(b, tmp_path).clips) == 3
 
 
 # --- skins ----------------------------------------------------------------------------------------
@@ -165,9 +164,8 @@ def test_weights_that_are_no_numbers_fall_back_to_the_first_joint(tmp_path: Path
         "2 of 4 vertices of primitive 0 of mesh 0 have skin weights that are zero or no numbers"
         in mesh.warnings[0]
     )
-    assert np.allclose(
-        *(np.diff(mesh.at(t).vertices, axis=0) for t in (0.0, 1.0)), atol=1e-6
-    )  # all four moved alike
+    # all four moved alike
+    assert np.allclose(*(np.diff(mesh.at(t).vertices, axis=0) for t in (0.0, 1.0)), atol=1e-6)
 
 
 # --- extensions and textures ----------------------------------------------------------------------

@@ -107,9 +107,8 @@ def test_pictures_are_those_of_a_ray_tracer(tmp_path: Path, orbit: Orbit):
     want = reference(mesh, orbit, 40)
     assert (want[..., 3] > 0).mean() > 0.05
     difference = np.abs(got - want)
-    assert (
-        difference[..., 3].max() <= 255 / SAMPLES**2 + 1
-    )  # one sample on an edge may fall either way
+    # one sample on an edge may fall either way
+    assert difference[..., 3].max() <= 255 / SAMPLES**2 + 1
     inside = (want[..., 3] > 250) & (got[..., 3] > 250)
     assert np.quantile(difference[inside], 0.99) <= 1.0
 
@@ -142,9 +141,8 @@ def test_edges_are_soft_and_colour_under_nothing_is_nothing(tmp_path: Path):
     b = sliding_quad(color=(0.25, 0.5, 1.0, 1.0))
     got = load(b, tmp_path).views([0.0], [Orbit(radius=3.0)], 33, 33, lighting=UNLIT)[0]
     alpha = got[..., 3].astype(float) / 255
-    side = (
-        2 * 0.6 / math.sqrt(1.5**2 + 1)
-    )  # of the square, after fitting: 3 x 2 units reach sqrt(1.5^2 + 1) from their middle
+    # of the square, after fitting: 3 x 2 units reach sqrt(1.5^2 + 1) from their middle
+    side = 2 * 0.6 / math.sqrt(1.5**2 + 1)
     pixels = side / 3.0 * 33 / 2 / math.tan(math.radians(49.13 / 2))
     assert alpha.sum() == pytest.approx(pixels**2, rel=0.03)
     assert ((alpha > 0.05) & (alpha < 0.95)).any()
@@ -229,9 +227,8 @@ def test_the_texture_transform_turns_and_may_choose_other_coordinates(tmp_path: 
     material = b.material(texture=texture, uv_extensions=turn)
     zero, uv = b.accessor(np.zeros((4, 2), np.float32)), b.accessor(QUAD_UV)
     b.node(mesh=b.mesh(QUAD, QUAD_FACES, material=material, TEXCOORD_0=zero, TEXCOORD_1=uv))
-    got = picture(
-        load(b, tmp_path)
-    )  # (u, v) becomes (v, 1 - u): what is upper left reads lower left
+    # (u, v) becomes (v, 1 - u): what is upper left reads lower left
+    got = picture(load(b, tmp_path))
     assert got[8, 8, :3].tolist() == FOUR[1][0]
     assert got[8, 15, :3].tolist() == FOUR[0][0]
 

@@ -150,9 +150,8 @@ def test_edges_fall_with_blur_and_with_place_and_not_with_brightness() -> None:
     assert gradient_share(soft, truth) < 0.9
     assert edges(truth.roll(1, 0), truth) > edges(truth.roll(12, 0), truth) + 0.1
     large = truth.repeat_interleave(2, 0).repeat_interleave(2, 1)
-    assert torch.allclose(
-        edge_cells(large), edge_cells(truth), atol=1e-6
-    )  # pictures are brought to one size
+    # pictures are brought to one size
+    assert torch.allclose(edge_cells(large), edge_cells(truth), atol=1e-6)
     assert edges(torch.ones(128, 128, 3), truth).isnan()
     assert gradient_share(truth, torch.ones(128, 128, 3)).isnan()
 
@@ -168,9 +167,8 @@ def test_ssim_has_a_gradient() -> None:
 
 def published_layout(backbone: str) -> nn.Sequential:
     """`features` of the network as torchvision lays it out, module by module."""
-    plan: list[
-        tuple[int, int, int, int] | int
-    ]  # (channels, kernel, stride, padding) of a convolution, or a pool's side
+    # (channels, kernel, stride, padding) of a convolution, or a pool's side
+    plan: list[tuple[int, int, int, int] | int]
     if backbone == "alex":
         plan = [
             (64, 11, 4, 2),
@@ -228,10 +226,8 @@ def test_lpips_equals_a_network_built_by_hand(tmp_path: Path, backbone: str, lay
     pred, truth = random(40, 36, 3), random(40, 36, 3, seed=9)
 
     expected = 0.0
-    shift, scale = (
-        torch.tensor([-0.030, -0.088, -0.188]),
-        torch.tensor([0.458, 0.448, 0.450]),
-    )  # for inputs in [-1, 1]
+    # for inputs in [-1, 1]
+    shift, scale = (torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450]))
     a, b = (((2 * x - 1 - shift) / scale).permute(2, 0, 1)[None] for x in (pred, truth))
     for i, layer in enumerate(list(features)[: TAPS[backbone][-1] + 1]):
         a, b = layer(a).detach(), layer(b).detach()
@@ -323,9 +319,8 @@ def test_clip_embeds_as_the_whole_model_does(clip_folder: Path) -> None:
     model = CLIPModel.from_pretrained(clip_folder).eval()
     with torch.inference_mode():
         features = model.get_image_features(pixel_values=torch.stack(prepared))
-    features = getattr(
-        features, "pooler_output", features
-    )  # transformers 5 wraps what transformers 4 returned
+    # transformers 5 wraps what transformers 4 returned
+    features = getattr(features, "pooler_output", features)
     expected = F.cosine_similarity(features[0], features[1], dim=0)
     assert clip_metrics.cosine(embedded[0], embedded[1]).item() == pytest.approx(
         expected.item(), abs=2e-3
@@ -373,10 +368,8 @@ def test_frechet_equals_scipy(counts: tuple[int, int]) -> None:
 def test_frechet_survives_what_breaks_the_matrix_root() -> None:
     x, y = random(1, 400), random(1, 400, seed=4)
     assert frechet_distance(x, y).item() == pytest.approx(((x - y).double() ** 2).sum().item())
-    few, more = (
-        random(3, 400),
-        random(5, 400, seed=4),
-    )  # covariances of rank 2 and 4 in 400 dimensions
+    # covariances of rank 2 and 4 in 400 dimensions
+    few, more = (random(3, 400), random(5, 400, seed=4))
     assert math.isfinite(frechet_distance(few, more).item())
     assert frechet_distance(few, few[[2, 0, 1]]).item() == pytest.approx(0.0, abs=1e-6)
     with pytest.raises(ValueError, match="NaN"):

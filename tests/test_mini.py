@@ -496,9 +496,8 @@ def test_the_score_of_a_network_that_learnt_nothing_is_the_closed_form(tmp_path:
     noisy = a * clean + s * noise
     guess = rendered + a * 0.1225 / (a**2 * 0.1225 + s**2) * (noisy - a * rendered)
     direction = (noisy - a * guess) / s - noise
-    by_picture = (
-        2 * direction.flatten(0, 1).movedim(1, -1) / direction.numel() * 4096
-    )  # as many as others' latents
+    # as many as others' latents
+    by_picture = 2 * direction.flatten(0, 1).movedim(1, -1) / direction.numel() * 4096
     assert asked.images.grad is not None
     assert asked.alpha.grad is not None
     close = {"atol": 3e-2 * float(by_picture.abs().max()), "rtol": 1e-2}  # the renders were 8 bit
@@ -555,7 +554,6 @@ def test_what_is_seen_in_a_mirror_is_told_in_a_mirror():
     rays = told(pictures.flip(-1), views.flip(-1), mirrored[0], [[mirrored[1]] * 2])["rays"].flip(
         -1
     )
-    signs = torch.tensor([1.0, -1, -1, -1, 1, 1])[
-        :, None, None
-    ]  # of a plane's mirror image: x of directions, y and z of moments
+    # of a plane's mirror image: x of directions, y and z of moments
+    signs = torch.tensor([1.0, -1, -1, -1, 1, 1])[:, None, None]
     torch.testing.assert_close(rays * signs, plainly, atol=1e-5, rtol=1e-5)

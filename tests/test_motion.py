@@ -89,9 +89,8 @@ def test_a_set_that_already_has_views_is_refused() -> None:
 def test_deltas_mean_what_the_heads_say() -> None:
     gaussians = cloud(dtype=torch.float64)
     shift = torch.full((1, 40, 3), 0.25, dtype=torch.float64)
-    quarter = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(
-        1, 40, 3
-    )  # tan(90 degrees / 2) about z
+    # tan(90 degrees / 2) about z
+    quarter = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(1, 40, 3)
     ones = torch.ones(1, 40, 1, dtype=torch.float64)
     deltas = {
         "position": shift,

@@ -99,9 +99,8 @@ def test_every_tensor_of_the_published_checkpoint_has_one_place(family: str):
     weights = layout.meta_tensors(shapes)
     parts = load(weights, "the checkpoint")
     networks = [part for part in vars(parts).values() if isinstance(part, nn.Module)]
-    assert all(
-        p.is_meta for network in networks for p in network.parameters()
-    )  # nothing was left as it was built
+    # nothing was left as it was built
+    assert all(p.is_meta for network in networks for p in network.parameters())
     used = sum(p.numel() for network in networks for p in network.parameters())
     idle = [
         k
@@ -397,9 +396,8 @@ def test_syncdreamer_counts_elevation_down_from_the_input():
     )
     turns = prior._turns(10.0)
     torch.testing.assert_close(turns[:, 0], torch.full((16,), -math.pi / 9))
-    torch.testing.assert_close(
-        turns[4, 1:], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0
-    )  # azimuth 90
+    # azimuth 90
+    torch.testing.assert_close(turns[4, 1:], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
 
 
 def test_volumes_of_neighbours_are_mixed():
@@ -616,14 +614,12 @@ def test_the_first_frame_anchors_the_others(family: str, plus: Path, dream: Path
 
 
 def test_syncdreamer_smooths_over_its_neighbours(sync_file: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        syncdreamer, "NEIGHBOUR", 10.0
-    )  # random networks hardly look at their volumes
+    # random networks hardly look at their volumes
+    monkeypatch.setattr(syncdreamer, "NEIGHBOUR", 10.0)
     prior, pictures = open_prior(f"syncdreamer:{sync_file}", "views"), frames(2)
     assert prior.context == "neighbours"
-    smooth = Sampling(
-        steps=3
-    )  # volumes differ from the second step on, and the last step hardly changes anything
+    # volumes differ from the second step on, and the last step hardly changes anything
+    smooth = Sampling(steps=3)
     apart = replace(smooth, temporal=False)
     found = {}
     for name, sampling, seen in (

@@ -305,9 +305,8 @@ def test_bones_turn_about_their_joints_and_carry_their_children() -> None:
     at = pose(bones, np.array([0.0, 0.5]))
     tip = np.array([3.0, 0, 0, 1])
     np.testing.assert_allclose(at[0, 0] @ tip, [1, 2, 0], atol=1e-12)
-    np.testing.assert_allclose(
-        at[0, 1] @ tip, [1 - 2, 1, 0], atol=1e-12
-    )  # turned twice, twice as long
+    # turned twice, twice as long
+    np.testing.assert_allclose(at[0, 1] @ tip, [1 - 2, 1, 0], atol=1e-12)
     np.testing.assert_allclose(at[1, 2] @ tip, [1, 2, 1], atol=1e-12)
 
 
@@ -317,9 +316,8 @@ def test_deformations_bend_twist_and_keep_the_volume() -> None:
     rod = np.array([[[0.0, -1, 0], [0, 0, 0], [0, 1, 0]]])
     bent = Deform("bend", Wave(offset=np.pi / 2))(rod, soft, t)
     np.testing.assert_allclose(bent[0, 1], 0, atol=1e-12)
-    np.testing.assert_allclose(
-        bent[0, 2], [2 / np.pi, 2 / np.pi, 0], atol=1e-12
-    )  # a quarter of a circle of length 1
+    # a quarter of a circle of length 1
+    np.testing.assert_allclose(bent[0, 2], [2 / np.pi, 2 / np.pi, 0], atol=1e-12)
     side = np.array([[[1.0, 0, 0], [1, 1, 0], [1, -1, 0]]])
     twisted = Deform("twist", Wave(offset=np.pi / 2))(side, soft, t)
     np.testing.assert_allclose(twisted[0, 0], [1, 0, 0], atol=1e-12)

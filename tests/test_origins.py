@@ -98,9 +98,8 @@ def test_a_video_becomes_a_clip_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     make_input(origin, data, "bot")
     assert state(data) == before
     assert "bot_pose0: kept" in capsys.readouterr().out
-    make_input(
-        Origin(video=shutil.copy(clip, tmp_path / "renamed.mp4")), data, "bot"
-    )  # the same content
+    # the same content
+    make_input(Origin(video=shutil.copy(clip, tmp_path / "renamed.mp4")), data, "bot")
     assert state(data) == before
     make_input(replace(origin, origin=OriginOptions(frames=4)), data, "bot")
     assert len(list((data / "bot_pose0").iterdir())) == 4
@@ -137,9 +136,8 @@ def test_a_step_that_fails_leaves_everything_as_it_was(tmp_path: Path):
         make_input(Origin(video=wild), data, "bot")
     assert state(data) == {}
     make_frames(FramesOptions(path=wild, name="bot", data_dir=data, mask=masks(tmp_path / "masks")))
-    with pytest.raises(
-        UserError, match="was not made by this recipe"
-    ):  # what was made by hand instead is not replaced
+    # what was made by hand instead is not replaced
+    with pytest.raises(UserError, match="was not made by this recipe"):
         make_input(Origin(video=wild), data, "bot")
     make_input(Origin(video=video(tmp_path / "walk.mp4")), data, "cat")
     before = state(data)
@@ -171,9 +169,8 @@ def test_a_picture_becomes_a_video_of_the_object_before_white(models: Path, tmp_
     assert "CogVideoX" in weights[0]["licence"]
     home = data / "horse_origin"
     alone = read_image(home / "object_pose0" / "0.png", need_alpha=True)
-    assert (
-        alone[..., 3].mean() < 200
-    )  # cut out by its own alpha, and not by the matting, which takes all that is bright
+    # cut out by its own alpha, and not by the matting, which takes all that is bright
+    assert alone[..., 3].mean() < 200
     assert alone.shape[0] == alone.shape[1]
 
     prior = open_prior(f"cogvideox:{models / 'cogvideox'}", "video", Place(), SMALL.film)
@@ -218,9 +215,8 @@ def test_a_sentence_becomes_a_picture_and_then_a_video(
     everything = {"horse_origin", "horse_origin/object_pose0", "horse_origin/video", "horse_pose0"}
     assert redone() == set()
     assert redone(video_seed=1) == {"horse_origin/video", "horse_pose0"}
-    assert (
-        redone(video_seed=1, place=Place(vae_slicing=True)) == set()
-    )  # where it is drawn does not matter
+    # where it is drawn does not matter
+    assert redone(video_seed=1, place=Place(vae_slicing=True)) == set()
     assert redone(image_seed=1) == everything
     assert redone(image_seed=1, setting="") == everything
     assert (
@@ -233,9 +229,8 @@ def test_a_sentence_becomes_a_picture_and_then_a_video(
     }
     shutil.move(models / "cogvideox", models / "moved")
     try:
-        assert (
-            redone(image_seed=1, setting="", prompt="it stands") == set()
-        )  # no model is needed for what is done
+        # no model is needed for what is done
+        assert redone(image_seed=1, setting="", prompt="it stands") == set()
     finally:
         shutil.move(models / "moved", models / "cogvideox")
     assert not list(data.rglob(".*"))

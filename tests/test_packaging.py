@@ -307,10 +307,8 @@ def test_presets_are_found_by_name_where_there_is_no_such_file(
     [
         ("i2w", "did you mean 'i2v'"),
         ("arguments/qick.py", "did you mean 'arguments/quick.py'"),
-        (
-            "elsewhere/quick.py",
-            "does not exist",
-        ),  # a file of one's own that is not there is no preset
+        # a file of one's own that is not there is no preset
+        ("elsewhere/quick.py", "does not exist"),
         ("train_lift", "does not exist"),  # of another kind
         ("nothing-like-it", "presets"),
     ],

@@ -315,9 +315,8 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
             http.client.HTTPConnection("127.0.0.1", int(url[1]), timeout=20)
         ) as connection:
             connection.request("GET", "/")
-            assert (
-                connection.getresponse().status == 200
-            )  # and its body is left unread: the browser goes away
+            # and its body is left unread: the browser goes away
+            assert connection.getresponse().status == 200
         process.terminate()
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, "")

@@ -71,9 +71,8 @@ def test_pictures_meet_by_name_and_not_by_order(folders: tuple[Path, Path]) -> N
     gt, pred = folders
     for view in pred.glob("*/*"):
         for path in sorted(view.iterdir()):
-            path.rename(
-                view / f"{int(path.stem):03d}.png"
-            )  # other digits, other order of the folder
+            # other digits, other order of the folder
+            path.rename(view / f"{int(path.stem):03d}.png")
         save(view / "000.png", picture(999))
     table = scored(gt, pred)
     assert table.frames["cat", "eval_0", "1"]["psnr"] == math.inf

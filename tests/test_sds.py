@@ -33,9 +33,8 @@ from gs4d.prior.sds import (
 )
 
 STEPS = 1000
-ABAR = (
-    torch.linspace(0.00085**0.5, 0.012**0.5, STEPS).square().neg().add(1).cumprod(0)
-)  # Stable Diffusion's
+# Stable Diffusion's
+ABAR = torch.linspace(0.00085**0.5, 0.012**0.5, STEPS).square().neg().add(1).cumprod(0)
 SHAPE = (1, 2, 2)  # channels, height, width
 # Means and deviations of the data under three conditions: what is wanted is a small part of all
 # there is.
@@ -230,9 +229,8 @@ def test_optimisation_converges_to_the_optimum(
     if (variant, guidance) == ("sds", 1.0):
         assert optimum == pytest.approx(WANTED[0], abs=1e-5)
     generator = torch.Generator().manual_seed(0)
-    z = torch.zeros(
-        256, *SHAPE, requires_grad=True
-    )  # every value is one more sample of the same optimisation
+    # every value is one more sample of the same optimisation
+    z = torch.zeros(256, *SHAPE, requires_grad=True)
     optimizer = torch.optim.Adam([z], lr=0.1)
     for step in range(200):
         optimizer.param_groups[0]["lr"] = 0.1 * 0.01 ** (step / 200)
@@ -309,9 +307,8 @@ def test_the_schedules():
     assert time_range(ramp, 0.0) == (0.8, 0.98)
     assert time_range(ramp, 0.25) == pytest.approx((0.5, 0.615))
     assert time_range(ramp, 0.5) == time_range(ramp, 0.9) == pytest.approx((0.2, 0.25))
-    dream = SdsOptions(
-        schedule="ramp", noise=(0.98, 0.98), noise_end=(0.02, 0.5), ramp=0.8
-    )  # of 10 000 steps 8 000
+    # of 10 000 steps 8 000
+    dream = SdsOptions(schedule="ramp", noise=(0.98, 0.98), noise_end=(0.02, 0.5), ramp=0.8)
     assert [time_range(dream, p) for p in (0.0, 0.4, 0.8, 1.0)] == [
         (0.98, 0.98),
         pytest.approx((0.5, 0.74)),

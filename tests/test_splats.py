@@ -249,9 +249,8 @@ def test_compressed_ply_packs_as_supersplat_does(tmp_path: Path) -> None:
     assert alpha / 255 == pytest.approx(float(g.logit_opacities[i].sigmoid()), abs=0.003)
     q = torch.nn.functional.normalize(g.quats[i], dim=0)
     assert int(vertex["packed_rotation"][0]) >> 30 == int(q.abs().argmax())
-    assert sh["f_rest_4"][0] / 32 - 4 == pytest.approx(
-        float(g.sh[i, 2, 1]), abs=0.04
-    )  # green's second coefficient
+    # green's second coefficient
+    assert sh["f_rest_4"][0] / 32 - 4 == pytest.approx(float(g.sh[i, 2, 1]), abs=0.04)
 
 
 def ksplat(level: int) -> bytes:
@@ -404,9 +403,8 @@ def test_ply_of_degree_4_is_cut_and_of_half_a_degree_refused(tmp_path: Path) -> 
     PlyData([PlyElement.describe(vertices(**{**columns, **rest}), "vertex")]).write(
         str(tmp_path / "b.ply")
     )
-    assert read_ply(tmp_path / "b.ply").sh[0, 1:, 1].tolist() == list(
-        range(24, 39)
-    )  # green begins at 24
+    # green begins at 24
+    assert read_ply(tmp_path / "b.ply").sh[0, 1:, 1].tolist() == list(range(24, 39))
     del columns["f_rest_44"]
     PlyData([PlyElement.describe(vertices(**columns), "vertex")]).write(str(tmp_path / "c.ply"))
     with pytest.raises(UserError, match="has 44 f_rest properties, not 0, 9, 24 or 45"):
@@ -524,9 +522,8 @@ def test_a_picture_that_claims_to_be_huge_is_not_decoded(tmp_path: Path) -> None
     write_sog(tmp_path / "a")
     path = tmp_path / "a" / "quats.webp"
     data = bytearray(path.read_bytes())
-    data[21:25] = struct.pack(
-        "<I", struct.unpack_from("<I", data, 21)[0] | 0xFFFFFFF
-    )  # 16384 x 16384
+    # 16384 x 16384
+    data[21:25] = struct.pack("<I", struct.unpack_from("<I", data, 21)[0] | 0xFFFFFFF)
     path.write_bytes(data)
     with pytest.raises(UserError, match="a picture has 16384x16384 pixels for 2 values"):
         read_gaussians(tmp_path / "a")

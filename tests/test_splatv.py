@@ -57,9 +57,8 @@ def shown(words: np.ndarray, t: float) -> Gaussians:
     center, width = halves(15).T
     dt = (t - center)[:, None]
     fade = np.exp(-(((t - center) / width) ** 2))
-    a = np.concatenate(
-        [halves(i) for i in range(8, 13)], 1
-    )  # nine coefficients, and one of no meaning
+    # nine coefficients, and one of no meaning
+    a = np.concatenate([halves(i) for i in range(8, 13)], 1)
     position = (
         words[:, :3].copy().view("<f4") + a[:, 0:3] * dt + a[:, 3:6] * dt**2 + a[:, 6:9] * dt**3
     )
@@ -148,9 +147,8 @@ def test_the_header_has_the_input_camera(tmp_path: Path, capfd: pytest.CaptureFi
     camera = decode(path)[0]["cameras"][0]
     rotation, position = np.array(camera["rotation"]), np.array(camera["position"])
     point = np.array([0.1, -0.2, 0.3])
-    seen = rotation.T @ (
-        point * [1, -1, -1] - position
-    )  # columns are the axes of the camera, in a world with y down
+    # columns are the axes of the camera, in a world with y down
+    seen = rotation.T @ (point * [1, -1, -1] - position)
     pixel = (
         np.array([camera["width"] / 2, camera["height"] / 2]) + camera["fx"] * seen[:2] / seen[2]
     )

@@ -133,9 +133,8 @@ def test_lamps_light_what_faces_them_and_shadows_need_something_in_the_way() -> 
         [[0.0, 0.05, 1.5, 0, 0, -1], [0.05, 1.5, 0.0, 0, -1, 0], [0.0, 0.05, -1.5, 0, 0, 1]]
     )
     colors = scene.shaded(scene.cast(rays), np.random.default_rng(0), detailed=True)
-    assert colors[0].tolist() == pytest.approx(
-        [0.8, 0.1, 0.1], abs=1e-3
-    )  # lit by 1, its own colour
+    # lit by 1, its own colour
+    assert colors[0].tolist() == pytest.approx([0.8, 0.1, 0.1], abs=1e-3)
     assert not colors[1:].any()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gs4d.clip import Orbit
-from gs4d.prior.solid import cell_centers
-from gs4d.prior.symmetry import Plane, project, shown_by_mirror, symmetry_plane
+from gs4d.camera import project
+from gs4d.clip import Orbit, cameras_of
+from gs4d.prior.solid import REACH, cell_centers
+from gs4d.prior.symmetry import Plane, shown_by_mirror, symmetry_plane
 
 SIDE, LAYERS = 48, 48
 
@@ -50,8 +51,8 @@ def test_the_far_side_has_the_colours_of_the_near_one() -> None:
     colors = torch.cat([0.5 + 0.4 * colors, torch.full((SIDE, SIDE, 1), 0.3)], -1)
     mask = torch.ones(SIDE, SIDE, dtype=torch.bool)
     near = torch.tensor([[0.1, 0.2, 0.15], [-0.2, 0.0, 0.15], [0.0, -0.1, 0.15]])
-    at, deep = project(near, source)
-    depth = torch.full((SIDE, SIDE), float(deep[0]))
+    at, z = project(cameras_of([source], width=1, height=1), near)
+    depth = torch.full((SIDE, SIDE), (float(z[0]) - source.radius) / REACH)
     tint, belief = shown_by_mirror(plane.mirrored(near), plane, depth, colors, mask, source)
     wanted = torch.stack([0.5 + 0.4 * at[:, 1], 0.5 + 0.4 * at[:, 0], torch.full((3,), 0.3)], 1)
     assert torch.allclose(tint, wanted, atol=0.02)

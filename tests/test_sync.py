@@ -77,18 +77,16 @@ def strips(folder: Path, count: int = FRAMES) -> None:
             folder / f"{t}_0.png",
             np.concatenate(list(shoot(t, rig_of("syncdreamer"), WHITE, count)), 1),
         )
-        save(
-            folder / f"{t}.png", shoot(t, [Orbit()], WHITE, count)[0]
-        )  # the input, which SyncDreamer's script also saves
+        # the input, which SyncDreamer's script also saves
+        save(folder / f"{t}.png", shoot(t, [Orbit()], WHITE, count)[0])
 
 
 def cut(folder: Path, prefix: str = "") -> None:
     for t in range(FRAMES):
         for v, picture in enumerate(shoot(t, rig_of("4dgen"))):
             save(folder / f"{prefix}{t}_0_{v}_rgba.png", picture)
-            save(
-                folder / f"{t}_{v}_rgba.png", picture[:, :4]
-            )  # what 4DGen's script makes of that saved input
+            # what 4DGen's script makes of that saved input
+            save(folder / f"{t}_{v}_rgba.png", picture[:, :4])
 
 
 def grids(name: str) -> Callable[[Path], None]:

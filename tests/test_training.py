@@ -103,10 +103,8 @@ def test_a_kept_sample_is_the_made_one(store: SolidSampleStore) -> None:
 
 
 def test_a_ball_is_carved_as_a_ball() -> None:
-    turn, height = (
-        2.399963 * torch.arange(6000),
-        1 - (2 * torch.arange(6000) + 1) / 6000,
-    )  # Fibonacci's points on a sphere
+    # Fibonacci's points on a sphere
+    turn, height = (2.399963 * torch.arange(6000), 1 - (2 * torch.arange(6000) + 1) / 6000)
     ring = (1 - height**2).sqrt()
     way = torch.stack([ring * turn.cos(), height, ring * turn.sin()], 1)
     green = torch.tensor([0.1, 0.8, 0.2])
@@ -169,9 +167,8 @@ def test_the_true_solid_has_the_least_loss_and_shows_the_true_views(
     def of(occupancy: torch.Tensor) -> dict[str, float]:
         network = Answer(TINY)
         network.occupancy = occupancy
-        return {
-            name: float(value) for name, value in task.loss(network, batch, 0).items()
-        }  # its frames together
+        # its frames together
+        return {name: float(value) for name, value in task.loss(network, batch, 0).items()}
 
     true, deeper, nothing = (
         of(x)
@@ -223,9 +220,8 @@ def test_wide_layers_learn_more_slowly(store: SolidSampleStore, tmp_path: Path) 
         name: float((value.detach() - before[name]).abs().max())
         for name, value in trainer.bare().named_parameters()
     }
-    assert rates["draw.0.conv1.weight"] == pytest.approx(
-        0.01 * 36 / 144, rel=0.01
-    )  # 16 channels of 3x3
+    # 16 channels of 3x3
+    assert rates["draw.0.conv1.weight"] == pytest.approx(0.01 * 36 / 144, rel=0.01)
     assert rates["draw.0.conv2.weight"] == pytest.approx(0.01 * 36 / 72, rel=0.01)
     assert rates["draw.0.skip.weight"] == pytest.approx(0.01, rel=0.01)
     assert rates["draw.0.norm1.weight"] == pytest.approx(0.01, rel=0.01)
@@ -335,9 +331,8 @@ def test_two_processes_learn_as_one_with_twice_the_batch(
     one = [sys.executable, *command, "--batch", "2", "--out", str(tmp_path / "one")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     code = "import gs4d.prior.train.lift as l; l.HELD_OUT, l.HELD_OUT_COUNT = 0, 1"
-    (tmp_path / "sitecustomize.py").write_text(
-        code
-    )  # the last step measures: on a sample that is there
+    # the last step measures: on a sample that is there
+    (tmp_path / "sitecustomize.py").write_text(code)
     environment["PYTHONPATH"] = str(tmp_path)
     for line in (one, two):
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment)

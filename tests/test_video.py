@@ -87,12 +87,8 @@ def streams(
 @pytest.mark.parametrize(
     ("sizes", "default", "counts", "shown"),
     [
-        (
-            [(64, 48), (320, 240)],
-            0,
-            None,
-            1,
-        ),  # a thumbnail track that a muxer marked because it came first
+        # a thumbnail track that a muxer marked because it came first
+        ([(64, 48), (320, 240)], 0, None, 1),
         ([(192, 128), (192, 128)], 1, None, 1),
         ([(320, 240), (240, 160)], 1, None, 1),  # the default, though it is smaller
         ([(640, 480), (192, 128)], 0, [1, 12], 1),  # a cover without a flag
@@ -246,9 +242,8 @@ def test_damage_inside_is_said(tmp_path: Path):
 def test_a_clip_cut_before_a_key_frame_begins_where_it_can_be_decoded(tmp_path: Path):
     path = encode(tmp_path / "a.ts", 18, options={"x264-params": "bframes=2:keyint=8:scenecut=0"})
     data = path.read_bytes()
-    path.write_bytes(
-        data[188 * 8 :]
-    )  # the first picture is gone, and with it all up to the next key frame
+    # the first picture is gone, and with it all up to the next key frame
+    path.write_bytes(data[188 * 8 :])
     info = video_info(path)
     places = [place(f) for f in read_frames(path)]
     assert info.complete
@@ -432,12 +427,8 @@ def test_alpha_of_a_tiff_is_as_the_file_says(tmp_path: Path):
 
 def test_numbers_whose_white_is_unknown_are_refused(tmp_path: Path):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
-    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [
-        128,
-        128,
-        128,
-        255,
-    ]  # and not stretched to white
+    # and not stretched to white
+    assert read_image(tmp_path / "a.tif")[0, 0].tolist() == [128, 128, 128, 255]
     for values in (np.full((8, 8), 90.0, np.float32), np.full((8, 8), 90, np.int32)):
         Image.fromarray(values).save(tmp_path / "a.tif")
         with pytest.raises(

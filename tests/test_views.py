@@ -129,11 +129,8 @@ def test_what_changed_is_drawn_again(data: Path):
         data / "toy_pose0" / "2.png"
     )
     run(data)
-    assert {t for t, time in drawn().items() if time != before[t]} == {
-        "1",
-        "2",
-        "3",
-    }  # the frame and its neighbours
+    # the frame and its neighbours
+    assert {t for t, time in drawn().items() if time != before[t]} == {"1", "2", "3"}
     before = drawn()
     run(data, seed=5)
     assert all(time != before[t] for t, time in drawn().items())
@@ -145,9 +142,8 @@ def test_frames_that_were_drawn_need_no_weights_any_more(
     folder = write_zero123plus(tmp_path / "models" / "plus", zero123plus_networks())
     monkeypatch.setattr(zero123plus, "TILE", 8)
     options: dict[str, Any] = {"sampling": Sampling(steps=2, crop_size=-1), "seed": 3}
-    with pytest.raises(
-        UserError, match=r"no background of one colour"
-    ):  # random networks draw noise
+    # random networks draw noise
+    with pytest.raises(UserError, match=r"no background of one colour"):
         run(data, f"zero123plus:{folder}", batch=2, **options)
     record = json.loads((data / "toy_views" / "3" / "views.json").read_text())
     assert [camera["azimuth"] for camera in record["cameras"]] == [30, 90, 150, 210, 270, 330]
@@ -167,9 +163,8 @@ def test_frames_that_were_drawn_need_no_weights_any_more(
     for t in range(4):
         for v in range(6):
             found = read_image(data / "toy_views" / str(t) / f"{v}.png").astype(int)
-            assert (
-                np.abs(found - wanted[v, t]).max() <= 2
-            )  # whatever the number of frames that are drawn together
+            # whatever the number of frames that are drawn together
+            assert np.abs(found - wanted[v, t]).max() <= 2
 
     # Had the model drawn the object over its grey, the command would go on from here, without the
     # model.
@@ -181,9 +176,8 @@ def test_frames_that_were_drawn_need_no_weights_any_more(
     clip = read_clip(data, "toy", resolution=64)
     assert len(clip.tracks) == 7
     assert [track.orbit.elevation for track in clip.tracks[1:]] == [30, -20] * 3
-    assert (
-        abs(clip.tracks[1].orbit.radius - 1.5 / 1.2) < 0.1
-    )  # the size that the generator gave the object is measured
+    # the size that the generator gave the object is measured
+    assert abs(clip.tracks[1].orbit.radius - 1.5 / 1.2) < 0.1
     seen = read_image(data / "toy_sync" / "0_0_1_rgba.png")
     assert (seen[0, 0, 3], seen[..., 3].max()) == (0, 255)
 
@@ -194,9 +188,8 @@ def test_frames_are_cropped_as_the_authors_do_and_views_placed_back(
     folder = write_zero123plus(tmp_path / "models" / "plus", zero123plus_networks())
     monkeypatch.setattr(zero123plus, "TILE", 8)
     name, sampling = f"zero123plus:{folder}", Sampling(steps=1)
-    with pytest.raises(
-        UserError, match=r"no background of one colour"
-    ):  # random networks draw noise
+    # random networks draw noise
+    with pytest.raises(UserError, match=r"no background of one colour"):
         run(data, name, batch=2, sampling=sampling)
     assert (
         "zero123plus sees the object at 0.75 of the frame, as its authors crop it"

@@ -104,9 +104,8 @@ def save(folder: Path, parts: Networks, layout: str) -> Path:
         if layout == "kxic":
             path.unlink()
             if name == "image_encoder":
-                weights["vision_model.embeddings.position_ids"] = torch.arange(5)[
-                    None
-                ]  # older versions kept it
+                # older versions kept it
+                weights["vision_model.embeddings.position_ids"] = torch.arange(5)[None]
                 stem = "pytorch_model"
             torch.save(weights, folder / name / f"{stem}.bin")
         elif layout == "bennyguo":
@@ -322,11 +321,8 @@ def test_the_published_checkpoint_fills_the_full_size_networks():
 
     Nothing is allocated.
     """
-    expected = {
-        "unet": 859_532_484,
-        "vae": 83_653_863,
-        "clip": 303_966_208,
-    }  # parameters, as counted by their publishers
+    # parameters, as counted by their publishers
+    expected = {"unet": 859_532_484, "vae": 83_653_863, "clip": 303_966_208}
     pieces: list[tuple[str, ldm_layout.Shapes, Callable[..., Any], str, str]] = [
         ("unet", ldm_layout.unet(), ldm.unet, "diffusers", "UNet2DConditionModel"),
         ("vae", ldm_layout.vae(), ldm.vae, "diffusers", "AutoencoderKL"),
@@ -351,9 +347,8 @@ def test_the_published_checkpoint_fills_the_full_size_networks():
         assert len(renamed) == len(shapes) + 2 * split
         assert sum(math.prod(shape) for shape in shapes.values()) == expected[name]
     text_to_image = ldm_layout.unet(channels=(4, 4))
-    assert (
-        sum(math.prod(shape) for shape in text_to_image.values()) == 859_520_964
-    )  # Stable Diffusion 1
+    # Stable Diffusion 1
+    assert sum(math.prod(shape) for shape in text_to_image.values()) == 859_520_964
 
 
 def test_published_descriptions_are_the_full_size_networks():
@@ -423,9 +418,8 @@ def test_azimuths_run_as_in_the_data_of_zero123(networks: Networks):
     cameras = cameras_of(orbits, width=8, height=8)
     y, z, x = cameras.centers.unbind(1)
     polar, azimuth = torch.atan2(torch.hypot(x, y), z), torch.atan2(y, x)
-    assert (
-        torch.linalg.det(torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])) == 1
-    )  # a rotation, no mirror
+    # a rotation, no mirror
+    assert torch.linalg.det(torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])) == 1
     turns = Zero123(networks, Place(), "zero123", stable=False).turns(
         cameras.select([0, 0, 0]), cameras.select([1, 2, 3])
     )
@@ -524,9 +518,8 @@ def test_pictures_with_their_channels_last_keep_their_digits():
     vae = AutoencoderKL.from_config(VAE).eval()
     for layer in vae.modules():
         if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.normal_(
-                layer.bias, std=2.0
-            )  # means that are large beside deviations, as published weights have
+            # means that are large beside deviations, as published weights have
+            nn.init.normal_(layer.bias, std=2.0)
     pictures = 1 - 0.01 * torch.rand(1, 64, 64, 3).movedim(-1, 1)
     assert not pictures.is_contiguous()
     with torch.no_grad():

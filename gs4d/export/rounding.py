@@ -18,9 +18,8 @@ from ..motion import LowRank
 STEP = 0.5
 NUMBERS = 8 << 20  # floats held at once
 BYTE, SHORT = 127, 32767
-DIGIT = (
-    2 * BYTE + 1
-)  # a mode of two bytes is cut into a coarse one, of which little is not zero, and a fine one
+# a mode of two bytes is cut into a coarse one, of which little is not zero, and a fine one
+DIGIT = 2 * BYTE + 1
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,8 @@ def _errors(motion: LowRank, count: int, pieces: int) -> Float[Tensor, " n"]:
         dt = motion.times.double() - center
         curve = torch.stack([dt**d for d in range(4)], 1) @ _fitted(motion, center, width, 3)
         lacking = torch.where((nearest == i)[:, None], motion.weights - curve.float(), lacking)
-    root = torch.linalg.qr(lacking, mode="r").R / math.sqrt(
-        len(lacking)
-    )  # as many rows as modes, the same lengths
+    # as many rows as modes, the same lengths
+    root = torch.linalg.qr(lacking, mode="r").R / math.sqrt(len(lacking))
     deltas = motion.deltas["means"]
     return (root @ deltas.flatten(1)).view(deltas.shape).square().sum((0, 2)).sqrt()
 

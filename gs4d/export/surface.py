@@ -33,10 +33,8 @@ except ImportError as error:
         f"the mesh needs open3d ({error}); install it with: pip install 'gs4d[mesh]'"
     ) from error
 
-RESOLUTION = (
-    64,
-    320,
-)  # voxels along the longest side, least and most; between them 160 for 20000 triangles
+# voxels along the longest side, least and most; between them 160 for 20000 triangles
+RESOLUTION = (64, 320)
 # of the summed opacity, at which the silhouettes of the rose's mesh and splat overlap best (IoU
 # 0.97)
 LEVEL = 0.4

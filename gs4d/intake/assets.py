@@ -425,9 +425,8 @@ def _in_order(
         for entry in entries:
             yield make_asset(entry, source, options, layout)
         return
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would copy the threads' locks in whatever state they are
+    # a fork would copy the threads' locks in whatever state they are
+    context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pool = stack.enter_context(ProcessPoolExecutor(workers, context, _start_worker))
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)

@@ -39,9 +39,8 @@ from ..io.images import read_image
 FORMAT = 1
 COLUMNS = 6
 SEQUENCES = ("static", "dynamic", "front")
-NAME = re.compile(
-    r"[A-Za-z0-9][\w.+-]{0,150}", re.ASCII
-)  # of an asset: safe as the name of a folder
+# of an asset: safe as the name of a folder
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,150}", re.ASCII)
 MAX_LINE = 1 << 16
 
 

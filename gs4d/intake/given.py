@@ -181,9 +181,10 @@ def _decide(series: _Series, levels: _Levels, label: str) -> tuple[Meaning, str]
             "the same a matte, say "
             "--mask_label matte; if it numbers objects, save them as PNG, as a video mixes them"
         )
+    # not noise at both ends
     apart = len(labels) > 1 and not all(
         v < 0.1 * series.top or v > 0.9 * series.top for v in labels
-    )  # not noise at both ends
+    )
     small = bool(labels) and max(levels_left) <= MAX_LABELS
     if series.kind == "palette" or small or (apart and not mixed):
         return _labelled(series, sorted(labels or levels_left), "")

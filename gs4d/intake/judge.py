@@ -70,9 +70,8 @@ def _borders(facts: Sequence[MaskFacts]) -> list[str]:
             f"({_listed(list(cut))}), most in frame {worst}: {cut[worst][1]} pixels at the "
             f"{cut[worst][0]}; what is beyond cannot be known"
         )
-    for edge, side in enumerate(
-        ("left", "top", "right")
-    ):  # what stands on the ground is straight at the bottom
+    # what stands on the ground is straight at the bottom
+    for edge, side in enumerate(("left", "top", "right")):
         places = {i: f.box[edge] for i, f in enumerate(facts) if f.box and side in f.straight}
         if len(places) >= max(2, 0.3 * len(facts)):
             place = int(np.median(list(places.values())))

@@ -39,16 +39,8 @@ Picture = UInt8[np.ndarray, "_h _w 4"]  # views may differ in size
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VIDEOS = {".mp4", ".gif", ".webm", ".mov", ".mkv", ".avi"}
 COMPANION = re.compile(r"(^|[-_])(depth|normals?|masks?)\d*$", re.IGNORECASE)
-SV3D_VIEWS = (
-    2,
-    5,
-    7,
-    9,
-    12,
-    14,
-    16,
-    19,
-)  # of 21 around the object, those that SV4D makes besides the input's
+# of 21 around the object, those that SV4D makes besides the input's
+SV3D_VIEWS = (2, 5, 7, 9, 12, 14, 16, 19)
 CUT = re.compile(r"(.*?)(\d+)_0(?:_0)?_(\d+)_rgba")
 
 
@@ -472,9 +464,8 @@ def _one_frame(folder: Folder) -> FoundViews | None:
 
 
 def _frame_folders(folder: Folder) -> FoundViews | None:
-    inner = next(
-        (p for p in folder.folders if p.name == "zero123"), None
-    )  # STAG4D keeps the input beside it
+    # STAG4D keeps the input beside it
+    inner = next((p for p in folder.folders if p.name == "zero123"), None)
     if inner is not None:
         return _frame_folders(Folder(inner))
     parts = [Folder(p) for p in folder.folders]

@@ -213,9 +213,8 @@ def true_colors(
     if back is not None:
         unmixed = ((rgb - (1 - a[..., None]) * back) / np.maximum(a, 1e-3)[..., None]).clip(0, 255)
         rgb[soft] = unmixed[soft]
-    trust = ((a - 0.15) / 0.5).clip(0, 1)[
-        ..., None
-    ]  # below, division by alpha has made noise of the colour
+    # below, division by alpha has made noise of the colour
+    trust = ((a - 0.15) / 0.5).clip(0, 1)[..., None]
     rgb = np.where(solid[..., None], rgb, trust * rgb + (1 - trust) * front)
     screen = behind.spill if isinstance(behind, Backdrop) else None
     if screen is not None:

@@ -191,9 +191,8 @@ def make_clip(options: MeshOptions) -> list[Path]:
         # for one clip.
         if os.path.lexists(outputs.paths["pose0"]):
             os.replace(outputs.paths["pose0"], part["pose0"].parent / "old")
-        for key in stale - set(
-            part
-        ):  # made by an earlier run under this name: it shows other frames
+        # made by an earlier run under this name: it shows other frames
+        for key in stale - set(part):
             _remove(outputs.paths[key])
     for warning in warnings:
         print(f"warning: {warning}")

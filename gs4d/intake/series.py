@@ -34,9 +34,8 @@ VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v")
 COMPANIONS = re.compile(
     r"[-_](depth|normals?|masks?|alpha|matte|seg|thumb(nail)?s?)$", re.IGNORECASE
 )
-MOMENT = re.compile(
-    r"(19|20)\d\d\D?\d\d\D?\d\d\D{0,4}\d\d\D?\d\d\D?\d\d"
-)  # 2026-05-01 10:22:33 in any spelling
+# 2026-05-01 10:22:33 in any spelling
+MOMENT = re.compile(r"(19|20)\d\d\D?\d\d\D?\d\d\D{0,4}\d\d\D?\d\d\D?\d\d")
 JUMP = 1.5  # usual steps between two numbers, above which pictures are missing between them
 OWN_FOLDER = "put the frames of one clip into a folder of their own"
 

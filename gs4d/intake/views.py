@@ -264,9 +264,8 @@ def calls(
         yield missing, list(range(count))
         return
     while missing:
-        some = [
-            i for k, i in enumerate(missing[:batch]) if i == missing[0] + k
-        ]  # neighbours of each other
+        # neighbours of each other
+        some = [i for k, i in enumerate(missing[:batch]) if i == missing[0] + k]
         missing = missing[len(some) :]
         around = {"first": [0], "neighbours": [some[0] - 1, some[-1] + 1], "none": []}[context]
         yield some, sorted({*some, *(i for i in around if 0 <= i < count)})

@@ -196,9 +196,8 @@ def _scan_png(data: mmap.mmap) -> Animation:
             first = 1
         elif kind == b"IEND":
             return Animation(tuple(seconds), len(seconds) >= announced, first)
-    return Animation(
-        tuple(seconds[:-1]), complete=False, first=first
-    )  # the last may lack data, those before it do not
+    # the last may lack data, those before it do not
+    return Animation(tuple(seconds[:-1]), complete=False, first=first)
 
 
 def _scan_webp(data: mmap.mmap) -> Animation:

@@ -222,9 +222,8 @@ def _view(entry: Any, path: Path) -> View:
             f"rig file {path} moves a camera through {lengths} frames; lists of one camera must be "
             "equally long"
         )
-    if (
-        "azimuth" in columns
-    ):  # so that 350, 370 and not 350, 10: what lies between two frames is blended
+    # so that 350, 370 and not 350, 10: what lies between two frames is blended
+    if "azimuth" in columns:
         columns["azimuth"] = tuple(np.unwrap(columns["azimuth"], period=360).tolist())
     frames = range(max(lengths.values(), default=1))
     return View(
@@ -458,9 +457,8 @@ def _placed(cameras: Any, path: Path, views: list[str] | None = None) -> dict[st
             "it holds"
         ) from error
     for view in rows:
-        require_folder_name(
-            f"a view in camera file {path}", view
-        )  # pictures of it go into a folder of that name
+        # pictures of it go into a folder of that name
+        require_folder_name(f"a view in camera file {path}", view)
     return {view: _still(row, path) for view, row in rows.items()}
 
 

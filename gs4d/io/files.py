@@ -26,13 +26,8 @@ from .locks import NO_LOCKS, release, take
 HOLDER = re.compile(r"\..*\.[a-z0-9_]{8}\.part", re.DOTALL)
 LOCK = "gs4d.lock"  # in a holder
 ASIDE = "aside"  # folder in a holder for what is being replaced
-NO_FLUSH = {
-    errno.EINVAL,
-    errno.ENOTSUP,
-    errno.ENOSYS,
-    errno.EBADF,
-    errno.EACCES,
-}  # from file systems that cannot flush
+# from file systems that cannot flush
+NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 _cleared: set[str] = set()  # folders whose holders this process has looked through
 
 
@@ -59,9 +54,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     part = holder / path.name
     try:
         yield part
-        if not any(
-            HOLDER.fullmatch(name) for name in path.parts[:-1]
-        ):  # in a holder, all is flushed together at its end
+        # in a holder, all is flushed together at its end
+        if not any(HOLDER.fullmatch(name) for name in path.parts[:-1]):
             flush(part)
         _put(part, path, holder / ASIDE)
         _flush_one(path.parent)

@@ -31,14 +31,10 @@ MOVES = {
     "_SH_DEGREE_0": ("sh", "VEC3"),
 }
 WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
-XYZW, WXYZ = (
-    [1, 2, 3, 0],
-    [3, 0, 1, 2],
-)  # columns of a quaternion as gs4d and as glTF order them, for the other
-SMALLEST_SCALE, MOST_OPAQUE = (
-    1e-10,
-    1 - 1e-6,
-)  # beyond, logarithm and logit are too large to go on with
+# columns of a quaternion as gs4d and as glTF order them, for the other
+XYZW, WXYZ = ([1, 2, 3, 0], [3, 0, 1, 2])
+# beyond, logarithm and logit are too large to go on with
+SMALLEST_SCALE, MOST_OPAQUE = (1e-10, 1 - 1e-6)
 
 
 @dataclass(frozen=True)
@@ -123,9 +119,8 @@ def _meshes(file: GltfFile) -> Iterator[tuple[int, Float[np.ndarray, "4 4"]]]:
         scene = file.item("scenes", file.document.get("scene", 0), "scene")
         roots = file.list_of(scene.nodes, "nodes of the scene")
     else:
-        roots = list(
-            range(len(nodes))
-        )  # of a library without a scene: all, as far as no other shows them
+        # of a library without a scene: all, as far as no other shows them
+        roots = list(range(len(nodes)))
     waiting = [(index, np.eye(4)) for index in reversed(roots)]
     seen: set[int] = set()
     while waiting:
@@ -362,9 +357,8 @@ def _placed(
     elif set(deltas) <= {"means"}:
         half = linear.float() @ (quats_to_rotations(g.quats) * g.log_scales.exp()[:, None, :])
         axes, widths, _ = torch.linalg.svd(half)
-        axes[:, :, 2] *= torch.linalg.det(axes)[
-            :, None
-        ]  # an axis may point either way: make the three right-handed
+        # an axis may point either way: make the three right-handed
+        axes[:, :, 2] *= torch.linalg.det(axes)[:, None]
         quats, log_scales = rotations_to_quats(axes), widths.clamp_min(SMALLEST_SCALE).log()
     else:
         raise file.error(

@@ -263,12 +263,10 @@ class GltfFile:
             rows, values = self._sparse(accessor.sparse, count, dtype, shape, where)
             result[rows] = values
         if accessor.normalized and target.kind == "f" and dtype.kind in "iu":
-            result = np.maximum(
-                result / np.float32(np.iinfo(dtype).max), -1
-            )  # spec 3.11: both -128 and -127 are -1
-        return (
-            np.ascontiguousarray(result.swapaxes(1, 2)) if len(shape) == 2 else result
-        )  # stored column by column
+            # spec 3.11: both -128 and -127 are -1
+            result = np.maximum(result / np.float32(np.iinfo(dtype).max), -1)
+        # stored column by column
+        return np.ascontiguousarray(result.swapaxes(1, 2)) if len(shape) == 2 else result
 
     def _sparse(
         self, sparse: Any, count: int, dtype: np.dtype[Any], shape: tuple[int, ...], where: str
@@ -312,10 +310,8 @@ class GltfFile:
         data = self.view(view, where)
         steps = [dtype.itemsize]
         if len(shape) == 2:
-            steps = [
-                -(-shape[1] * dtype.itemsize // 4) * 4,
-                dtype.itemsize,
-            ]  # spec 3.6.2.4: columns start at multiples of 4
+            # spec 3.6.2.4: columns start at multiples of 4
+            steps = [-(-shape[1] * dtype.itemsize // 4) * 4, dtype.itemsize]
         size = steps[0] * shape[0] if shape else dtype.itemsize
         named = self.item("bufferViews", view, where).byteStride
         stride = self.integer(named, f"byteStride of {where}", size, 1 << 16) if named else size
@@ -363,9 +359,8 @@ class GltfFile:
                 )
             except (binascii.Error, ValueError) as error:
                 raise self.damaged(f"the data URI of {where} is not base64") from error
-        names = [
-            name.replace("\\", "/") for name in (uri, unquote(uri))
-        ]  # exporters forget to encode, and to turn slashes
+        # exporters forget to encode, and to turn slashes
+        names = [name.replace("\\", "/") for name in (uri, unquote(uri))]
         if any(
             re.match(r"[A-Za-z][\w+.-]*:|/", name) or ".." in name.split("/") or "\0" in name
             for name in names

@@ -54,13 +54,11 @@ def open_picture(source: Path | BytesIO, name: str = "") -> Iterator[Image.Image
         foreign(str(path), "a picture", "replace it with an intact file"),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow's doubts about metadata, and its own limit of pixels
+        # Pillow's doubts about metadata, and its own limit of pixels
+        warnings.simplefilter("ignore")
         Image.init()
-        known = [
-            kind for kind in FORMATS if kind in Image.OPEN
-        ]  # older versions of Pillow lack AVIF
+        # older versions of Pillow lack AVIF
+        known = [kind for kind in FORMATS if kind in Image.OPEN]
         try:
             with Image.open(source, formats=known) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
@@ -114,10 +112,8 @@ def to_rgba(picture: Image.Image) -> UInt8[np.ndarray, "h w 4"]:
         return np.stack([grey, grey, grey, alpha], -1)
     if picture.mode == "La":
         picture = Image.merge("RGBa", [picture.getchannel(0)] * 3 + [picture.getchannel(1)])
-    opaque_form = picture.format in (
-        "TGA",
-        "BMP",
-    )  # writers of 32 bit fill the fourth byte with 0 where they have no alpha
+    # writers of 32 bit fill the fourth byte with 0 where they have no alpha
+    opaque_form = picture.format in ("TGA", "BMP")
     picture = _to_srgb(picture)
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         picture = picture.convert("RGB")

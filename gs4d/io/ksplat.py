@@ -33,9 +33,8 @@ from .packing import (
 
 HEADER_BYTES = 4096
 SECTION_BYTES = 1024
-HEADER = struct.Struct(
-    "<BB2xI8xIH14xff"
-)  # major, minor, sections, Gaussians, level, least and largest coefficient
+# major, minor, sections, Gaussians, level, least and largest coefficient
+HEADER = struct.Struct("<BB2xI8xIH14xff")
 # Gaussians, room for, per bucket, buckets, side of a bucket, bytes per bucket, range of a centre,
 # full buckets, partial, degree
 SECTION = struct.Struct("<IIIIfH2xI4xIIH")

@@ -20,9 +20,8 @@ from ..clip import Pictures
 from ..errors import UserError
 from .images import read_image, resize_rgba
 
-CACHE_BYTES = (
-    768 << 20
-)  # decoded pictures of a whole clip; a fit at 512 pixels then stays below 2 GB
+# decoded pictures of a whole clip; a fit at 512 pixels then stays below 2 GB
+CACHE_BYTES = 768 << 20
 READERS = 3  # threads that decode ahead
 MAX_PENDING = 64  # pictures that are decoded ahead at most: they come on top of the cache
 

@@ -15,12 +15,8 @@ from pathlib import Path
 
 from ..errors import UserError
 
-NO_LOCKS = {
-    errno.ENOLCK,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-}  # from file systems that keep none
+# from file systems that keep none
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 OWNER_BYTES = 200
 WINDOWS_OFFSET = 1 << 30  # of the locked byte: Windows keeps others from reading what is locked
 

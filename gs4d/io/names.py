@@ -17,9 +17,8 @@ NAME_BYTES = (
     100  # of a name that is derived from a file; what is appended to it must fit in 255 as well
 )
 UNSAFE = re.compile(r'[/\\:*?"<>|]+')
-SUFFIX = re.compile(
-    r"\.(?=[^.]*[A-Za-z])[A-Za-z0-9]{1,7}"
-)  # of a kind of file: "26.05.01" has none
+# of a kind of file: "26.05.01" has none
+SUFFIX = re.compile(r"\.(?=[^.]*[A-Za-z])[A-Za-z0-9]{1,7}")
 JUNK = frozenset({"thumbs.db", "desktop.ini", "@eadir", "__macosx", "lost+found", "#recycle"})
 
 

@@ -20,14 +20,8 @@ from .locks import one_writer
 LIST = ".gs4d.json"
 LIST_LOCK = ".gs4d.lock"
 LIST_BYTES = 256 << 20
-CLUTTER = {
-    LIST,
-    LIST_LOCK,
-    ".lock",
-    ".DS_Store",
-    "Thumbs.db",
-    "desktop.ini",
-}  # the last ones: what systems leave anywhere
+# the last ones: what systems leave anywhere
+CLUTTER = {LIST, LIST_LOCK, ".lock", ".DS_Store", "Thumbs.db", "desktop.ini"}
 NAMED = 3  # strangers' files that a refusal names
 
 

@@ -30,10 +30,8 @@ Y_UP = "gs4d: y up"  # the comment by which a file of ours is told from one that
 RGB = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 PLACE, DC = ("x", "y", "z"), ("f_dc_0", "f_dc_1", "f_dc_2")
 SHAPE = ("opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
-FLAT, THINNER = (
-    -14.0,
-    7.0,
-)  # logarithm of the third scale of flat splats: at most FLAT, and THINNER below the others
+# logarithm of the third scale of flat splats: at most FLAT, and THINNER below the others
+FLAT, THINNER = (-14.0, 7.0)
 TIMED = ("trbf_center", "trbf_scale", *(f"motion_{i}" for i in range(9)))
 
 
@@ -200,9 +198,8 @@ class Table:
     def places(self) -> Floats:
         """(n, 3) positions, float64 where the file's are."""
         columns = [self.column(name) for name in PLACE]
-        wide = any(
-            np.result_type(c, np.float32) == np.float64 for c in columns
-        )  # doubles and integers of 32 bits
+        # doubles and integers of 32 bits
+        wide = any(np.result_type(c, np.float32) == np.float64 for c in columns)
         return np.stack([c.astype(np.float64 if wide else np.float32) for c in columns], -1)
 
 

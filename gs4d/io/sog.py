@@ -142,9 +142,8 @@ def _higher(
     coefficients = (bands + 1) ** 2 - 1
     columns = PALETTE_COLUMNS * coefficients
     width, height = _webp_size(centroids)
-    palette = (
-        part["count"] if "count" in part else PALETTE_COLUMNS * height
-    )  # version 1 does not say
+    # version 1 does not say
+    palette = part["count"] if "count" in part else PALETTE_COLUMNS * height
     if not isinstance(palette, int) or not 0 < palette <= MAX_PALETTE:
         raise ValueError(f"its palette has {palette!r:.40} sets of degree {bands!r:.40}")
     if width != columns:

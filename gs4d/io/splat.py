@@ -72,9 +72,8 @@ def read_splat(path: Path) -> Gaussians:
         records = np.frombuffer(data, RECORD)
         rgba = records["rgba"] / 255.0
         quats = (records["quats"].astype(np.float32) - 128) / 128
-        quats /= np.maximum(
-            np.linalg.norm(quats, axis=1, keepdims=True), 1e-12
-        )  # all zero stays so: the identity
+        # all zero stays so: the identity
+        quats /= np.maximum(np.linalg.norm(quats, axis=1, keepdims=True), 1e-12)
         return to_gaussians(
             means=records["means"],
             quats=quats,

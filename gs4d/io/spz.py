@@ -71,14 +71,8 @@ AXES = (
     "LFD", "RFD", "LFU", "RFU", "LBD", "RBD", "LBU", "RBU",
 )  # fmt: skip
 AXES_RECORD, CAMERA_RECORD = 0xADBE0003, 0xADBE0002
-DIRECTIONS = {
-    "R": (0, 1),
-    "L": (0, -1),
-    "D": (1, 1),
-    "U": (1, -1),
-    "F": (2, 1),
-    "B": (2, -1),
-}  # in a PLY's axes
+# in a PLY's axes
+DIRECTIONS = {"R": (0, 1), "L": (0, -1), "D": (1, 1), "U": (1, -1), "F": (2, 1), "B": (2, -1)}
 MAX_EXTENSIONS = 1 << 20  # bytes
 LEVEL = 6  # of zstd: beyond it time doubles for a percent of size
 
@@ -187,9 +181,8 @@ def read_spz(path: Path) -> Gaussians:
             means = positions.view("<f2").reshape(n, 3).astype(np.float64)
         else:
             wide = np.zeros((n, 3, 4), "u1")
-            wide[:, :, 1:] = positions.reshape(
-                n, 3, 3
-            )  # in the high bytes, so that the shift back spreads the sign
+            # in the high bytes, so that the shift back spreads the sign
+            wide[:, :, 1:] = positions.reshape(n, 3, 3)
             means = (wide.view("<i4")[..., 0] >> 8) * 2.0**-fraction
         xyzw = (
             _smallest_three(rotations.view("<u4"))

@@ -33,9 +33,8 @@ GLOBS = (
     "ckpts/*.pt",
     "nerfstudio_models/*.ckpt",
 )
-SNAPSHOT = re.compile(
-    r"(?:export|splat|point_cloud|ckpt)_(\d+)"
-)  # one file per some hundred steps of a training
+# one file per some hundred steps of a training
+SNAPSHOT = re.compile(r"(?:export|splat|point_cloud|ckpt)_(\d+)")
 SNAPSHOT_STEPS = 100
 DEFORMATION = ("deformation.pth", "deform/iteration_*/deform.pth", "deformation_table.pth")
 SUFFIXES = (".pt", ".ckpt", ".pth")

@@ -43,10 +43,8 @@ CONTAINERS = (
 )
 UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 HDR_CURVES = (16, 18)  # AVCOL_TRC_SMPTE2084 (PQ), AVCOL_TRC_ARIB_STD_B67 (HLG)
-ALPHA_DECODERS = {
-    "vp8": "libvpx",
-    "vp9": "libvpx-vp9",
-}  # ffmpeg's own decoders ignore the alpha plane of a webm
+# ffmpeg's own decoders ignore the alpha plane of a webm
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 WIDE_PRIMARIES = (9, 11, 12)  # AVCOL_PRI_BT2020, AVCOL_PRI_SMPTE431 and AVCOL_PRI_SMPTE432 (P3)
 STILL_BRANDS = ("heic", "heix", "mif1", "heim", "heis")  # of HEIF pictures, whose streams are tiles
 NO_CLIP = (
@@ -262,9 +260,8 @@ def _index(path: Path, size: int, changed: int) -> _Index:
         interlaced = first.interlaced_frame
     with _opened(path) as container:
         stream = container.streams.video[number]
-        vp8 = (
-            stream.codec_context.name == "vp8"
-        )  # whose helper frames, never shown, are packets of their own
+        # whose helper frames, never shown, are packets of their own
+        vp8 = stream.codec_context.name == "vp8"
         packets = [p for p in container.demux(stream) if p.size]
         found, announced = len(packets), stream.frames
         ticks = [
@@ -300,9 +297,8 @@ def _index(path: Path, size: int, changed: int) -> _Index:
         kept = tuple(cast(list[int], shown))
         times = [(t - kept[0]) * seconds for t in kept]
     if kept and (known := [t for t in ticks if t is not None]):
-        duration -= (
-            max(0, kept[0] - min(known)) * seconds
-        )  # what cannot be decoded before the first key frame
+        # what cannot be decoded before the first key frame
+        duration -= max(0, kept[0] - min(known)) * seconds
     gaps = [b - a for a, b in pairwise(times)]
     # Only some containers count their frames; the others give a length, which may be that of the
     # sound, or of a last frame that stays.
@@ -368,9 +364,8 @@ def _duration(container: InputContainer, stream: VideoStream) -> float:
     """Seconds of the stream, or of the whole file, from its first picture on."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    late = (
-        container.start_time or 0 if container.format.name.startswith("matroska") else 0
-    )  # which says when it ends
+    # which says when it ends
+    late = container.start_time or 0 if container.format.name.startswith("matroska") else 0
     return ((container.duration or 0) - max(late, 0)) / av.time_base
 
 

@@ -17,13 +17,8 @@ from .foreign import foreign, require_plain_file
 
 AGAIN = "download it again"
 Network = TypeVar("Network", bound=nn.Module)
-TRAINERS = (
-    "pytorch_lightning.",
-    "lightning.",
-    "lightning_fabric.",
-    "omegaconf.",
-    "numpy.",
-)  # whose objects are left out
+# whose objects are left out
+TRAINERS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -99,9 +99,8 @@ def _moving(
 class _Loader:
     file: GltfFile
     warnings: list[str] = field(default_factory=list)
-    instances: dict[int, list[int]] = field(
-        default_factory=dict
-    )  # node -> the nodes that repeat its mesh instead of it
+    # node -> the nodes that repeat its mesh instead of it
+    instances: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.materials = Materials(self.file, self.warn)
@@ -448,9 +447,8 @@ class _Loader:
             return None if values is None else values @ turn[:2, :2].T + turn[:2, 2]
 
         material, base, shine = self.materials.read(primitive.material, where)
-        normals = attribute(
-            "NORMAL", "VEC3", finite=False
-        )  # exporters write NaN for triangles without area
+        # exporters write NaN for triangles without area
+        normals = attribute("NORMAL", "VEC3", finite=False)
         morphs, normal_morphs = self._morphs(primitive, count, where)
         joints, weights = self._weights(attribute, attributes, skin, where)
         colors = attribute("COLOR_0", "VEC3", "VEC4")

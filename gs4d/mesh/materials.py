@@ -19,10 +19,8 @@ from .parts import Material, Texture
 WRAPS = {33071: "clamp", 33648: "mirror"}
 NEAREST = 9728
 GLASS = ("KHR_materials_transmission", "KHR_materials_diffuse_transmission", "KHR_materials_volume")
-TEXTURES = (
-    "EXT_texture_webp",
-    "EXT_texture_avif",
-)  # extensions that name a picture of a kind that is read
+# extensions that name a picture of a kind that is read
+TEXTURES = ("EXT_texture_webp", "EXT_texture_avif")
 
 
 @dataclass
@@ -42,9 +40,8 @@ class Materials:
         surface, shine = raw.pbrMetallicRoughness, raw.emissiveTexture
         factor, base = [1.0] * 4, None
         extensions = raw.extensions if isinstance(raw.extensions, dict) else {}
-        if (
-            "KHR_materials_pbrSpecularGlossiness" in extensions
-        ):  # replaces the other model, which is there for old readers
+        # replaces the other model, which is there for old readers
+        if "KHR_materials_pbrSpecularGlossiness" in extensions:
             glossy = self.file.extension(raw, "KHR_materials_pbrSpecularGlossiness")
             factor, named = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
             base = named if isinstance(named, dict) else None

@@ -65,12 +65,8 @@ class AnimatedMesh:
         some = keys[np.unique(np.linspace(0, len(keys) - 1, MOVES_LOOKS).round().astype(int))]
         first = self.at(0.0).vertices
         enough = 1e-3 * float(np.ptp(first, axis=0).max())
-        looks = [
-            *((some - self.begin) / self.duration),
-            0.27,
-            0.5,
-            0.77,
-        ]  # at keys and, of a few that return, between them
+        # at keys and, of a few that return, between them
+        looks = [*((some - self.begin) / self.duration), 0.27, 0.5, 0.77]
         return any(
             float(np.abs(self.at(float(time)).vertices - first).max()) > enough for time in looks
         )

@@ -165,9 +165,8 @@ class Part:
 
 def _morphed(rest: np.ndarray, morphs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     result = rest.astype(np.float64)
-    for weight, morph in zip(
-        weights, morphs, strict=False
-    ):  # a file may name fewer weights than targets, or none
+    # a file may name fewer weights than targets, or none
+    for weight, morph in zip(weights, morphs, strict=False):
         if weight:
             result = result + weight * morph
     return result

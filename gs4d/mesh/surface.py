@@ -24,10 +24,8 @@ LOOKS = 8  # poses in which the area of a triangle is measured
 SPREAD = 0.42
 THICKNESS = 0.1  # standard deviation along the normal, as a share of that in the plane
 MAX_OPACITY = 0.99
-GOLDEN = (
-    0.7548776662466927,
-    0.5698402909980532,
-)  # Roberts' R2 sequence: 1 / p and 1 / p^2, p^3 = p + 1
+# Roberts' R2 sequence: 1 / p and 1 / p^2, p^3 = p + 1
+GOLDEN = (0.7548776662466927, 0.5698402909980532)
 
 
 @dataclass(frozen=True)
@@ -113,9 +111,8 @@ def surface_gaussians(
     steps = (np.arange(count) + rng.random(count)) / count * total
     faces = np.minimum(np.searchsorted(np.cumsum(areas), steps, side="right"), len(areas) - 1)
     faces = np.where(areas[faces] > 0, faces, int(areas.argmax()))
-    order = np.arange(count)[:, None] * GOLDEN + rng.random(
-        2
-    )  # neighbours in the list share a face, and are well apart
+    # neighbours in the list share a face, and are well apart
+    order = np.arange(count)[:, None] * GOLDEN + rng.random(2)
     u, v = (order % 1).T
     fold = u + v > 1
     u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)

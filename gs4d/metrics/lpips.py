@@ -19,11 +19,8 @@ from ..io.weights import fill, read_weights
 from .image import check_pair
 
 Backbone = Literal["alex", "vgg"]
-MEAN = (
-    0.485,
-    0.456,
-    0.406,
-)  # of ImageNet, for colours in [0, 1]: what torchvision's backbones were trained on
+# of ImageNet, for colours in [0, 1]: what torchvision's backbones were trained on
+MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 

@@ -20,18 +20,13 @@ from ..ranges import Options, Range
 from .deltas import DeltaMotion, Heads
 from .fused import MAX_LEVELS, decode_fused
 
-PLANE_AXES = (
-    (0, 1),
-    (0, 2),
-    (1, 2),
-)  # xy, xz, yz: the world axes along the rows and the columns of a spatial plane
+# xy, xz, yz: the world axes along the rows and the columns of a spatial plane
+PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 # channels and hidden units come in multiples of this, so that the CPU kernel needs no remainder
 # loops
 LANES = 16
-MAX_WIDTH, MAX_TEXELS = (
-    1024,
-    1024,
-)  # beyond them a field would take the machine's memory, not make a better asset
+# beyond them a field would take the machine's memory, not make a better asset
+MAX_WIDTH, MAX_TEXELS = (1024, 1024)
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,12 @@ from ..errors import UserError
 from ..gaussians import FIELD_NDIM, Gaussians
 
 TIMES_PER_CALL = 4
-SAMPLE_NUMBERS = (
-    8 << 20
-)  # floats of sampled trajectories: what is held while the modes are found, however long the clip
+# floats of sampled trajectories: what is held while the modes are found, however long the clip
+SAMPLE_NUMBERS = 8 << 20
 MAX_KEYFRAMES = 2048  # their products with one another are held, too
 WORST = 0.99  # of the Gaussians have at most the tolerated error
-COLUMNS = {
-    "means": 3,
-    "quats": 4,
-    "log_scales": 3,
-    "logit_opacities": 1,
-    "sh": 3,
-}  # that may move; "sh" is its degree 0
+# that may move; "sh" is its degree 0
+COLUMNS = {"means": 3, "quats": 4, "log_scales": 3, "logit_opacities": 1, "sh": 3}
 
 
 @dataclass(frozen=True)
@@ -235,9 +229,8 @@ def _modes(
         if name == "means" and centers is not None:
             ranks[name] = _rank(basis, parts, centers.frames)
         else:
-            lacking = parts.square().sum(-1).flip(0).cumsum(0).flip(0) / len(
-                basis
-            )  # row k: with the first k modes
+            # row k: with the first k modes
+            lacking = parts.square().sum(-1).flip(0).cumsum(0).flip(0) / len(basis)
             ranks[name] = int((lacking.quantile(WORST, dim=1) > tolerance**2).sum())
     rank = max(ranks.values(), default=0)
     weights = gram[:, ::keys] @ basis[:, :rank] / powers[:rank]

@@ -34,9 +34,8 @@ class Vanishing:
         gone = torch.tensor(self.hidden, device=frames.device)[frames][:, None].to(
             moved.logit_opacities.device
         )
-        opacities = moved.logit_opacities.expand(
-            len(times), -1
-        )  # every time has its own, so that a file can move them
+        # every time has its own, so that a file can move them
+        opacities = moved.logit_opacities.expand(len(times), -1)
         return moved.replace(
             logit_opacities=torch.where(gone, opacities.new_tensor(GONE), opacities)
         )

@@ -25,31 +25,25 @@ TASKS: dict[Task, str] = {
 }
 LIFT_WEIGHTS = Path(__file__).parent / "weights" / "lift.safetensors"  # they come with gs4d
 
-ZERO123 = (
-    859_532_484 + 83_653_863 + 303_966_208 + 593_664
-)  # UNet, autoencoder, CLIP's vision, camera projection
-ZERO123PLUS = (
-    865_910_724 + 83_653_863 + 632_076_800 + 340_387_840
-)  # UNet, autoencoder, CLIP's vision and text
+# UNet, autoencoder, CLIP's vision, camera projection
+ZERO123 = 859_532_484 + 83_653_863 + 303_966_208 + 593_664
+# UNet, autoencoder, CLIP's vision and text
+ZERO123PLUS = 865_910_724 + 83_653_863 + 632_076_800 + 340_387_840
 MVDREAM = 867_572_164 + 83_653_863 + 340_387_840  # UNet, autoencoder, CLIP's text
-IMAGEDREAM = (
-    941_672_900 + 83_653_863 + 340_387_840 + 630_766_080
-)  # UNet, autoencoder, CLIP's text and vision
-SYNCDREAMER = (
-    916_853_956 + 48_567_552 + 83_653_863 + 303_966_208 + 725_248
-)  # UNet, volume, autoencoder, CLIP's vision, rest
+# UNet, autoencoder, CLIP's text and vision
+IMAGEDREAM = 941_672_900 + 83_653_863 + 340_387_840 + 630_766_080
+# UNet, volume, autoencoder, CLIP's vision, rest
+SYNCDREAMER = 916_853_956 + 48_567_552 + 83_653_863 + 303_966_208 + 725_248
 RIFE = 5_306_256  # of version 4.6; the others have 2.6 to 22 million
 LIFT = 6_584_528
 T5 = 4_760_000_000  # T5-XXL, the encoder of two of the models of videos
 SVD = 1_520_000_000 + 630_000_000 + 100_000_000  # UNet, CLIP's vision, autoencoder
-WAN = (
-    16_400_000_000 + 5_680_000_000 + 630_000_000 + 130_000_000
-)  # of 14B: transformer, UMT5-XXL, CLIP's vision, autoencoder
+# of 14B: transformer, UMT5-XXL, CLIP's vision, autoencoder
+WAN = 16_400_000_000 + 5_680_000_000 + 630_000_000 + 130_000_000
 LTX = 1_920_000_000 + T5 + 420_000_000  # of 2B: transformer, text, autoencoder
 COGVIDEOX = 5_570_000_000 + T5 + 220_000_000  # of 5B: transformer, text, autoencoder
-SDXL = (
-    2_567_463_684 + 123_060_480 + 694_659_840 + 83_653_863
-)  # UNet, both text encoders, autoencoder
+# UNet, both text encoders, autoencoder
+SDXL = 2_567_463_684 + 123_060_480 + 694_659_840 + 83_653_863
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class InflateOptions(Options):
 def half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Half thickness in pixels of the solid over ``mask``.
 
-    Sqrt(u) with laplace(u) = -4 inside and u = 0 outside.
+    It is sqrt(u) with laplace(u) = -4 inside and u = 0 outside.
     """
     inner = np.pad(mask, 1)
     ys, xs = np.nonzero(inner)

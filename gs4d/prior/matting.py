@@ -197,10 +197,8 @@ class Sam2Matting:
             points, labels = [list(self.point)], [1]
         else:
             x, y, left, top, right, bottom = salient_box(image)
-            points, labels = (
-                [[left, top], [right, bottom], [x, y]],
-                [2, 3, 1],
-            )  # SAM's labels: corners of a box, and a click
+            # SAM's labels: corners of a box, and a click
+            points, labels = ([[left, top], [right, bottom], [x, y]], [2, 3, 1])
         index = self.session.obj_id_to_idx(1)
         inputs = {
             "point_coords": torch.tensor(points, dtype=torch.float32)[None, None] * self.side,

@@ -33,15 +33,10 @@ from .sds import Condition, Conditions, SdsOptions, distill
 
 BASES = ("lift", "inflate")  # the priors that it can draw anew: free cameras, no weights of others
 NETWORK = ("gs4d.prior.mini_net", "MiniTransformer")
-STEPS, STRENGTH = (
-    1,
-    0.8,
-)  # where none are asked for: little trained, it leaves more noise in more steps (docs/mini.md)
-GROUP, WINDOW, STRIDE = (
-    4,
-    4,
-    2,
-)  # views and frames that are denoised together, and frames between two windows
+# where none are asked for: little trained, it leaves more noise in more steps (docs/mini.md)
+STEPS, STRENGTH = (1, 0.8)
+# views and frames that are denoised together, and frames between two windows
+GROUP, WINDOW, STRIDE = (4, 4, 2)
 NOISES: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,

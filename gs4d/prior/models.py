@@ -38,9 +38,8 @@ def offline() -> bool:
         ):
             answered.append(True)
 
-    asking = Thread(
-        target=knock, daemon=True
-    )  # a name server that does not answer holds its caller for longer than we wait
+    # a name server that does not answer holds its caller for longer than we wait
+    asking = Thread(target=knock, daemon=True)
     asking.start()
     asking.join(PATIENCE)
     return not answered

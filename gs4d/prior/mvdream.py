@@ -72,11 +72,8 @@ AVOID_TEXT = (
     "quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, "
     "bad proportions"
 )
-LEFT_OUT = (
-    "text_projection",
-    "logit_scale",
-    "attn_mask",
-)  # of CLIP's text half: what only its training needs
+# of CLIP's text half: what only its training needs
+LEFT_OUT = ("text_projection", "logit_scale", "attn_mask")
 
 
 @dataclass
@@ -362,9 +359,9 @@ class MVDream:
         generators: list[torch.Generator],
         picture: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "t 4 3 h w"]:
-        """Views by DDIM (Song et al. 2021), for every generator a frame; ``picture``.
+        """Draws views by DDIM (Song et al. 2021), a frame for every generator.
 
-        Tokens (2 t m c) and latents.
+        ``picture`` is an input picture's tokens (2 t m c) and latents.
         """
         unet, vae, scheduler = self.networks.unet, self.networks.vae, self.networks.scheduler
         device, dtype = self.place.torch_device(), self.place.torch_dtype()

@@ -34,16 +34,10 @@ FILES = (
     "model.fp16.safetensors",
     "pytorch_model.bin",
 )
-LAYER_COUNTS, MOST_LAYERS = (
-    ("layers_per_block", "num_hidden_layers"),
-    256,
-)  # a description is a stranger's: it may say anything
-OLD_ATTENTION = {
-    "query": "to_q",
-    "key": "to_k",
-    "value": "to_v",
-    "proj_attn": "to_out.0",
-}  # diffusers before 0.16
+# a description is a stranger's: it may say anything
+LAYER_COUNTS, MOST_LAYERS = (("layers_per_block", "num_hidden_layers"), 256)
+# diffusers before 0.16
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 @dataclass(frozen=True)

@@ -291,14 +291,11 @@ def load_pipeline(
 def _pipeline_class(kind: str) -> Any:
     logger = logging.getLogger("transformers")
     level = logger.level
-    logger.setLevel(
-        logging.ERROR
-    )  # it advises torchvision for picture processors, which are not used here
+    # it advises torchvision for picture processors, which are not used here
+    logger.setLevel(logging.ERROR)
     try:
-        for needed in (
-            "ftfy",
-            "sentencepiece",
-        ):  # which the pipelines of some families notice only when they are running
+        # which the pipelines of some families notice only when they are running
+        for needed in ("ftfy", "sentencepiece"):
             import_module(needed)
         return getattr(import_module("diffusers"), kind)
     except ImportError as error:

@@ -29,10 +29,8 @@ from .flow import sample
 SLOPE = 0.2  # of the leaky ReLUs
 LAYERS = 8  # convolutions in the middle of a block
 SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}  # by number of blocks
-LITE_SCALES, LITE_WIDTH = (
-    (32, 16, 8, 4, 1),
-    24,
-)  # of 4.25.lite, known by the width of its last block
+# of 4.25.lite, known by the width of its last block
+LITE_SCALES, LITE_WIDTH = ((32, 16, 8, 4, 1), 24)
 MOST_BLOCKS, MOST_WIDTH = 5, 1024  # no published network has more; a file may say anything
 
 

@@ -24,9 +24,8 @@ from .solid import REACH
 
 SPAN = 0.96  # world units behind the visible surface that the layers of occupancy cover
 OUTSIDE = -8.0  # logit of what lies before the visible surface or beyond the layers
-SEEN = (
-    4 * FINE**2 + 4
-)  # channels of what it sees of a cell: its pixels, inflated thickness, its ray, and a constant
+# channels of what it sees of a cell: its pixels, inflated thickness, its ray, and a constant
+SEEN = 4 * FINE**2 + 4
 OPENED = 8  # channels of features per pixel
 
 

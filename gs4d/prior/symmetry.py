@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..camera import project
 from ..clip import Orbit, cameras_of
 from .solid import REACH, SURFACE, cell_centers
 
@@ -41,14 +42,12 @@ class Plane:
         return places - 2 * (places @ self.normal - self.offset)[:, None] * self.normal
 
 
-def project(
+def _seen(
     places: Float[Tensor, "n 3"], source: Orbit
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
     """World positions as x, y in [-1, 1] of a square picture, and depth in units of REACH."""
-    T = cameras_of([source], width=1, height=1).T_camera_world[0]
-    at = places @ T[:3, :3].T + T[:3, 3]
-    focal = 1 / math.tan(math.radians(source.fov / 2))
-    return focal * at[:, :2] / at[:, 2:], (at[:, 2] - source.radius) / REACH
+    at, z = project(cameras_of([source], width=1, height=1), places)
+    return at, (z - source.radius) / REACH
 
 
 def symmetry_plane(occupancy: Float[Tensor, "d h w"], source: Orbit) -> Plane | None:
@@ -74,7 +73,7 @@ def symmetry_plane(occupancy: Float[Tensor, "d h w"], source: Orbit) -> Plane | 
     offsets = (normals @ middle)[:, None] + shifts  # (angles, shifts)
     beyond = (centers @ normals.T)[:, None] - offsets.T  # (n, shifts, angles)
     places = centers[:, None, None] - 2 * beyond[..., None] * normals
-    at, depth = project(places.reshape(-1, 3), source)
+    at, depth = _seen(places.reshape(-1, 3), source)
     spot = torch.cat([at, depth[:, None]], 1).view(1, -1, 1, 1, 3)
     grid = inside.float()[None, None]
     hit = F.grid_sample(grid, spot, mode="nearest", align_corners=False).view(beyond.shape)
@@ -96,7 +95,7 @@ def shown_by_mirror(
     mask: Bool[Tensor, "p p"],
     source: Orbit,
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """Colours that a picture shows at the mirrored places, and how far to believe them, in [0, 1].
+    """Returns the colours that a picture shows at mirrored places, and their confidence in [0, 1].
 
     Args:
         places: on the surface, world space.
@@ -106,7 +105,7 @@ def shown_by_mirror(
         mask: its covered pixels.
         source: its camera.
     """
-    at, deep = project(plane.mirrored(places), source)
+    at, deep = _seen(plane.mirrored(places), source)
     spot = at[None, :, None]
     there = torch.where(mask, depth, torch.full_like(depth, 9.0))[None, None]
     seen = F.grid_sample(there, spot, mode="nearest", align_corners=False)[0, 0, :, 0]

@@ -157,9 +157,9 @@ def from_checkpoint(weights: Mapping[str, Tensor], source: str) -> Networks:
 
 
 def smoothed(volumes: list[Tensor], neighbour: float) -> list[Tensor]:
-    """Volumes of consecutive frames, each mixed with those before and after.
+    """Mixes the volumes of consecutive frames with those before and after.
 
-    The ends with their one neighbour.
+    The first and the last have one neighbour.
     """
     mixed = []
     for i, own in enumerate(volumes):
@@ -180,9 +180,8 @@ class SyncDreamer:
         """Puts the networks in their place."""
         self.networks, self.place, self.sampling = networks, place, sampling
         self.weights = [{"name": where, "licence": licence_of("syncdreamer")}]
-        self.side = round(
-            2 * float(networks.Ks[0, 0, 2])
-        )  # the middle of the picture tells its size
+        # the middle of the picture tells its size
+        self.side = round(2 * float(networks.Ks[0, 0, 2]))
         for network in (networks.unet, networks.image_encoder):
             place.settle(network, waits=True)
         for network in (networks.vae, networks.volume, networks.time_embed, networks.projection):

@@ -19,11 +19,8 @@ from .ldm_unet import UNet, UNetShape
 GROUPS = 8
 CELLS = 32  # of the spatial volume, along each side
 HALF = 0.5  # its half extent, in world units of SyncDreamer, whose cameras stand at distance 1.5
-DISTANCE, HALF_DEPTH, DEPTHS = (
-    1.5,
-    0.86603,
-    48,
-)  # the frustum: its middle, half its length (sqrt(3) / 2), planes
+# the frustum: its middle, half its length (sqrt(3) / 2), planes
+DISTANCE, HALF_DEPTH, DEPTHS = (1.5, 0.86603, 48)
 VIEW = 4  # numbers that describe a view
 HEADS = 4  # of attention along the depth
 

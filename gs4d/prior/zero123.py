@@ -42,9 +42,8 @@ WANTED = {  # files of hub models that are not all wanted, or not all called .sa
     "cvlab/zero123-weights": ["105000.ckpt"],
     "stabilityai/stable-zero123": ["stable_zero123.ckpt"],
 }
-WANTED |= {
-    f"kxic/zero123-{kind}": ["*.json", "[!s]*/*.bin"] for kind in ("xl", "105000", "165000")
-}  # no safety_checker
+# no safety_checker
+WANTED |= {f"kxic/zero123-{kind}": ["*.json", "[!s]*/*.bin"] for kind in ("xl", "105000", "165000")}
 PROJECTIONS = ("clip_camera_projection", "cc_projection")
 # pixels of the pictures that the published models were trained with; some folders state Stable
 # Diffusion's 512
@@ -303,9 +302,8 @@ class Zero123:
             sized = resized(shown, self.side)
             encoder = self.networks.image_encoder
             side = encoder.config.image_size
-            small = F.interpolate(
-                sized, (side, side), mode="bicubic", align_corners=True
-            )  # as it was trained with
+            # as it was trained with
+            small = F.interpolate(sized, (side, side), mode="bicubic", align_corners=True)
             mean, std = (
                 small.new_tensor(values)[:, None, None]
                 for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)

@@ -1,6 +1,6 @@
 """The numbers that decide which Gaussian touches which pixel.
 
-Gsplat 1.5.3's, as in submodules/native/constants.h.
+They are gsplat 1.5.3's, as in submodules/native/constants.h.
 """
 
 from typing import Final

@@ -68,9 +68,8 @@ class _Rasterize(Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         *fields, alpha, depth = ctx.saved_tensors
-        new = (
-            torch.empty_like if len(depth) else torch.zeros_like
-        )  # without views nothing is written
+        # without views nothing is written
+        new = torch.empty_like if len(depth) else torch.zeros_like
         outputs = [
             new(t) if wanted else None
             for t, wanted in zip(fields, ctx.needs_input_grad[:6], strict=True)

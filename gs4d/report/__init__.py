@@ -54,10 +54,8 @@ def write_report(folder: Path, report: dict[str, Any], asset: Asset, clip: Clip)
     Raises:
         UserError: the file cannot be written.
     """
-    from .charts import (
-        motion_chart,
-        progress_chart,
-    )  # matplotlib takes half a second, which --help need not
+    # matplotlib takes half a second, which --help need not
+    from .charts import motion_chart, progress_chart
 
     history, views = report["history"], report["scores"]["views"]
     charts = []

@@ -209,9 +209,8 @@ def _frames(source: Source, background: Tensor, side: int | None) -> Iterator[tu
         alpha = values[..., 3] if values.shape[-1] == 4 and _has_alpha(path) else None
         rgb = values[..., :3]
         if alpha is not None:
-            rgb = rgb * alpha[..., None] + background * (
-                1 - alpha[..., None]
-            )  # exact where alpha is 0 or 1
+            # exact where alpha is 0 or 1
+            rgb = rgb * alpha[..., None] + background * (1 - alpha[..., None])
         yield name, _finish(rgb, alpha, str(path), side)
 
 

@@ -204,12 +204,10 @@ def _legs(plan: Plan, f: _Figure) -> None:
 def _arms(plan: Plan, f: _Figure) -> None:
     """Adds arms, which hang from the shoulders and swing against the legs."""
     rng = plan.rng
-    down = (
-        rng.uniform(0.1, 0.6) if rng.random() < 0.75 else rng.uniform(0.9, 1.6)
-    )  # how far the arms stand off at rest
-    ahead = (
-        rng.uniform(0.3, 1.6) * (rng.random(2) < 0.7) if rng.random() < 0.35 else np.zeros(2)
-    )  # and reach forward
+    # how far the arms stand off at rest
+    down = rng.uniform(0.1, 0.6) if rng.random() < 0.75 else rng.uniform(0.9, 1.6)
+    # and reach forward
+    ahead = rng.uniform(0.3, 1.6) * (rng.random(2) < 0.7) if rng.random() < 0.35 else np.zeros(2)
     bent = rng.uniform(0.1, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.6)
     fist = max(f.thick, 0.03) * rng.uniform(1.0, 2.0)
     pads = fist * rng.uniform(1.0, 1.6) if rng.random() < 0.2 else 0.0

@@ -93,9 +93,8 @@ class Sweep:
             local = centre + x * side + z * other + (height - clamped)[..., None] * tangent
         if self.frame is None:
             return local
-        origin, ax, ay, az = (
-            self.frame
-        )  # written out: the same bits whatever the number of rows and threads
+        # written out: the same bits whatever the number of rows and threads
+        origin, ax, ay, az = self.frame
         return origin + local[..., :1] * ax + local[..., 1:2] * ay + local[..., 2:] * az
 
     def cover(self, spacing: float) -> Cover:
@@ -146,9 +145,9 @@ def _length(points: ndarray) -> float:
 
 
 def _even(points: ndarray, metric: ndarray, steps: int = STEPS) -> tuple[ndarray, float]:
-    """A polyline resampled at even steps of the arc length of ``metric``, its scaled twin.
+    """Resamples a polyline at even steps of the arc length of ``metric``, its scaled twin.
 
-    And that length.
+    Returns the points and that length.
     """
     gaps = np.sqrt((np.diff(metric, axis=0) ** 2).sum(-1))
     arc = np.concatenate([[0.0], np.cumsum(gaps)])

@@ -30,10 +30,8 @@ from gs4d.render import render
 
 HERE = Path(__file__).parent
 FAR = 1e-3  # of the object's size
-LIKE = {
-    "babylon": 28.0,
-    "gsplat": 22.0,
-}  # dB: others blur and cut off in their own ways, and cubics are not the motion
+# dB: others blur and cut off in their own ways, and cubics are not the motion
+LIKE = {"babylon": 28.0, "gsplat": 22.0}
 FPS = 8.0
 
 

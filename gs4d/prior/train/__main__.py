@@ -1,6 +1,6 @@
 """Trains a network that comes with gs4d.
 
-Python -m gs4d.prior.train --model lift --config train_lift
+``python -m gs4d.prior.train --model lift --config train_lift``.
 """
 
 from __future__ import annotations

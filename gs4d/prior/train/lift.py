@@ -23,25 +23,14 @@ from ..lift_net import FINE, LiftNet, LiftShape
 from ..solid import REACH, SHARP
 from .solid_samples import FRAMES, SIDE, VIEWS, SolidSample, SolidSampleStore, halved, view_orbits
 
-WEIGHTS = {
-    "solid": 1.0,
-    "relief": 0.5,
-    "color": 2.0,
-    "outline": 1.5,
-    "overlap": 1.0,
-    "view": 12.0,
-}  # of the loss's parts
+# of the loss's parts
+WEIGHTS = {"solid": 1.0, "relief": 0.5, "color": 2.0, "outline": 1.5, "overlap": 1.0, "view": 12.0}
 RELIEF_STEPS = (1, 2, 4, 8)  # cells
 SHOWN_VIEWS, SHOWN_RAYS = 4, 100  # per example, and per view, that are compared
 SHOWN_FRAMES = 2  # per example: many objects in a step teach more than many moments of few
 POINTS = 40  # along a ray
-FILM = (
-    "frames",
-    "thickness",
-    "occupancy",
-    "colors",
-    "seen",
-)  # of what is prepared, what has a time axis first
+# of what is prepared, what has a time axis first
+FILM = ("frames", "thickness", "occupancy", "colors", "seen")
 OUTSIDE = -8.0  # logit of what the source does not show
 HELD_OUT, HELD_OUT_COUNT = 10**9, 16  # numbers of samples that are never learnt from
 
@@ -147,9 +136,8 @@ class LiftTask:
             torch.where(columns > 0, logits, OUTSIDE).reshape(b * t, 1, *logits.shape[2:]) - OUTSIDE
         )
         rays = batch["rays"].repeat_interleave(t, 0)
-        along = (
-            F.grid_sample(field, rays, align_corners=False)[:, 0] + OUTSIDE
-        )  # nothing is outside the grid
+        # nothing is outside the grid
+        along = F.grid_sample(field, rays, align_corners=False)[:, 0] + OUTSIDE
         highest = along.cummax(-1).values
         truth = batch["views"].flatten(0, 1)
         outline = F.binary_cross_entropy_with_logits(
@@ -158,9 +146,8 @@ class LiftTask:
         met = (SHARP * highest).sigmoid()
         inside, there = met[..., -1], truth[..., 3]
         both = (inside * there).sum((1, 2))
-        overlap = 1 - (both + 1) / (
-            (inside + there).sum((1, 2)) - both + 1
-        )  # of a frame's rays; where there is nothing, none
+        # of a frame's rays; where there is nothing, none
+        overlap = 1 - (both + 1) / ((inside + there).sum((1, 2)) - both + 1)
         entered = torch.diff(met, dim=-1, prepend=torch.zeros_like(met[..., :1]))
         tints = F.grid_sample(
             colors.reshape(b * t, *colors.shape[2:]),

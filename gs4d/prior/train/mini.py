@@ -33,11 +33,8 @@ MODEL = "model"  # folder that opens as mini:FOLDER
 
 TARGETS = 4  # views per example
 MOVING = 0.25  # share of the examples in which cameras move while time goes on
-ALL_UNTOLD, RENDER_UNTOLD, MOTION_UNTOLD = (
-    0.08,
-    0.08,
-    0.1,
-)  # shares of the examples that are not told these
+# shares of the examples that are not told these
+ALL_UNTOLD, RENDER_UNTOLD, MOTION_UNTOLD = (0.08, 0.08, 0.1)
 SAME_NOISE = (
     0.5  # share of the examples whose frames all have the same noise, as when views are drawn
 )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
 from ...clip import Orbit, cameras_of
-from ...io.files import atomic_path
+from ...io.steps import keep_file
 from ..inflate import half_thickness
 from ..lift_net import FINE, camera_numbers
 from ..solid import REACH
@@ -191,9 +191,9 @@ def carved(scene: Scene, places: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "
 def _rays_around(
     scene: Scene, T: Float[np.ndarray, "4 4"], radius: float, rng: Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rays from cameras anywhere around through the sphere that holds the object.
+    """Casts rays from cameras anywhere around through the sphere that holds the object.
 
-    Ends, where they meet it, and its colour.
+    Returns their ends, where they meet the object, and its colour there.
     """
     azimuth = rng.uniform(-math.pi, math.pi, RAYS)
     kind = rng.random(RAYS)
@@ -230,11 +230,8 @@ def _rays_around(
     ).clip(0, 1)
     colors = np.zeros((RAYS, 3))
     colors[hits.hit] = scene.shaded(hits, rng, detailed=True)
-    return (
-        ends @ T[:3, :3].T,
-        met,
-        colors,
-    )  # the origin of the world lies at (0, 0, radius) of the camera: axes are enough
+    # the origin of the world lies at (0, 0, radius) of the camera: axes are enough
+    return (ends @ T[:3, :3].T, met, colors)
 
 
 @dataclass(frozen=True)
@@ -255,13 +252,14 @@ class SampleStore:
 
     def prepare(self, number: int) -> None:
         """Makes a sample, unless it is kept already."""
-        if not self.path(number).is_file():
-            with atomic_path(self.path(number)) as part:
-                part.write_bytes(
-                    zstandard.compress(save(vars(make_sample(number, self.models))), 3)
-                )
+        self._packed(number)
 
     def sample(self, number: int) -> Sample:
         """The sample of a number."""
-        self.prepare(number)
-        return Sample(**load(zstandard.decompress(self.path(number).read_bytes())))
+        return Sample(**load(zstandard.decompress(self._packed(number))))
+
+    def _packed(self, number: int) -> bytes:
+        def made() -> bytes:
+            return zstandard.compress(save(vars(make_sample(number, self.models))), 3)
+
+        return keep_file(self.path(number), made)

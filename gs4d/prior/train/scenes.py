@@ -116,9 +116,8 @@ def read_models(folder: Path, split: str = "train") -> Models:
     return Models(tuple(tuple(files) for _, files in sorted(bodies.items())))
 
 
-_loaded = lru_cache(maxsize=48)(
-    load_animated_mesh
-)  # reading a file takes longer than all else of a scene
+# reading a file takes longer than all else of a scene
+_loaded = lru_cache(maxsize=48)(load_animated_mesh)
 
 
 def model_subject(

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from ...camera import DEFAULT_FOVY_DEG, DEFAULT_RADIUS
 from ...clip import Orbit, cameras_of, straighten
 from ...gaussians import Gaussians
-from ...io.files import atomic_path
+from ...io.steps import keep_file
 from ...mesh import Lighting, load_animated_mesh, surface_gaussians
 from ...render import Render, render
 from ...synth import make_object
@@ -53,9 +53,8 @@ MESH_SHARE = 0.25  # of the samples, where there are meshes
 FIGURE_SHARE = 0.35
 MESH_POINTS = 9000
 
-_loaded = lru_cache(maxsize=64)(
-    load_animated_mesh
-)  # reading a file takes longer than all else of a sample
+# reading a file takes longer than all else of a sample
+_loaded = lru_cache(maxsize=64)(load_animated_mesh)
 
 
 @dataclass(frozen=True)
@@ -210,9 +209,9 @@ def halved(pictures: Float[Tensor, "*b s s 4"]) -> UInt8[Tensor, "*b h w 4"]:
 def _carve(
     shots: Render, T: Tensor, K: Tensor, cells: Float[Tensor, "d n 3"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether cells lie behind a surface in every picture.
+    """Returns whether cells lie behind a surface in every picture.
 
-    Their colour where they are on a visible one, and how often.
+    Also the colours of those on a visible surface, and how often each is seen.
     """
     flat = cells.reshape(-1, 3)
     outside = torch.zeros(len(flat), dtype=torch.bool)
@@ -253,17 +252,17 @@ class SolidSampleStore:
 
     def prepare(self, number: int) -> None:
         """Makes a sample, unless it is kept already."""
-        if not self.path(number).is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.path(number)) as part:
-                part.write_bytes(
-                    zstandard.compress(_pack(make_solid_sample(number, self.meshes)), 3)
-                )
+        self._packed(number)
 
     def sample(self, number: int) -> SolidSample:
         """The sample of a number."""
-        self.prepare(number)
-        return _unpack(zstandard.decompress(self.path(number).read_bytes()))
+        return _unpack(zstandard.decompress(self._packed(number)))
+
+    def _packed(self, number: int) -> bytes:
+        def made() -> bytes:
+            return zstandard.compress(_pack(make_solid_sample(number, self.meshes)), 3)
+
+        return keep_file(self.path(number), made)
 
 
 def _pack(sample: SolidSample) -> bytes:

@@ -34,10 +34,8 @@ RELIEF_STEPS = (1, 2, 4, 8, 16, 32)  # pixels
 SHOWN_RAYS = 300  # per frame, of RAYS
 POINTS = 36  # along a ray
 DEEP = 40  # layers of depth that rays are followed through
-HELD_OUT, HELD_OUT_COUNT = (
-    10**8,
-    64,
-)  # numbers of the samples of the validation split that training measures
+# numbers of the samples of the validation split that training measures
+HELD_OUT, HELD_OUT_COUNT = (10**8, 64)
 GREY = 0.5  # of a frame whose colours are taken away
 
 
